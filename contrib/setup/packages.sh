@@ -1,0 +1,183 @@
+# The packages of the distribution: which ones, whether what they bring is there already, and how they are installed.
+# Whether something is there is asked of the thing itself and not of the package manager: a compiler from elsewhere will do.
+
+# Each row: what is looked for, its packages on Debian and Ubuntu, its packages on Fedora; more than one with commas.
+
+# sb can't be built or run without these.
+run_needs='
+python          python3,python3-venv,python3-dev    python3,python3-devel
+compiler        gcc,libc6-dev                       gcc,glibc-devel
+libfuse3        pkg-config,libfuse3-dev             pkgconf-pkg-config,fuse3-devel
+libcap          libcap-dev                          libcap-devel
+'
+
+# Without these sb does less: one id instead of all subordinate ids; no clean unmount of fuse-overlay's own mounts.
+run_wants='
+newuidmap       uidmap                              shadow-utils
+fusermount3     fuse3                               fuse3
+'
+
+# A test whose program isn't there is skipped and says so.
+test_wants='
+git             git                                 git
+make            make                                make
+sqlite3         sqlite3                             sqlite
+tar             tar                                 tar
+xz              xz-utils                            xz
+ps              procps                              procps-ng
+strace          strace                              strace
+setpriv         util-linux                          util-linux
+script          bsdutils                            util-linux
+ip              iproute2                            iproute
+ping            iputils-ping                        iputils
+hostname        hostname                            hostname
+busybox         busybox-static                      busybox
+bwrap           bubblewrap                          bubblewrap
+podman          podman                              podman
+crun            crun                                crun
+fuse-overlayfs  fuse-overlayfs                      fuse-overlayfs
+ch-run          charliecloud-runtime                charliecloud
+setfacl         acl                                 acl
+setfattr        attr                                attr
+vi              vim-tiny                            vim-minimal
+tmux            tmux                                tmux
+less            less                                less
+'
+
+# What is asked of a Python: new enough, and it can make a virtual environment with compiled modules. Prints its real
+# path: the virtual environment's link then breaks, and is mended, when that very version goes.
+python_check='
+import os, sys, sysconfig
+if sys.version_info < (3, 11): sys.exit(1)
+import ensurepip, venv
+if not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")): sys.exit(1)
+print(os.path.realpath(sys.executable))
+'
+
+# Prints the path of the Python to use. The distribution's comes first: what stands before it on PATH may be a wrapper
+# that picks another version in another directory.
+find_python() {
+    for candidate in /usr/bin/python3 /usr/bin/python3.1[1-9] python3 python3.14 python3.13 python3.12 python3.11; do
+        command -v "$candidate" >/dev/null && "$candidate" -I -c "$python_check" 2>/dev/null </dev/null && return
+    done
+    return 1
+}
+
+# compiles HEADER PKG-CONFIG-NAME: whether the compiler that Python's modules are built with finds the header.
+compiles() {
+    found_python=$(find_python) && compiler=$("$found_python" -I -c 'import sysconfig; print(sysconfig.get_config_var("CC"))')
+    flags=
+    if [ -n "$2" ]; then
+        flags=$(pkg-config --cflags "$2" 2>/dev/null) || return
+    fi
+    # Unquoted: both are lists of words.
+    printf '#include <%s>\n' "$1" | ${CC:-${compiler:-cc}} -D_FILE_OFFSET_BITS=64 -DFUSE_USE_VERSION=35 $flags -fsyntax-only -x c - 2>/dev/null
+}
+
+usable() {
+    case $1 in
+        python) find_python >/dev/null ;;
+        compiler) compiles stdlib.h '' ;;
+        libfuse3) compiles fuse_lowlevel.h fuse3 ;;
+        libcap) compiles sys/capability.h '' ;;
+        *) PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null ;;
+    esac
+}
+
+# lacking ROWS: those of the rows whose thing isn't usable here.
+lacking() {
+    printf '%s' "$1" | while read -r thing debian fedora; do
+        [ -z "$thing" ] || usable "$thing" || printf '%s %s %s\n' "$thing" "$debian" "$fedora"
+    done
+}
+
+# column N ROWS: the N-th word of each row, one line altogether, commas as spaces.
+column() {
+    printf '%s\n' "$2" | while read -r thing debian fedora; do
+        case $1 in
+            1) printf '%s ' "$thing" ;;
+            2) printf '%s ' "$debian" ;;
+            3) printf '%s ' "$fedora" ;;
+        esac
+    done | tr , ' ' | sed 's/ *$//'
+}
+
+# refresh_command and install_command ROWS print shell commands: nothing on a distribution that isn't known here.
+refresh_command() {
+    if command -v apt-get >/dev/null; then
+        echo 'apt-get update -q'
+    fi
+}
+
+install_command() {
+    if command -v apt-get >/dev/null; then
+        echo "DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(column 2 "$1")"
+    elif command -v dnf >/dev/null; then
+        echo "dnf install -y --setopt=install_weak_deps=False $(column 3 "$1")"
+    fi
+}
+
+# administrators_line ROWS: both in one. A `;` stands between them because lists that can't be refreshed, for one dead
+# third-party source, are no reason to stop.
+administrators_line() {
+    refresh=$(refresh_command)
+    echo "${refresh:+$refresh; }$(install_command "$1")"
+}
+
+# may_use_sudo LINE: whether the person, or --yes in their stead, allows it.
+may_use_sudo() {
+    command -v sudo >/dev/null || return
+    [ "${assume_yes:-}" = yes ] && return
+    [ -t 0 ] && [ -t 2 ] || return
+    printf "sb: this installs what is missing:\n\n    sudo sh -c '%s'\n\nGo on? (y/N) " "$1" >&2
+    read -r answer
+    case $answer in
+        [yY]*) return 0 ;;
+        *) return 1 ;;
+    esac
+}
+
+# install_with ROWS [sudo]: all at once, or row by row when a package that this release doesn't have stops all the others.
+install_with() {
+    rows=$1
+    shift
+    "$@" sh -c "$(refresh_command)"
+    "$@" sh -c "$(install_command "$rows")" && return
+    printf '%s\n' "$rows" | while read -r row; do
+        "$@" sh -c "$(install_command "$row")" </dev/null || note "cannot install $(column 2 "$row")"
+    done
+}
+
+# install_rows ROWS: installs them where that is possible; who calls looks again at what is lacking then.
+# Descriptor 9 is closed: it is the lock of the set-up, and a daemon that a package starts would keep it.
+install_rows() {
+    line=$(administrators_line "$1")
+    if [ -z "$line" ]; then
+        return
+    elif [ "$(id -u)" = 0 ]; then
+        progress "packages for $(column 1 "$1")"
+        install_with "$1" </dev/null >&2 9>&-
+    elif may_use_sudo "$line"; then
+        install_with "$1" sudo </dev/null >&2 9>&-
+    fi
+}
+
+# provide NEEDS WANTS: sees to what both lists of rows name. Fails, with the line for the administrator, when one of the
+# needs is lacking in the end.
+provide() {
+    missing=$(lacking "$1$2")
+    [ -n "$missing" ] || return 0
+    install_rows "$missing"
+    missing=$(lacking "$1$2")
+    [ -n "$missing" ] || return 0
+    line=$(administrators_line "$missing")
+    advice=${line:+"as root: $line"}
+    advice=${advice:-"install them with this system's package manager (names as on Debian: $(column 2 "$missing"))"}
+    needed=$(lacking "$1")
+    if [ -n "$needed" ]; then
+        failure "these are needed and not here: $(column 1 "$needed")" "$advice"
+        return 1
+    fi
+    note "going on without: $(column 1 "$missing")"
+    note "to have them, $advice"
+}

@@ -1,0 +1,48 @@
+"""What all tests share: who runs them, how much they do, and what the set-up has fetched for them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+class Count(Protocol):
+    """Picks the number of rounds of a test: see the fixture `count`."""
+
+    def __call__(self, short: int, long: int) -> int: ...
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds `--long`."""
+    parser.addoption("--long", action="store_true", help="run tests at their full counts, which takes long")
+
+
+def pytest_sessionstart() -> None:
+    """Refuses root, as whom nearly every test here would pass for the wrong reason."""
+    if os.geteuid() == 0:
+        pytest.exit("sb is for ordinary users, and so are its tests: contrib/test runs them as one", returncode=1)
+
+
+@pytest.fixture(scope="session")
+def count(pytestconfig: pytest.Config) -> Count:
+    """`count(short, long)`: how often to do what a test repeats, the second number with `--long`."""
+    is_long = bool(pytestconfig.getoption("--long"))
+
+    def pick(short: int, long: int) -> int:
+        return long if is_long else short
+
+    return pick
+
+
+@pytest.fixture(scope="session")
+def hello_deb() -> Path:
+    """The Debian package `hello`, which contrib/test fetches to .venv/packages with apt-get."""
+    packages = sorted(CHECKOUT.glob(".venv/packages/hello_*.deb"))
+    if not packages:
+        pytest.skip("no Debian package hello in .venv/packages: there is no apt-get, or it found no network")
+    return packages[-1]
