@@ -5,7 +5,7 @@
 
 # sb can't be built or run without these.
 run_needs='
-python          python3,python3-venv,python3-dev    python3,python3-devel
+python>=3.11    python3,python3-venv,python3-dev    python3,python3-devel
 compiler        gcc,libc6-dev                       gcc,glibc-devel
 libfuse3        pkg-config,libfuse3-dev             pkgconf-pkg-config,fuse3-devel
 libcap          libcap-dev                          libcap-devel
@@ -27,7 +27,7 @@ xz              xz-utils                            xz
 ps              procps                              procps-ng
 strace          strace                              strace
 setpriv         util-linux                          util-linux
-script          bsdutils                            util-linux
+script          bsdutils                            /usr/bin/script
 ip              iproute2                            iproute
 ping            iputils-ping                        iputils
 hostname        hostname                            hostname
@@ -54,13 +54,20 @@ if not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")): 
 print(os.path.realpath(sys.executable))
 '
 
+distributions_python=/usr/bin/python3
+
 # Prints the path of the Python to use. The distribution's comes first: what stands before it on PATH may be a wrapper
 # that picks another version in another directory.
 find_python() {
-    for candidate in /usr/bin/python3 /usr/bin/python3.1[1-9] python3 python3.14 python3.13 python3.12 python3.11; do
+    for candidate in "$distributions_python" "$distributions_python".1[1-9] python3 python3.14 python3.13 python3.12 python3.11; do
         command -v "$candidate" >/dev/null && "$candidate" -I -c "$python_check" 2>/dev/null </dev/null && return
     done
     return 1
+}
+
+# Older distributions (Ubuntu 22.04, RHEL 9) have a newer Python beside theirs, in packages called python3.11….
+distributions_python_is_old() {
+    "$distributions_python" -I -c 'import sys; sys.exit(sys.version_info >= (3, 11))' 2>/dev/null
 }
 
 # compiles HEADER PKG-CONFIG-NAME: whether the compiler that Python's modules are built with finds the header.
@@ -76,7 +83,7 @@ compiles() {
 
 usable() {
     case $1 in
-        python) find_python >/dev/null ;;
+        "python>=3.11") find_python >/dev/null ;;
         compiler) compiles stdlib.h '' ;;
         libfuse3) compiles fuse_lowlevel.h fuse3 ;;
         libcap) compiles sys/capability.h '' ;;
@@ -86,9 +93,9 @@ usable() {
 
 # lacking ROWS: those of the rows whose thing isn't usable here.
 lacking() {
-    printf '%s' "$1" | while read -r thing debian fedora; do
+    printf '%s\n' "$1" | while read -r thing debian fedora; do
         [ -z "$thing" ] || usable "$thing" || printf '%s %s %s\n' "$thing" "$debian" "$fedora"
-    done
+    done | if distributions_python_is_old; then sed 's/python3\([-, ]\|$\)/python3.11\1/g'; else cat; fi
 }
 
 # column N ROWS: the N-th word of each row, one line altogether, commas as spaces.
@@ -105,13 +112,13 @@ column() {
 # refresh_command and install_command ROWS print shell commands: nothing on a distribution that isn't known here.
 refresh_command() {
     if command -v apt-get >/dev/null; then
-        echo 'apt-get update -q'
+        echo 'apt-get update -qq'
     fi
 }
 
 install_command() {
     if command -v apt-get >/dev/null; then
-        echo "DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(column 2 "$1")"
+        echo "DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(column 2 "$1")"
     elif command -v dnf >/dev/null; then
         echo "dnf install -y --setopt=install_weak_deps=False $(column 3 "$1")"
     fi
@@ -175,7 +182,7 @@ provide() {
     advice=${advice:-"install them with this system's package manager (names as on Debian: $(column 2 "$missing"))"}
     needed=$(lacking "$1")
     if [ -n "$needed" ]; then
-        failure "these are needed and not here: $(column 1 "$needed")" "$advice"
+        failure "cannot set up: these are missing: $(column 1 "$needed")" "$advice"
         return 1
     fi
     note "going on without: $(column 1 "$missing")"

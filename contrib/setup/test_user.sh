@@ -35,9 +35,10 @@ open_fuse() {
     ! [ -c /dev/fuse ] || chmod 0666 /dev/fuse
 }
 
-# A login makes this folder (pam_systemd(8)); in a container nobody does.
+# make_runtime_folder UID GID: $XDG_RUNTIME_DIR. A login makes it (pam_systemd(8)); in a container nobody does.
 make_runtime_folder() {
-    [ -d "/run/user/$1" ] || install -d -m 0755 /run/user && install -d -m 0700 -o "$1" -g "$2" "/run/user/$1"
+    [ -d "/run/user/$1" ] && return
+    install -d -m 0755 /run/user && install -d -m 0700 -o "$1" -g "$2" "/run/user/$1"
 }
 
 # The package lists that `apt-get download` needs. Containers' images come without.

@@ -51,13 +51,17 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("how", ["absolute", "relative", "symlink", "no slash"])
 def test_sb_starts_from_anywhere(shell: str, checkout: Path, tmp_path: Path, how: str) -> None:
-    """contrib/sb finds its checkout however it is called, keeps the working directory and each argument."""
+    """contrib/sb finds its checkout however it is called, keeps the working directory and each argument.
+
+    Nothing on PATH is needed for it: a process more would make every start slower. A symlink may cost one.
+    """
     (tmp_path / "link").symlink_to(checkout / "contrib/sb")
     absolute = checkout / "contrib/sb"
     paths = {"absolute": f"{absolute}", "relative": "contrib/sb", "symlink": f"{tmp_path}/link", "no slash": "sb"}
     folder = checkout / "contrib" if how == "no slash" else checkout
+    environment = {"PATH": "/usr/bin:/bin" if how == "symlink" else "/absent"}
     done = subprocess.run(
-        [shell, paths[how], "run", "a b", ""], cwd=folder, capture_output=True, text=True, check=False
+        [shell, paths[how], "run", "a b", ""], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
 
     assert done.stdout == f"{folder}\n<run><a b><>"
@@ -109,11 +113,23 @@ def test_missing_need_gives_the_administrators_line(shell: str, tmp_path: Path) 
 
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        "sb: these are needed and not here: absent-program",
+        "sb: cannot set up: these are missing: absent-program",
         "",
-        "hint: as root: apt-get update -q; DEBIAN_FRONTEND=noninteractive"
-        " apt-get install -q -y --no-install-recommends package-a package-b",
+        "hint: as root: apt-get update -qq; DEBIAN_FRONTEND=noninteractive"
+        " apt-get install -qq -y --no-install-recommends package-a package-b",
     ]
+
+
+def test_distribution_with_an_old_python_has_a_newer_one_beside_it(shell: str, tmp_path: Path) -> None:
+    """Where python3 is too old, the packages of python3.11 are named."""
+    for version, answer in (("old", 0), ("new", 1)):
+        make_program(tmp_path / version, f"exit {answer}")
+    lacking = "find_python() { return 1; }; lacking \"$(printf '%s' \"$run_needs\" | head -n 2)\""
+    old = call(shell, f"distributions_python={tmp_path}/old; {lacking}")
+    new = call(shell, f"distributions_python={tmp_path}/new; {lacking}")
+
+    assert old.stdout == "python>=3.11 python3.11,python3.11-venv,python3.11-dev python3.11,python3.11-devel\n"
+    assert new.stdout == "python>=3.11 python3,python3-venv,python3-dev python3,python3-devel\n"
 
 
 def test_missing_want_is_named_and_no_obstacle(shell: str, tmp_path: Path) -> None:
