@@ -1,0 +1,136 @@
+"""Carries out the steps of a plan: the one interpreter of `steps`. Decides nothing."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from rootless_sb import steps
+from rootless_sb.errors import Doing, SbError
+from rootless_sb.kernel import mounts, namespaces, network, terminals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+class Builder:
+    """Builds one root. `stage` is the directory to mount the stage on, `root` the overlay's; both are host paths."""
+
+    __slots__ = ("_devpts", "_root", "_stage", "_terminal_opened", "proc")
+
+    def __init__(self, stage: str, root: str, terminal_opened: Callable[[int, int], None]) -> None:
+        self._stage = stage
+        self._root = root
+        self._terminal_opened = terminal_opened
+        self.proc = -1  # descriptor of the sandbox's own /proc, once it is mounted
+
+    def carry_out(self, step: steps.Step) -> None:
+        """Carry out one step. Raises SbError that names it."""
+        action: Callable[[Builder, Any], None] = _ACTIONS[type(step)]
+        action(self, step)
+
+    def _at(self, place: str) -> str:
+        return f"{self._stage}/{place}"
+
+    def _mount_stage(self, step: steps.MountStage) -> None:
+        with Doing("cannot mount a tmpfs", "sb doctor tells what this host forbids"):
+            mounts.mount("tmpfs", self._stage, "tmpfs", mounts.NOSUID | mounts.NODEV, "mode=0755")
+
+    def _mount_at(self, step: steps.MountAt) -> None:
+        with Doing(f"cannot mount /{step.place}", "sb doctor tells what this host forbids"):
+            mounts.mount(step.kind, self._at(step.place), step.kind, step.flags, step.options)
+            if step.kind == "proc":
+                self.proc = os.open(self._at(step.place), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def _make_directory(self, step: steps.MakeDirectory) -> None:
+        with Doing(f"cannot make /{step.place}"):
+            os.mkdir(self._at(step.place), 0o755)
+
+    def _make_symlink(self, step: steps.MakeSymlink) -> None:
+        with Doing(f"cannot make /{step.place}"):
+            os.symlink(step.text, self._at(step.place))
+
+    def _write_file(self, step: steps.WriteFile) -> None:
+        with Doing(f"cannot write {step.place}"), open(self._at(step.place), "wb", buffering=0) as file:
+            file.write(step.data)
+
+    def _write_setting(self, step: steps.WriteSetting) -> None:
+        with Doing(f"cannot write /{step.place}"):
+            try:
+                with open(self._at(step.place), "wb", buffering=0) as file:
+                    file.write(step.text.encode())
+            except FileNotFoundError:  # a kernel built without it
+                return
+
+    def _bind_device(self, step: steps.BindDevice) -> None:
+        with Doing(f"cannot bind {step.source}"):
+            os.close(os.open(self._at(step.place), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+            mounts.mount(step.source, self._at(step.place), None, mounts.BIND)
+
+    def _set_hostname(self, step: steps.SetHostname) -> None:
+        with Doing(f"cannot set the host name {step.name}"):
+            namespaces.set_hostname(step.name)
+
+    def _bring_loopback_up(self, step: steps.BringLoopbackUp) -> None:
+        with Doing("cannot switch the loopback interface on"):
+            network.bring_up("lo")
+
+    def _open_terminal(self, step: steps.OpenTerminal) -> None:
+        with Doing("cannot open a terminal in the sandbox"):
+            master, number = terminals.open_pty(self._at(step.place))
+            slave = os.open(self._at(f"{step.place}/{number}"), os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        self._terminal_opened(master, slave)
+
+    def _attach(self, step: steps.Attach) -> None:
+        with Doing(f"cannot mount {step.target}"):
+            root = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                target = mounts.open_in_root(root, step.target)
+            except FileNotFoundError:
+                os.mkdir(step.target.lstrip("/"), 0o755, dir_fd=root)
+                target = mounts.open_in_root(root, step.target)
+            mounts.mount(self._at(step.place), f"/proc/self/fd/{target}", None, mounts.MOVE)
+            os.close(target)
+            os.close(root)
+
+    def _attach_file(self, step: steps.AttachFile) -> None:
+        with Doing(f"cannot mount {step.target}"):
+            root = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                target = mounts.open_in_root(root, step.target)
+            except FileNotFoundError:  # an image without such a file has no use for it
+                return
+            finally:
+                os.close(root)
+            mounts.mount(self._at(step.place), f"/proc/self/fd/{target}", None, mounts.BIND)
+            os.close(target)
+
+    def _pivot_root(self, step: steps.PivotRoot) -> None:
+        with Doing("cannot enter the sandbox's root"):
+            os.chdir(self._root)
+            mounts.pivot_root_here()
+
+    def _if_possible(self, step: steps.IfPossible) -> None:
+        try:
+            self.carry_out(step.step)
+        except SbError:  # that is what the step is for
+            return
+
+
+_ACTIONS: dict[type, Callable[[Builder, Any], None]] = {
+    steps.MountStage: Builder._mount_stage,
+    steps.MountAt: Builder._mount_at,
+    steps.MakeDirectory: Builder._make_directory,
+    steps.MakeSymlink: Builder._make_symlink,
+    steps.WriteFile: Builder._write_file,
+    steps.WriteSetting: Builder._write_setting,
+    steps.BindDevice: Builder._bind_device,
+    steps.SetHostname: Builder._set_hostname,
+    steps.BringLoopbackUp: Builder._bring_loopback_up,
+    steps.OpenTerminal: Builder._open_terminal,
+    steps.Attach: Builder._attach,
+    steps.AttachFile: Builder._attach_file,
+    steps.PivotRoot: Builder._pivot_root,
+    steps.IfPossible: Builder._if_possible,
+}

@@ -1,0 +1,99 @@
+"""`sb run`: from the command line to a RunSpec, and off it goes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from rootless_sb import overlay_server, spec
+
+if TYPE_CHECKING:
+    from rootless_sb.cli.parsing import Parser
+    from rootless_sb.plan import Plan
+
+_DESCRIPTION = """\
+Run a command as root of a sandbox of its own. Without --rootfs it sees this machine, and what it changes goes into
+a layer that is thrown away at the end. COMMAND is your shell when it isn't given."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line after `sb run`; returns the exit status. Raises SbError."""
+    server = overlay_server.start()  # first of all: importing what it needs takes longer than all that follows here
+    try:
+        from rootless_sb import supervisor
+
+        decided = _decide(arguments)
+        status = 0 if decided is None else supervisor.run(decided, server)
+    finally:
+        server.stop()
+    return status
+
+
+def _decide(arguments: list[str]) -> Plan | None:
+    """The plan for a command line; None when only its print was wanted. Raises SbError."""
+    from rootless_sb import host, plan, sandboxes
+    from rootless_sb.kernel import descriptors
+    from rootless_sb.ui import messages
+
+    parsed = parser().parse_strictly(arguments)
+    wanted = run_spec(parsed)
+    machine = host.probe()
+    decided = plan.make_plan(wanted, machine, descriptors.describe_standard(), sandboxes.new_id())
+    if parsed.dry_run:
+        from rootless_sb.ui import plans
+
+        sys.stdout.write(plans.as_json(decided) if parsed.json else plans.as_text(decided))
+        return None
+    if machine.uid == 0:
+        messages.warn("you are root already: the sandbox is weaker than one started by an ordinary user")
+    return decided
+
+
+def parser() -> Parser:
+    """The options of `sb run`."""
+    from rootless_sb.cli.parsing import Parser
+
+    options = Parser("run", _DESCRIPTION, "sb run -w /tmp -e LANG=C make -j2")
+    options.usage = "sb run [OPTIONS] [--] [COMMAND [ARG …]]"
+    add = options.add_argument
+    add("--rootfs", metavar="DIR", help="a directory to use as the root, instead of this machine's")
+    add("-e", "--env", metavar="K[=V]", action="append", default=[], help="set a variable, or take it from outside")
+    add("--env-file", metavar="FILE", action="append", default=[], help="set the variables in FILE, a K=V each line")
+    add("--clearenv", action="store_true", help="start without any of the caller's variables")
+    add("--unsetenv", metavar="K", action="append", default=[], help="leave a variable out")
+    add("-w", "--workdir", metavar="DIR", help="the working directory inside (default: the current one)")
+    add("--hostname", metavar="NAME", help="the host name inside (default: the sandbox's id)")
+    add("--hide", metavar="PATH", action="append", default=[], help="a path that isn't there inside")
+    add("--userns", choices=(spec.ROOT, spec.SINGLE, spec.KEEP_ID), default=spec.ROOT, help="who you are inside")
+    add("-t", "--tty", action=argparse.BooleanOptionalAction, help="a terminal (default: when stdin and stdout are)")
+    add("-i", "--interactive", action="store_true", help="read stdin although it is a terminal and stdout is not")
+    add("--dry-run", action="store_true", help="print what would be done, and do nothing")
+    add("--json", action="store_true", help="with --dry-run: as JSON")
+    add("-q", "--quiet", action="store_true", help="no messages but errors")
+    add("--verbose", action="store_true", help="more messages")
+    add("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return options
+
+
+def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
+    """What the parsed options ask for. Raises SbError."""
+    from rootless_sb.cli import environment
+
+    command = parsed.command[1:] if parsed.command[:1] == ["--"] else parsed.command
+    return spec.RunSpec(
+        command=tuple(command),
+        rootfs=os.path.abspath(parsed.rootfs) if parsed.rootfs else None,
+        tty=parsed.tty,
+        interactive=parsed.interactive,
+        environment=environment.variables(parsed.env_file, parsed.env, os.environ),
+        clear_environment=parsed.clearenv,
+        unset_environment=tuple(parsed.unsetenv),
+        workdir=parsed.workdir,
+        hostname=parsed.hostname,
+        hidden=tuple(os.path.abspath(path) for path in parsed.hide),
+        userns=parsed.userns,
+        quiet=parsed.quiet,
+        verbose=parsed.verbose,
+    )

@@ -1,0 +1,102 @@
+"""What this host is and can do: facts for the plan, gathered once a run. Nothing is decided here."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from typing import NamedTuple
+
+
+class SubordinateRange(NamedTuple):
+    """Ids that /etc/subuid or /etc/subgid grant: `start` on the host, `size` of them."""
+
+    start: int
+    size: int
+
+
+class Host(NamedTuple):
+    """The caller and the machine. Paths are absolute, ids are the host's."""
+
+    uid: int
+    gid: int
+    user: str
+    home: str
+    directory: str | None
+    environment: tuple[tuple[str, str], ...]
+    umask: int
+    newuidmap: str | None
+    newgidmap: str | None
+    subordinate_uids: tuple[SubordinateRange, ...]
+    subordinate_gids: tuple[SubordinateRange, ...]
+    etc_hosts: bytes
+    devices: tuple[str, ...]
+
+
+# The device nodes that a sandbox gets from the host, where the host has them.
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+
+
+def probe() -> Host:
+    """Look at the host."""
+    uid, gid = os.geteuid(), os.getegid()
+    user = _user_name(uid)
+    umask = os.umask(0o022)
+    os.umask(umask)
+    return Host(
+        uid=uid,
+        gid=gid,
+        user=user,
+        home=os.environ.get("HOME") or "/",
+        directory=_working_directory(),
+        environment=tuple(os.environ.items()),
+        umask=umask,
+        newuidmap=_program("newuidmap"),
+        newgidmap=_program("newgidmap"),
+        subordinate_uids=subordinate_ranges(_read("/etc/subuid"), user, uid),
+        subordinate_gids=subordinate_ranges(_read("/etc/subgid"), user, uid),
+        etc_hosts=_read("/etc/hosts"),
+        devices=tuple(name for name in DEVICES if os.path.exists(f"/dev/{name}")),
+    )
+
+
+def subordinate_ranges(table: bytes, user: str, uid: int) -> tuple[SubordinateRange, ...]:
+    """The ranges that `table` (in the format of subuid(5)) grants to the user, by name or by number."""
+    owners = (os.fsencode(user), str(uid).encode())
+    ranges = []
+    for line in table.splitlines():
+        owner, _, numbers = line.strip().partition(b":")
+        start, _, size = numbers.partition(b":")
+        if owner in owners and start.isdigit() and size.isdigit() and int(size) > 0:
+            ranges.append(SubordinateRange(int(start), int(size)))
+    return tuple(ranges)
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:  # an id without an account, as batch systems and containers have them
+        return str(uid)
+
+
+def _working_directory() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return None
+
+
+def _program(name: str) -> str | None:
+    """Where an administrative program lies: on the path, or where distributions put it (not all have sbin on it)."""
+    for directory in (*os.environ.get("PATH", "").split(":"), "/usr/bin", "/usr/sbin", "/bin", "/sbin"):
+        path = f"{directory}/{name}"
+        if directory.startswith("/") and os.access(path, os.X_OK):
+            return path
+    return None
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.readall()
+    except OSError:  # absent or unreadable: this host has no such table
+        return b""

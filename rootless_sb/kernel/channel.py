@@ -1,0 +1,65 @@
+"""A message channel between two of sb's processes: SOCK_SEQPACKET, descriptors passed along (unix(7), SCM_RIGHTS)."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_LARGEST = 1 << 17  # bytes of one message; below the default send buffer of a unix socket (net.core.wmem_default)
+_MOST_DESCRIPTORS = 4
+
+
+class Channel:
+    """One end. A message is bytes, and never split or merged."""
+
+    __slots__ = ("_socket",)
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
+
+    def fileno(self) -> int:
+        """The descriptor, to poll or to keep over a fork."""
+        return self._socket.fileno()
+
+    def send(self, message: bytes, descriptors: Sequence[int] = ()) -> None:
+        """Send one message and duplicates of `descriptors`. Raises OSError (EPIPE when the other end is gone)."""
+        socket.send_fds(self._socket, [message], list(descriptors), socket.MSG_NOSIGNAL)
+
+    def try_send(self, message: bytes) -> None:
+        """Send one message, if there still is somebody to read it."""
+        try:
+            self.send(message)
+        except BrokenPipeError:
+            return
+
+    def receive(self) -> tuple[bytes, list[int]]:
+        """Wait for one message and what descriptors came with it (close-on-exec). Empty when the other end is gone."""
+        try:
+            message, descriptors, _, _ = socket.recv_fds(
+                self._socket, _LARGEST, _MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+            )
+        except ConnectionResetError:  # the other end died with messages unread
+            return b"", []
+        return message, descriptors
+
+    def wait_for_end(self) -> None:
+        """Wait until the other end is gone."""
+        while self.receive()[0]:
+            continue
+
+    def finish(self) -> None:
+        """Send no more: the other end sees the end of the channel, and can still answer."""
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Close this end."""
+        self._socket.close()
+
+
+def pair() -> tuple[Channel, Channel]:
+    """Two connected ends."""
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    return Channel(one), Channel(other)

@@ -1,0 +1,107 @@
+"""File descriptors: what 0, 1 and 2 are, which of them share an open file, and closing all others."""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import os
+import resource
+import stat
+import termios
+from typing import NamedTuple
+
+from rootless_sb.kernel import libc
+
+_KCMP_FILE = 0  # <linux/kcmp.h>
+_SYS_KCMP = {"x86_64": 312, "aarch64": 272}.get(os.uname().machine, -1)
+_NULL_DEVICE = os.makedev(1, 3)  # Documentation/admin-guide/devices.txt
+
+TERMINAL = "terminal"
+NULL = "null"
+PIPE = "pipe"
+FILE = "file"
+OTHER = "other"
+
+
+class Descriptor(NamedTuple):
+    """An open descriptor: number, kind (one of the words above), and the lowest number that shares its open file."""
+
+    number: int
+    kind: str
+    shared_with: int
+
+
+def describe_standard() -> tuple[Descriptor, ...]:
+    """What 0, 1 and 2 are; a closed one is left out."""
+    found: list[Descriptor] = []
+    for number in (0, 1, 2):
+        try:
+            kind = _kind(number)
+        except OSError:  # EBADF is the only error fstat has for a descriptor: it is closed
+            continue
+        same = (other.number for other in found if _share_open_file(other.number, number))
+        found.append(Descriptor(number, kind, next(same, number)))
+    return tuple(found)
+
+
+def _kind(number: int) -> str:
+    status = os.fstat(number)
+    if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+        return FILE
+    if stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode):
+        return PIPE
+    if stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL_DEVICE:
+        return NULL
+    return TERMINAL if os.isatty(number) else OTHER
+
+
+def _share_open_file(one: int, other: int) -> bool:
+    """Whether two descriptors are duplicates; kcmp(2), or where that is forbidden, whether they look alike."""
+    own = os.getpid()
+    try:
+        return libc.syscall(_SYS_KCMP, own, own, _KCMP_FILE, one, other) == 0
+    except OSError:  # EPERM or ENOSYS under some seccomp filters: the same file with the same flags will do
+        return os.path.sameopenfile(one, other) and (
+            fcntl.fcntl(one, fcntl.F_GETFL) == fcntl.fcntl(other, fcntl.F_GETFL)
+        )
+
+
+def close_others(keep: set[int]) -> None:
+    """Close every descriptor that is not in `keep`."""
+    try:
+        numbers = [int(name) for name in os.listdir("/proc/self/fd")]
+    except OSError:  # a full table leaves no descriptor for the listing itself
+        numbers = list(range(resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
+    for number in numbers:
+        if number not in keep:
+            try:
+                os.close(number)
+            except OSError:  # the listing's own descriptor, or a number that was never open
+                continue
+
+
+def shut(numbers: tuple[int, ...]) -> None:
+    """Put /dev/null in the place of some of 0, 1 and 2."""
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for number in numbers:
+        os.dup2(null, number)
+    os.close(null)
+
+
+def place(targets: dict[int, int]) -> None:
+    """Duplicate descriptors onto fixed numbers: `targets` maps the wanted number to the source. All are inheritable.
+
+    Sources are first moved above every wanted number, so that no wanted number overwrites a source.
+    """
+    above = max(targets) + 1
+    moved = {number: fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, above) for number, source in targets.items()}
+    for number, source in moved.items():
+        os.dup2(source, number, inheritable=True)
+        os.close(source)
+
+
+def unread_bytes(pipe: int) -> int:
+    """How many bytes wait in a pipe (FIONREAD, pipe(7))."""
+    answer = array.array("i", [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, answer)
+    return answer[0]

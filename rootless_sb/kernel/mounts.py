@@ -1,0 +1,97 @@
+"""Mounts: mount(2), umount2(2), pivot_root(2), and path look-ups that can't leave a given root."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+
+from rootless_sb.kernel import libc
+
+# <linux/mount.h>
+RDONLY = 1
+NOSUID = 2
+NODEV = 4
+NOEXEC = 8
+REMOUNT = 32
+BIND = 4096
+MOVE = 8192
+REC = 16384
+PRIVATE = 1 << 18
+SLAVE = 1 << 19
+RELATIME = 1 << 21
+
+_MNT_DETACH = 2
+
+# <linux/openat2.h>
+_RESOLVE_NO_MAGICLINKS = 0x02
+_RESOLVE_IN_ROOT = 0x10
+
+
+def mount(source: str | None, target: str, kind: str | None, flags: int, options: str = "") -> None:
+    """mount(2). `options` is the file system's own option string. Raises OSError."""
+    libc.call(
+        "mount",
+        os.fsencode(source) if source is not None else None,
+        os.fsencode(target),
+        kind.encode() if kind is not None else None,
+        ctypes.c_ulong(flags),
+        os.fsencode(options) if options else None,
+    )
+
+
+def detach(target: str) -> None:
+    """Take the mount at `target` out of the tree now; it ends when its last user does. Raises OSError."""
+    libc.call("umount2", os.fsencode(target), _MNT_DETACH)
+
+
+def pivot_root_here() -> None:
+    """Make the working directory the root of the mount namespace and drop the old root.
+
+    pivot_root(2), "pivot_root(".", ".")": the old root ends up stacked on the new one and is detached from there, so no
+    directory is needed to put it. Raises OSError.
+    """
+    libc.syscall(libc.SYS_PIVOT_ROOT, b".", b".")
+    detach(".")
+    os.chdir("/")
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+def open_in_root(root: int, path: str) -> int:
+    """An O_PATH descriptor for `path`, looked up as if the directory `root` were `/`.
+
+    Symlinks in it, absolute ones too, lead to places beneath `root`: whoever wrote that tree can't point us elsewhere.
+    Where openat2(2) is missing (before Linux 5.6) a symlink on the way is an error (ELOOP). Raises OSError.
+    """
+    how = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+    try:
+        return libc.syscall(
+            libc.SYS_OPENAT2, root, os.fsencode(path), ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how))
+        )
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+    return _open_without_symlinks(root, path)
+
+
+def _open_without_symlinks(root: int, path: str) -> int:
+    current = os.open(".", os.O_PATH | os.O_CLOEXEC, dir_fd=root)
+    for name in path.split("/"):
+        if name in ("", "."):
+            continue
+        if name == "..":
+            os.close(current)
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)
+        try:
+            following = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=current)
+        finally:
+            os.close(current)
+        current = following
+        if stat.S_ISLNK(os.fstat(current).st_mode):
+            os.close(current)
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+    return current

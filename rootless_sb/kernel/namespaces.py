@@ -1,0 +1,44 @@
+"""Namespaces and the id maps of user namespaces: unshare(2), setns(2), user_namespaces(7)."""
+
+from __future__ import annotations
+
+import os
+
+from rootless_sb.kernel import libc
+
+# <linux/sched.h>
+NEWNS = 0x00020000
+NEWCGROUP = 0x02000000
+NEWUTS = 0x04000000
+NEWIPC = 0x08000000
+NEWUSER = 0x10000000
+NEWPID = 0x20000000
+NEWNET = 0x40000000
+
+
+def unshare(flags: int) -> None:
+    """Move the calling process (for NEWPID: its children) into new namespaces. Raises OSError."""
+    libc.call("unshare", flags)
+
+
+def setns(descriptor: int, kind: int) -> None:
+    """Enter the namespace that `descriptor` refers to; `kind` is one of the flags above. Raises OSError."""
+    libc.call("setns", descriptor, kind)
+
+
+def write_id_map(process_directory: int, name: str, text: str) -> None:
+    """Write `uid_map`, `gid_map` or `setgroups` of the process whose /proc/PID is `process_directory`. Raises OSError.
+
+    The kernel takes a map in one write(2) only, hence no buffered file.
+    """
+    descriptor = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=process_directory)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
+
+
+def set_hostname(name: str) -> None:
+    """Set the host name of the calling process's UTS namespace. Raises OSError."""
+    encoded = os.fsencode(name)
+    libc.call("sethostname", encoded, len(encoded))

@@ -1,0 +1,87 @@
+"""Processes: fork with nothing inherited by accident, tie lives together, wait. prctl(2), wait(2)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import prctl
+
+from rootless_sb.kernel import descriptors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_ALL_SIGNALS = signal.valid_signals()
+
+
+def fork(role: Callable[[], int], keep: set[int]) -> int:
+    """Fork a process that runs `role` and exits with the status that it returns; the new pid is returned.
+
+    The process starts with default signal handling and no descriptor but 0, 1, 2 and `keep`. Signals are blocked until
+    then, so none meant for the parent is handled twice. Raises OSError.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
+    try:
+        pid = os.fork()
+        if pid:
+            return pid
+        status = 125
+        try:
+            reset_signals()
+            descriptors.close_others({0, 1, 2, *keep})
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            status = role()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(status)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def reset_signals() -> None:
+    """Give every signal its default action, the ones that Python itself ignores (SIGPIPE, SIGXFSZ) included."""
+    signal.set_wakeup_fd(-1)
+    for number in _ALL_SIGNALS - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
+
+
+def run(arguments: list[str]) -> int:
+    """Start the program `arguments[0]` (a path) with our environment and return its pid. Raises OSError."""
+    return os.posix_spawn(arguments[0], arguments, os.environ)
+
+
+def die_with_parent() -> None:
+    """Have the kernel send SIGKILL when the parent dies (PR_SET_PDEATHSIG). A change of ids undoes it: call it last."""
+    prctl.set_pdeathsig(signal.SIGKILL)
+
+
+def hide_from_others() -> None:
+    """Make /proc/PID of this process root's: no ptrace and no reading of its memory by the user's other processes."""
+    prctl.set_dumpable(0)
+
+
+def set_title(title: str) -> None:
+    """Name the process as ps(1) shows it; the command line that it was forked with is not the sandbox's business."""
+    prctl.set_name(title)
+    prctl.set_proctitle(title)
+
+
+def forbid_new_privileges() -> None:
+    """no_new_privs: no setuid bit and no file capability has effect from here on."""
+    prctl.set_no_new_privs(1)
+
+
+def drop_capabilities() -> None:
+    """Give up every capability, for good: permitted, effective and inheritable."""
+    prctl.cap_permitted.limit()
+    prctl.cap_inheritable.limit()
+
+
+def exit_code(wait_status: int) -> int:
+    """The shell's view of a wait status: the exit status, or 128 + n for signal n."""
+    code = os.waitstatus_to_exitcode(wait_status)
+    return code if code >= 0 else 128 - code

@@ -1,0 +1,57 @@
+"""Terminals: ptys of the sandbox's own devpts, window sizes, raw mode. pty(7), termios(3), tty_ioctl(4)."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import termios
+from typing import Any
+
+# Two ioctls that the termios module of Python 3.11 doesn't name: <asm-generic/ioctls.h>.
+_TIOCSPTLCK = 0x40045431
+_TIOCGPTN = 0x80045430
+
+
+def open_pty(devpts: str) -> tuple[int, int]:
+    """A new pty of the devpts mounted at `devpts`: the master's descriptor, and the number N of its slave (pts/N)."""
+    master = os.open(f"{devpts}/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
+    (number,) = struct.unpack("i", fcntl.ioctl(master, _TIOCGPTN, struct.pack("i", 0)))
+    return master, number
+
+
+def take_controlling_terminal(slave: int) -> None:
+    """Make `slave` the controlling terminal of the calling session leader."""
+    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+
+
+def copy_window_size(source: int, target: int) -> None:
+    """Give the terminal `target` the rows and columns of the terminal `source`."""
+    fcntl.ioctl(target, termios.TIOCSWINSZ, fcntl.ioctl(source, termios.TIOCGWINSZ, bytes(8)))
+
+
+def modes(terminal: int) -> list[Any]:
+    """The terminal's modes, for `set_modes`."""
+    return termios.tcgetattr(terminal)
+
+
+def set_modes(terminal: int, attributes: list[Any]) -> None:
+    """Set a terminal's modes after what was written to it has gone out."""
+    termios.tcsetattr(terminal, termios.TCSADRAIN, attributes)
+
+
+def raw(attributes: list[Any]) -> list[Any]:
+    """The same modes with every character passed through untouched, as cfmakeraw(3) does."""
+    iflag, oflag, cflag, lflag, ispeed, ospeed, characters = attributes
+    iflag &= ~(
+        termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP
+        | termios.INLCR | termios.IGNCR | termios.ICRNL | termios.IXON
+    )  # fmt: skip
+    oflag &= ~termios.OPOST
+    lflag &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
+    cflag = cflag & ~(termios.CSIZE | termios.PARENB) | termios.CS8
+    characters = [*characters]
+    characters[termios.VMIN] = 1
+    characters[termios.VTIME] = 0
+    return [iflag, oflag, cflag, lflag, ispeed, ospeed, characters]

@@ -1,0 +1,82 @@
+"""Removing a directory tree by descriptors: no symlink followed, any depth, any names."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+# Deeper than this a subdirectory is first moved up to the top, so that the number of open descriptors stays bounded.
+_DEPTH = 64
+
+
+class Removed(NamedTuple):
+    """What a removal took away: entries that aren't directories, and the bytes that they occupied."""
+
+    files: int
+    bytes: int
+
+
+class _Level(NamedTuple):
+    descriptor: int
+    name: str
+    subdirectories: list[str]
+
+
+def remove_tree(parent: int, name: str) -> Removed:
+    """Remove `name` and everything beneath it from the directory `parent`. Raises OSError."""
+    files = size = hoisted = 0
+    levels: list[_Level] = []
+    descending: str | None = name
+    try:
+        while descending is not None or levels:
+            if descending is not None:
+                level = _Level(_open_directory(levels[-1].descriptor if levels else parent, descending), descending, [])
+                levels.append(level)
+                removed = _remove_files(level)
+                files, size = files + removed.files, size + removed.bytes
+            level = levels[-1]
+            descending = None
+            if not level.subdirectories:
+                levels.pop()
+                os.close(level.descriptor)
+                os.rmdir(level.name, dir_fd=levels[-1].descriptor if levels else parent)
+            elif len(levels) > _DEPTH:
+                hoisted += 1
+                top = levels[0]
+                top.subdirectories.append(f".sb-removing-{hoisted}")
+                os.rename(
+                    level.subdirectories.pop(),
+                    top.subdirectories[-1],
+                    src_dir_fd=level.descriptor,
+                    dst_dir_fd=top.descriptor,
+                )
+            else:
+                descending = level.subdirectories.pop()
+    finally:
+        for level in levels:
+            os.close(level.descriptor)
+    return Removed(files, size)
+
+
+def _remove_files(level: _Level) -> Removed:
+    """Unlink all that isn't a directory, and note the directories in `level.subdirectories`."""
+    files = size = 0
+    with os.scandir(level.descriptor) as entries:
+        found = list(entries)
+    for entry in found:
+        if entry.is_dir(follow_symlinks=False):
+            level.subdirectories.append(entry.name)
+            continue
+        size += entry.stat(follow_symlinks=False).st_blocks * 512
+        os.unlink(entry.name, dir_fd=level.descriptor)
+        files += 1
+    return Removed(files, size)
+
+
+def _open_directory(parent: int, name: str) -> int:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(name, flags, dir_fd=parent)
+    except PermissionError:  # a mode without r or x, as a directory that an older layer format left
+        os.chmod(name, 0o700, dir_fd=parent)
+        return os.open(name, flags, dir_fd=parent)

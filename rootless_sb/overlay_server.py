@@ -1,0 +1,68 @@
+"""The overlay server's process: outside every namespace of the sandbox, without privilege, started first of all.
+
+Importing trio and pyfuse3 is what takes longest at the start of a sandbox; the process does it while the namespaces
+are set up. It is told what to serve over its channel; without that it goes away quietly.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+
+from rootless_sb.kernel import channel, descriptors, processes
+
+
+class OverlayServer:
+    """The server as its parent sees it; `channel` is the end that the watcher uses."""
+
+    __slots__ = ("_pid", "channel", "wait_status")
+
+    def __init__(self, pid: int, end: channel.Channel) -> None:
+        self._pid = pid
+        self.channel = end
+        self.wait_status: int | None = None  # once it has ended
+
+    def has_ended(self) -> bool:
+        """Whether it has ended, by itself or not; doesn't wait."""
+        if self.wait_status is None:
+            ended, status = os.waitpid(self._pid, os.WNOHANG)
+            if ended:
+                self.wait_status = status
+        return self.wait_status is not None
+
+    def stop(self) -> None:
+        """End it at once if it hasn't ended, and wait for that; what isn't in the layer yet is lost."""
+        if not self.has_ended():
+            os.kill(self._pid, signal.SIGKILL)
+            _, self.wait_status = os.waitpid(self._pid, 0)
+
+
+def start() -> OverlayServer:
+    """Fork the server. It dies with the caller. Raises OSError."""
+    ours, theirs = channel.pair()
+    parent = os.getpid()
+    pid = processes.fork(lambda: _serve(theirs, parent), keep={theirs.fileno()})
+    theirs.close()
+    return OverlayServer(pid, ours)
+
+
+def _serve(orders: channel.Channel, parent: int) -> int:
+    os.setsid()  # what is typed at the caller's terminal is not for the server
+    processes.die_with_parent()
+    if os.getppid() != parent:
+        return 1
+    processes.set_title("sb-overlay")
+    os.chdir("/")
+    descriptors.shut((0, 1))  # stderr stays, for what goes wrong
+    gc.disable()  # nothing to collect among imported modules, and it takes a tenth of the time
+    from fuse_overlay import config, server
+
+    message, passed = orders.receive()
+    if not message:
+        return 0
+    processes.drop_capabilities()
+    processes.hide_from_others()
+    gc.enable()
+    server.serve(config.unpack(message), passed[0])
+    return 0

@@ -1,0 +1,26 @@
+"""Where sb's own things lie. Pure: from the environment to paths."""
+
+from __future__ import annotations
+
+# How many names there are for the directory of all sandboxes, should other users of /var/tmp have taken the first ones.
+_CANDIDATES = 16
+
+
+def layer_places(environment: dict[str, str]) -> tuple[str, ...]:
+    """Where a layer that will be thrown away may lie, best first: never a home, which may be a network's."""
+    wanted = (environment.get("SLURM_TMPDIR"), environment.get("TMPDIR"), "/var/tmp", "/tmp")
+    return tuple(dict.fromkeys(path.rstrip("/") for path in wanted if path and path.startswith("/")))
+
+
+def base_names(uid: int) -> tuple[str, ...]:
+    """The names that the directory of a user's sandboxes may have in a place which others write to too."""
+    return (f"sb-{uid}", *(f"sb-{uid}-{number}" for number in range(1, _CANDIDATES)))
+
+
+def own_paths(environment: dict[str, str], uid: int, home: str) -> tuple[str, ...]:
+    """Everything of sb's own that no sandbox may see: state, store, sockets, and all layers."""
+    data = environment.get("XDG_DATA_HOME") or f"{home}/.local/share"
+    cache = environment.get("XDG_CACHE_HOME") or f"{home}/.cache"
+    runtime = environment.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}"
+    layers = (f"{place}/{name}" for place in layer_places(environment) for name in base_names(uid))
+    return (f"{data}/sb", f"{cache}/sb", f"{runtime}/sb", *layers)

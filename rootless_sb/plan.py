@@ -1,0 +1,133 @@
+"""From what was asked and what the host can do to what will be done. Pure: a plan is data, printed by `--dry-run`."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from fuse_overlay.config import Config, Extent, Lower
+
+from rootless_sb import paths, spec, stdio
+from rootless_sb.errors import SbError
+from rootless_sb.maps import id_maps
+from rootless_sb.root import root_steps
+
+if TYPE_CHECKING:
+    from rootless_sb.host import Host
+    from rootless_sb.kernel.descriptors import Descriptor
+    from rootless_sb.maps import IdMaps, MapLine
+    from rootless_sb.spec import RunSpec
+    from rootless_sb.steps import Step
+
+_IMAGE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Target(NamedTuple):
+    """The program to run in the sandbox."""
+
+    arguments: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...]
+    directory: str
+    umask: int
+
+
+class Plan(NamedTuple):
+    """All of a run, decided. `places`: where the sandbox's directory may lie, best first.
+
+    `with_one_id` is the same run without subordinate ids, for the case that their helpers refuse.
+    """
+
+    identifier: str
+    uid: int
+    places: tuple[str, ...]
+    id_maps: IdMaps
+    overlay: Config
+    mount_options: str
+    steps: tuple[Step, ...]
+    attachments: tuple[stdio.Attachment, ...]
+    target: Target
+    with_one_id: Plan | None = None
+
+
+def make_plan(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...], identifier: str) -> Plan:
+    """Decide everything about a run. Raises SbError for what can't be."""
+    plan = _plan_once(wanted, host, descriptors, identifier)
+    if plan.id_maps.helpers is None:
+        return plan
+    return plan._replace(
+        with_one_id=_plan_once(wanted, host._replace(newuidmap=None, newgidmap=None), descriptors, identifier)
+    )
+
+
+def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...], identifier: str) -> Plan:
+    environment = dict(host.environment)
+    maps = id_maps(wanted.userns, host)
+    own_uid, own_gid = (host.uid, host.gid) if wanted.userns == spec.KEEP_ID else (0, 0)
+    lower = Lower(os.fsencode(wanted.rootfs or "/"), layer=False, live=True)
+    places = paths.layer_places(environment)
+    attachments = stdio.attachments(descriptors, wanted.tty, wanted.interactive)
+    return Plan(
+        identifier=identifier,
+        uid=host.uid,
+        places=places,
+        id_maps=maps,
+        overlay=Config(
+            lowers=(lower,),
+            hidden=tuple(map(os.fsencode, (*paths.own_paths(environment, host.uid, host.home), *wanted.hidden))),
+            own_uid=own_uid,
+            own_gid=own_gid,
+            uids=_extents(maps.uids),
+            gids=_extents(maps.gids),
+        ),
+        mount_options=f"rootmode=40000,user_id={own_uid},group_id={own_gid},allow_other,default_permissions",
+        steps=root_steps(
+            hostname=wanted.hostname or identifier,
+            etc_hosts=host.etc_hosts if wanted.rootfs is None else b"127.0.0.1\tlocalhost\n::1\tlocalhost\n",
+            devices=host.devices,
+            uids=maps.uids,
+            gids=maps.gids,
+            pty=any(each.kind == stdio.PTY for each in attachments),
+        ),
+        attachments=attachments,
+        target=target(wanted, host),
+    )
+
+
+def with_layer(plan: Plan, directory: str) -> Plan:
+    """The plan once the sandbox's directory is known."""
+    upper, work = (os.fsencode(f"{directory}/{part}") for part in ("upper", "work"))
+    return plan._replace(
+        overlay=plan.overlay._replace(upper=upper, work=work),
+        with_one_id=with_layer(plan.with_one_id, directory) if plan.with_one_id else None,
+    )
+
+
+def _extents(lines: tuple[MapLine, ...]) -> tuple[Extent, ...]:
+    return tuple(Extent(line.inside, line.size) for line in lines)
+
+
+def target(wanted: RunSpec, host: Host) -> Target:
+    """The program, its environment and its working directory. Raises SbError."""
+    environment = target_environment(wanted, host)
+    directory = wanted.workdir or ("/" if wanted.rootfs else host.directory)
+    if directory is None:
+        raise SbError("cannot find the working directory", "it was removed", "cd elsewhere, or name one with -w DIR")
+    if not directory.startswith("/"):
+        raise SbError(f"--workdir {directory}", "not an absolute path", f"sb run -w {os.path.abspath(directory)} …")
+    command = wanted.command or ((environment.get("SHELL") or "/bin/sh") if wanted.rootfs is None else "/bin/sh",)
+    return Target(command, tuple(environment.items()), directory, host.umask)
+
+
+def target_environment(wanted: RunSpec, host: Host) -> dict[str, str]:
+    """The target's variables: the caller's on the host's view, few over a root file system, then what was asked."""
+    environment = dict(host.environment)
+    if wanted.rootfs is not None:
+        environment = {"PATH": _IMAGE_PATH, "HOME": "/root"}
+        if term := dict(host.environment).get("TERM"):
+            environment["TERM"] = term
+    if wanted.clear_environment:
+        environment = {}
+    for name in wanted.unset_environment:
+        environment.pop(name, None)
+    environment.update(wanted.environment)
+    return environment

@@ -1,0 +1,103 @@
+"""The messages between sb's processes, and who sends which when.
+
+Each process has one channel to the supervisor. A message is a kind and its fields, all text, joined by NUL bytes (no
+path, argument or variable can hold one). The end of a channel means that the process at its other end is dead.
+
+    supervisor (sb run)               watcher                          pid 1                     server
+        |--- fork --------------------------------------------------------------------------------->|  imports pyfuse3
+        |--- fork -------------------->|                                                            |
+        |                              | unshare A and the rest                                     |
+        |<-------------- unshared -----|                                                            |
+        | newuidmap, newgidmap         |                                                            |
+        |--------------- mapped ------>|  (or `refused`: one id has to do)                          |
+        |                              | mount /dev/fuse                                            |
+        |                              |--- Config + fuse descriptor (SCM_RIGHTS) ----------------->|  answers INIT
+        |                              |--- fork --------------------->|                            |
+        |<-------------- running ------|                               | stages /proc, /dev, ...    |
+        |<---------------------------------- terminal + pty master ----|                            |
+        |                                                              | attaches them to the overlay, pivot_root
+        |                                                              | forks the target in B      |
+        |<---------------------------------- started ------------------|                            |
+        |----------------------------------- signal ------------------>|                            |
+        |<---------------------------------- exited -------------------|                            |
+        |                              | reaps pid 1: all of its namespace is gone                  |
+        |<-------------- gone ---------|                                                            |
+        | ends the server (SIGKILL, or waits for it when the layer is kept) ----------------------->|
+        |                              | sees the server's end, removes the layer, exits
+        |<-------------- removed ------|
+
+`failed` can come from the watcher and from pid 1 at any time before `started`; the sender then exits.
+If the supervisor dies, the server dies with it (PR_SET_PDEATHSIG), and the watcher kills pid 1 and goes on as above.
+If the watcher dies, pid 1 dies with it, and the supervisor removes the layer itself.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from rootless_sb.errors import SbError
+
+UNSHARED = "unshared"
+MAPPED = "mapped"
+REFUSED = "refused"  # newuidmap or newgidmap said no
+RUNNING = "running"  # pid 1's pid, as the supervisor sees it
+TERMINAL = "terminal"
+STARTED = "started"
+SIGNAL = "signal"  # number
+EXITED = "exited"  # wait status of the target
+GONE = "gone"  # wait status of pid 1
+REMOVED = "removed"  # files, bytes of the layer that was thrown away
+FAILED = "failed"  # what, why, hint, exit status
+
+# How many fields each kind has.
+_FIELDS = {
+    UNSHARED: 0,
+    MAPPED: 0,
+    REFUSED: 0,
+    RUNNING: 1,
+    TERMINAL: 0,
+    STARTED: 0,
+    SIGNAL: 1,
+    EXITED: 1,
+    GONE: 1,
+    REMOVED: 2,
+    FAILED: 4,
+}
+
+
+class Message(NamedTuple):
+    """A kind (one of the words above) and its fields."""
+
+    kind: str
+    fields: tuple[str, ...] = ()
+
+
+class ProtocolError(ValueError):
+    """Bytes that are no message."""
+
+
+def encode(kind: str, *fields: str | int) -> bytes:
+    """The bytes of a message. Raises ProtocolError for a wrong number of fields or a NUL in one."""
+    texts = [str(field) for field in fields]
+    if _FIELDS.get(kind) != len(texts) or any("\0" in text for text in texts):
+        raise ProtocolError(f"not a message: {kind!r} with {texts!r}")
+    return "\0".join((kind, *texts)).encode("utf-8", "surrogateescape")
+
+
+def failed(error: SbError) -> bytes:
+    """The message that carries an error to whoever reports it."""
+    return encode(FAILED, error.what, error.why, error.hint, error.status)
+
+
+def failure(message: Message) -> SbError:
+    """The error that a `failed` message carries."""
+    what, why, hint, status = message.fields
+    return SbError(what, why, hint, int(status))
+
+
+def decode(data: bytes) -> Message:
+    """The message that `data` holds. Raises ProtocolError."""
+    kind, *fields = data.decode("utf-8", "surrogateescape").split("\0")
+    if _FIELDS.get(kind) != len(fields):
+        raise ProtocolError(f"not a message: {data[:80]!r}")
+    return Message(kind, tuple(fields))

@@ -1,0 +1,165 @@
+"""Carries the bytes between the caller's descriptors and the sandbox's: pipes for files, a pty for a terminal."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+from typing import TYPE_CHECKING, NamedTuple
+
+from rootless_sb.kernel import descriptors, terminals
+from rootless_sb.stdio import COPY, PASS, PTY
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless_sb.stdio import Attachment
+
+_CHUNK = 1 << 16  # bytes; a pipe's own size (pipe(7))
+
+
+class Standard(NamedTuple):
+    """What the target finds at 0, 1 and 2: a descriptor each, -1 for /dev/null, None where the pty belongs."""
+
+    stdin: int | None
+    stdout: int | None
+    stderr: int | None
+
+
+def opened(standard: Standard) -> set[int]:
+    """The descriptors among these that aren't the caller's own 0, 1 and 2."""
+    return {descriptor for descriptor in standard if descriptor is not None and descriptor > 2}
+
+
+def release(standard: Standard) -> None:
+    """Close our copies of what somebody else holds by now, so that their ends are seen."""
+    for descriptor in opened(standard):
+        os.close(descriptor)
+
+
+class Pump:
+    """Copies from one descriptor to another, one chunk at a time, never waiting where it wasn't told that it may."""
+
+    __slots__ = ("_own", "_pending", "open", "sink", "source")
+
+    def __init__(self, source: int, sink: int, own: tuple[int, ...] = ()) -> None:
+        self.source = source
+        self.sink = sink
+        self.open = True
+        self._own = own
+        self._pending = b""
+
+    def interest(self) -> tuple[int, int]:
+        """The descriptor and the poll(2) events that it waits for."""
+        return (self.sink, select.POLLOUT) if self._pending else (self.source, select.POLLIN)
+
+    def move(self) -> None:
+        """Do one read or one write; ends the pump at the end of the source or when nobody reads the sink."""
+        try:
+            if self._pending:
+                self._pending = self._pending[os.write(self.sink, self._pending) :]
+            else:
+                self._pending = os.read(self.source, _CHUNK)
+                if not self._pending:
+                    self.end()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            # EIO is how a pty says that its other side is closed (pty(7)); EPIPE, that nobody reads any more.
+            if error.errno not in (errno.EIO, errno.EPIPE):
+                raise
+            self.end()
+
+    def end(self) -> None:
+        """Stop, and close what is our own end of it, so that who is at the other end sees it."""
+        if self.open:
+            for descriptor in self._own:
+                os.close(descriptor)
+        self.open = False
+
+    def pending_bytes(self) -> int:
+        """How much was read from the source and not yet written to the sink."""
+        return len(self._pending)
+
+
+class Relay:
+    """All the pumps of one run, and the caller's terminal while it is in raw mode."""
+
+    __slots__ = ("_master", "_modes", "_outputs", "_stdin", "_stdin_reader", "_terminal", "inside")
+
+    def __init__(self, attachments: tuple[Attachment, ...]) -> None:
+        self._outputs: list[Pump] = []
+        self._stdin: Pump | None = None
+        self._stdin_reader: int | None = None
+        ptys = (each.outside for each in attachments if each.kind == PTY)
+        self._terminal = next((number for number in ptys if os.isatty(number)), None)
+        self._modes: list[Any] | None = None
+        self._master: int | None = None
+        pipes: dict[int, int] = {}
+        self.inside = Standard(*(self._descriptor(each, pipes) for each in attachments))
+
+    def _descriptor(self, attachment: Attachment, pipes: dict[int, int]) -> int | None:
+        if attachment.kind == PTY:
+            return None
+        if attachment.kind == PASS:
+            return attachment.outside
+        if attachment.kind != COPY:
+            return -1
+        if attachment.outside not in pipes:
+            pipes[attachment.outside] = self._pipe(attachment)
+        return pipes[attachment.outside]
+
+    def _pipe(self, attachment: Attachment) -> int:
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        if attachment.inside == 0:
+            os.set_blocking(writer, False)
+            self._stdin = Pump(0, writer, own=(writer,))
+            self._stdin_reader = os.dup(reader)
+            return reader
+        self._outputs.append(Pump(reader, attachment.outside, own=(reader,)))
+        return writer
+
+    def attach_terminal(self, master: int) -> None:
+        """Connect the sandbox's pty; the caller's terminal goes to raw mode until `restore`."""
+        self._master = master
+        os.set_blocking(master, False)
+        if self._terminal is not None:
+            self.resize()
+            self._modes = terminals.modes(self._terminal)
+            terminals.set_modes(self._terminal, terminals.raw(self._modes))
+        self._stdin = Pump(0, master)
+        self._outputs.append(Pump(master, 1))
+
+    def resize(self) -> None:
+        """Give the pty the size of the caller's terminal."""
+        if self._terminal is not None and self._master is not None:
+            terminals.copy_window_size(self._terminal, self._master)
+
+    def restore(self) -> None:
+        """Give the caller's terminal its modes back."""
+        if self._modes is not None and self._terminal is not None:
+            terminals.set_modes(self._terminal, self._modes)
+            self._modes = None
+
+    def inputs(self) -> list[Pump]:
+        """The pumps that bring the sandbox something and aren't done."""
+        return [self._stdin] if self._stdin is not None and self._stdin.open else []
+
+    def outputs(self) -> list[Pump]:
+        """The pumps that carry out what the sandbox wrote and aren't done."""
+        return [pump for pump in self._outputs if pump.open]
+
+    def give_back(self) -> None:
+        """After the sandbox's end: rewind a file on stdin to where the sandbox stopped reading."""
+        if self._stdin_reader is None or self._stdin is None:
+            return
+        unread = descriptors.unread_bytes(self._stdin_reader) + self._stdin.pending_bytes()
+        self._stdin.end()
+        if unread:
+            try:
+                os.lseek(0, -unread, os.SEEK_CUR)
+            except OSError as error:
+                if error.errno != errno.ESPIPE:  # a device or a terminal: what was read of it is gone
+                    raise
+        os.close(self._stdin_reader)
+        self._stdin_reader = None

@@ -1,0 +1,100 @@
+"""What the sandbox's root is made of besides the overlay: /proc, /sys, /dev, the names of the host. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rootless_sb.kernel.mounts import NODEV, NOEXEC, NOSUID, RDONLY
+from rootless_sb.steps import (
+    Attach,
+    AttachFile,
+    BindDevice,
+    BringLoopbackUp,
+    IfPossible,
+    MakeDirectory,
+    MakeSymlink,
+    MountAt,
+    MountStage,
+    OpenTerminal,
+    PivotRoot,
+    SetHostname,
+    WriteFile,
+    WriteSetting,
+)
+
+if TYPE_CHECKING:
+    from rootless_sb.maps import MapLine
+    from rootless_sb.steps import Step
+
+_TTY_GROUP = 5  # what distributions and devpts agree on (Documentation/filesystems/devpts.rst)
+_LINKS = (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2"), ("core", "/proc/kcore"))
+
+
+def root_steps(
+    *,
+    hostname: str,
+    etc_hosts: bytes,
+    devices: tuple[str, ...],
+    uids: tuple[MapLine, ...],
+    gids: tuple[MapLine, ...],
+    pty: bool,
+) -> tuple[Step, ...]:
+    """The steps of pid 1, in order. All that doesn't touch the overlay comes first: its server is still starting."""
+    return (
+        MountStage(),
+        MakeDirectory("proc"),
+        MountAt("proc", "proc", NOSUID | NODEV | NOEXEC),
+        *network_steps(gids),
+        SetHostname(hostname),
+        *device_steps(devices, gids),
+        *((OpenTerminal("dev/pts"),) if pty else ()),
+        MakeDirectory("sys"),
+        IfPossible(MountAt("sysfs", "sys", RDONLY | NOSUID | NODEV | NOEXEC)),
+        WriteFile("hostname", f"{hostname}\n".encode()),
+        WriteFile("hosts", hosts_file(etc_hosts, hostname)),
+        Attach("proc", "/proc"),
+        Attach("dev", "/dev"),
+        IfPossible(Attach("sys", "/sys")),
+        AttachFile("hostname", "/etc/hostname"),
+        AttachFile("hosts", "/etc/hosts"),
+        PivotRoot(),
+    )
+
+
+def network_steps(gids: tuple[MapLine, ...]) -> tuple[Step, ...]:
+    """Loopback, and what root expects of a network of its own: low ports and ping.
+
+    The network namespace belongs to A, where the target has no capability, so both are opened to everybody instead.
+    """
+    first_group = min(line.inside for line in gids)
+    last_group = max(line.inside + line.size - 1 for line in gids)
+    return (
+        BringLoopbackUp(),
+        WriteSetting("proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
+        WriteSetting("proc/sys/net/ipv4/ping_group_range", f"{first_group} {last_group}"),
+    )
+
+
+def device_steps(devices: tuple[str, ...], gids: tuple[MapLine, ...]) -> tuple[Step, ...]:
+    """A /dev of the sandbox's own: the harmless nodes of the host, its own ptys, shared memory and queues."""
+    has_tty_group = any(line.inside <= _TTY_GROUP < line.inside + line.size for line in gids)
+    pts_options = "newinstance,ptmxmode=0666,mode=0620" + (f",gid={_TTY_GROUP}" if has_tty_group else "")
+    return (
+        MakeDirectory("dev"),
+        MountAt("tmpfs", "dev", NOSUID, "mode=0755,size=65536k"),
+        *(BindDevice(f"/dev/{name}", f"dev/{name}") for name in devices),
+        MakeDirectory("dev/pts"),
+        MountAt("devpts", "dev/pts", NOSUID | NOEXEC, pts_options),
+        MakeSymlink("dev/ptmx", "pts/ptmx"),
+        MakeDirectory("dev/shm"),
+        MountAt("tmpfs", "dev/shm", NOSUID | NODEV, "mode=1777"),
+        MakeDirectory("dev/mqueue"),
+        IfPossible(MountAt("mqueue", "dev/mqueue", NOSUID | NODEV | NOEXEC)),
+        *(MakeSymlink(f"dev/{name}", text) for name, text in _LINKS),
+    )
+
+
+def hosts_file(etc_hosts: bytes, hostname: str) -> bytes:
+    """The host's own table with one line more, so that the sandbox's name resolves (hosts(5), hostname(1) -f)."""
+    table = etc_hosts if etc_hosts.endswith(b"\n") or not etc_hosts else etc_hosts + b"\n"
+    return table + f"127.0.1.1\t{hostname}\n".encode()

@@ -1,0 +1,75 @@
+"""What is on disk of a sandbox: one directory, made at its start and removed at its end.
+
+    DIRECTORY/upper   what the sandbox changed      DIRECTORY/root    where the watcher mounts the overlay
+    DIRECTORY/work    copy-ups under way            DIRECTORY/stage   where pid 1 prepares /proc, /dev and the like
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import NamedTuple
+
+from rootless_sb import paths
+from rootless_sb.errors import Doing, SbError
+from rootless_sb.kernel import trees
+
+_PARTS = ("upper", "work", "root", "stage")
+
+
+class Sandbox(NamedTuple):
+    """A sandbox's place on disk; `parent` is an open descriptor of the directory that holds `name`."""
+
+    parent: int
+    name: str
+    directory: str
+
+
+def new_id() -> str:
+    """A sandbox's id: twelve hexadecimal digits, as docker's short ids."""
+    return os.urandom(6).hex()
+
+
+def create(places: tuple[str, ...], identifier: str, uid: int) -> Sandbox:
+    """Make the directory of a new sandbox in the first of `places` that can be written to. Raises SbError."""
+    refusals = []
+    for place in places:
+        try:
+            base = _open_base(place, uid)
+            with Doing(f"cannot make a sandbox in {place}"):
+                os.mkdir(identifier, 0o700, dir_fd=base[0])
+                for part in _PARTS:
+                    os.mkdir(f"{identifier}/{part}", 0o755, dir_fd=base[0])
+            return Sandbox(base[0], identifier, f"{base[1]}/{identifier}")
+        except SbError as error:
+            refusals.append(str(error))
+    raise SbError("; ".join(refusals), hint="set TMPDIR to a directory that you can write to")
+
+
+def remove(sandbox: Sandbox) -> trees.Removed:
+    """Remove a sandbox's directory with all that it changed. Raises OSError."""
+    return trees.remove_tree(sandbox.parent, sandbox.name)
+
+
+def _open_base(place: str, uid: int) -> tuple[int, str]:
+    """The user's own directory in `place`, made if need be: its descriptor and its path. Raises SbError.
+
+    `place` may be anybody's to write to (/var/tmp), so a directory of that name is only used if it is this user's and
+    closed to others; else the next name is tried.
+    """
+    with Doing(f"cannot make a sandbox in {place}"):
+        for name in paths.base_names(uid):
+            path = f"{place}/{name}"
+            try:
+                os.mkdir(path, 0o700)
+            except FileExistsError:
+                pass
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except (PermissionError, NotADirectoryError):  # somebody else's, or a symlink (O_DIRECTORY | O_NOFOLLOW)
+                continue
+            status = os.fstat(descriptor)
+            if status.st_uid == uid and stat.S_IMODE(status.st_mode) & 0o077 == 0:
+                return descriptor, path
+            os.close(descriptor)
+    raise SbError(f"cannot make a sandbox in {place}", f"{place}/sb-{uid} belongs to somebody else")

@@ -1,0 +1,1 @@
+"""What the target may not do: privileges, and later Landlock and seccomp."""

@@ -1,0 +1,114 @@
+"""The steps that make a sandbox's root, as data: `plan` lists them, `builder` acts, `--dry-run` prints them.
+
+Paths named `place` lie in the stage, a fresh tmpfs that only we write to. Paths named `target` lie in the sandbox's
+root, whose tree may be hostile; they are looked up as if that root were `/`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class MountStage(NamedTuple):
+    """Mount the stage, a tmpfs."""
+
+
+class MountAt(NamedTuple):
+    """Mount a new file system of `kind` at `place`."""
+
+    kind: str
+    place: str
+    flags: int
+    options: str = ""
+
+
+class MakeDirectory(NamedTuple):
+    """Make a directory."""
+
+    place: str
+
+
+class MakeSymlink(NamedTuple):
+    """Make `place` a symlink that reads `text`."""
+
+    place: str
+    text: str
+
+
+class WriteFile(NamedTuple):
+    """Make a file of mode 0644 that holds `data`."""
+
+    place: str
+    data: bytes
+
+
+class WriteSetting(NamedTuple):
+    """Write to a file of the kernel's (sysctl) below `place`; kernels without it are left as they are."""
+
+    place: str
+    text: str
+
+
+class BindDevice(NamedTuple):
+    """Make the host's device node `source` appear at `place`."""
+
+    source: str
+    place: str
+
+
+class SetHostname(NamedTuple):
+    """Name the sandbox's UTS namespace."""
+
+    name: str
+
+
+class BringLoopbackUp(NamedTuple):
+    """Switch the network namespace's `lo` on."""
+
+
+class OpenTerminal(NamedTuple):
+    """Open a pty of the devpts at `place` and hand its master to the supervisor."""
+
+    place: str
+
+
+class Attach(NamedTuple):
+    """Move the mount at `place` onto `target`; a target that isn't there is left alone."""
+
+    place: str
+    target: str
+
+
+class AttachFile(NamedTuple):
+    """Bind the file `place` over the file `target`; a target that isn't there is left alone."""
+
+    place: str
+    target: str
+
+
+class PivotRoot(NamedTuple):
+    """Make the overlay the root and let go of the host's tree."""
+
+
+class IfPossible(NamedTuple):
+    """Carry out a step that a sandbox can do without: some hosts forbid it."""
+
+    step: Step
+
+
+Step = (
+    MountStage
+    | MountAt
+    | MakeDirectory
+    | MakeSymlink
+    | WriteFile
+    | WriteSetting
+    | BindDevice
+    | SetHostname
+    | BringLoopbackUp
+    | OpenTerminal
+    | Attach
+    | AttachFile
+    | PivotRoot
+    | IfPossible
+)

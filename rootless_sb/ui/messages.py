@@ -1,0 +1,46 @@
+"""What sb says to people, one line at a time, on stderr."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rootless_sb.errors import SbError
+
+
+def printable(text: str) -> str:
+    """The text with control characters and undecodable bytes escaped: a name can't write to the terminal. Pure."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else _escaped(each) for each in text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that isn't UTF-8 (surrogateescape)
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def say(text: str) -> None:
+    """Write one line. A stderr that is closed or full doesn't matter more than the message."""
+    try:
+        os.write(2, f"sb: {printable(text)}\n".encode())
+    except OSError:  # nobody reads it: there is nowhere left to say so
+        return
+
+
+def warn(text: str) -> None:
+    """A line about something that is not as it should be, and that sb goes on without."""
+    say(f"warning: {text}")
+
+
+def report(error: SbError) -> None:
+    """An error, and the hint behind an empty line."""
+    say(str(error))
+    if error.hint:
+        try:
+            os.write(2, f"\nhint: {printable(error.hint)}\n".encode())
+        except OSError:  # as in `say`
+            return

@@ -1,0 +1,141 @@
+"""The watcher: makes the namespaces, mounts the overlay, forks pid 1, and stays to clean up whatever happens.
+
+It lives in user namespace A and a mount namespace of its own, in which it still sees the host's tree. It may therefore
+remove files of all subordinate ids, and it is there when the supervisor no longer is.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from typing import TYPE_CHECKING, NamedTuple
+
+from fuse_overlay.config import pack
+from rootless_sb import init, protocol, relay, sandboxes
+from rootless_sb.errors import Doing, SbError
+from rootless_sb.kernel import descriptors, mounts, namespaces, processes
+from rootless_sb.kernel.signals import SignalPipe
+from rootless_sb.maps import map_text
+
+if TYPE_CHECKING:
+    from rootless_sb.kernel.channel import Channel
+    from rootless_sb.plan import Plan
+    from rootless_sb.relay import Standard
+    from rootless_sb.sandboxes import Sandbox
+
+_NAMESPACES = (
+    namespaces.NEWNS
+    | namespaces.NEWNET
+    | namespaces.NEWUTS
+    | namespaces.NEWIPC
+    | namespaces.NEWCGROUP
+    | namespaces.NEWPID
+)
+_NO_USER_NAMESPACES = "sb doctor tells what this host forbids; often: sysctl -w user.max_user_namespaces=10000"
+
+
+class Links(NamedTuple):
+    """The watcher's ends of the channels, and pid 1's, which it only hands on."""
+
+    supervisor: Channel
+    server: Channel
+    init: Channel
+
+
+def watch(plan: Plan, sandbox: Sandbox, links: Links, standard: Standard) -> int:
+    """The watcher's life. Returns its exit status."""
+    os.setsid()
+    processes.set_title("sb-watch")
+    events = SignalPipe((signal.SIGCHLD,))
+    try:
+        pid = _start(plan, sandbox, links, standard)
+        links.init.close()
+        relay.release(standard)
+        descriptors.shut((0, 1))  # their other ends are to see the sandbox's end, not ours
+        _wait(pid, events, links)
+        with Doing("cannot unmount the overlay"):
+            mounts.detach(f"{sandbox.directory}/root")
+    except SbError as error:
+        links.init.close()
+        links.supervisor.try_send(protocol.failed(error))
+    links.server.wait_for_end()
+    removed = sandboxes.remove(sandbox)
+    links.supervisor.try_send(protocol.encode(protocol.REMOVED, removed.files, removed.bytes))
+    return 0
+
+
+def _start(plan: Plan, sandbox: Sandbox, links: Links, standard: Standard) -> int:
+    """Everything up to a running pid 1, whose pid is returned. Raises SbError."""
+    plan = _enter_namespaces(plan, links.supervisor)
+    _mount_overlay(plan, sandbox, links.server)
+    keep = {links.init.fileno(), *relay.opened(standard)}
+    with Doing("cannot start pid 1"):
+        pid = processes.fork(lambda: init.run(plan, sandbox.directory, links.init, standard), keep)
+    links.supervisor.send(protocol.encode(protocol.RUNNING, pid))
+    return pid
+
+
+def _enter_namespaces(plan: Plan, supervisor: Channel) -> Plan:
+    """Make A and the others; the plan in force is returned (other if the id map helpers refuse). Raises SbError."""
+    with Doing("cannot make a user namespace", _NO_USER_NAMESPACES):
+        namespaces.unshare(namespaces.NEWUSER)
+    if plan.id_maps.helpers and plan.with_one_id is not None:
+        supervisor.send(protocol.encode(protocol.UNSHARED))
+        answer, _ = supervisor.receive()
+        if answer != protocol.encode(protocol.MAPPED):
+            plan = plan.with_one_id
+    if not plan.id_maps.helpers:
+        with Doing("cannot map the user to root", _NO_USER_NAMESPACES):
+            _map_single_id(plan)
+    with Doing("cannot make namespaces", _NO_USER_NAMESPACES):
+        namespaces.unshare(_NAMESPACES)
+    with Doing("cannot keep mounts from spreading"):
+        # Slave, not private: what the host unmounts isn't kept busy by us for as long as the sandbox lives.
+        mounts.mount(None, "/", None, mounts.REC | mounts.SLAVE)
+    return plan
+
+
+def _map_single_id(plan: Plan) -> None:
+    own = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # A group can only be mapped without privilege once setgroups(2) is given up: user_namespaces(7).
+        namespaces.write_id_map(own, "setgroups", "deny")
+        namespaces.write_id_map(own, "uid_map", map_text(plan.id_maps.uids))
+        namespaces.write_id_map(own, "gid_map", map_text(plan.id_maps.gids))
+    finally:
+        os.close(own)
+
+
+def _mount_overlay(plan: Plan, sandbox: Sandbox, server: Channel) -> None:
+    """Mount /dev/fuse and give it to the server, which may only read it once it is mounted; no copy stays here."""
+    with Doing("cannot open /dev/fuse", "as root: modprobe fuse && chmod 666 /dev/fuse"):
+        fuse = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        with Doing("cannot mount the overlay", "sb doctor tells what this host forbids"):
+            mounts.mount("sb", f"{sandbox.directory}/root", "fuse", mounts.NODEV, f"fd={fuse},{plan.mount_options}")
+        with Doing("cannot reach the overlay server"):
+            server.send(pack(plan.overlay), (fuse,))
+    finally:
+        os.close(fuse)
+
+
+def _wait(pid: int, events: SignalPipe, links: Links) -> None:
+    """Wait for pid 1's end, bringing it about when the supervisor or the server has ended; then say that it is gone.
+
+    waitpid(2) for the first process of a PID namespace returns after all others in it are gone: pid_namespaces(7).
+    """
+    poll = select.poll()
+    for descriptor in (events.reader, links.supervisor.fileno(), links.server.fileno()):
+        poll.register(descriptor, select.POLLIN)
+    while True:
+        ended, wait_status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            break
+        for descriptor, _ in poll.poll():
+            if descriptor == events.reader:
+                events.take()
+            else:  # neither says anything at this time: it is the channel's end
+                poll.unregister(descriptor)
+                os.kill(pid, signal.SIGKILL)
+    links.supervisor.try_send(protocol.encode(protocol.GONE, wait_status))
