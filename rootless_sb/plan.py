@@ -6,7 +6,6 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay.config import Config, Extent, Lower
-
 from rootless_sb import paths, spec, stdio
 from rootless_sb.errors import SbError
 from rootless_sb.maps import id_maps

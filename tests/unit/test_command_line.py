@@ -1,0 +1,59 @@
+"""What the command line asks for."""
+
+from __future__ import annotations
+
+import pytest
+
+from rootless_sb import target
+from rootless_sb.cli import environment, run
+from rootless_sb.errors import SbError
+from rootless_sb.ui import messages
+
+
+def command(*arguments: str) -> tuple[str, ...]:
+    """The COMMAND that a command line after `sb run` has."""
+    return run.run_spec(run.parser().parse_strictly(list(arguments))).command
+
+
+def test_parsing_stops_at_the_command() -> None:
+    """What follows COMMAND is its own, options of sb's name included."""
+    assert ("sh", "-c", "x", "--hostname", "y", "--", "z") == command("-w", "/", "sh", "-c", "x", "--hostname", "y", "--", "z")
+    assert ("--version",) == command("--", "--version")
+    assert () == command("-q")
+
+
+def test_an_unknown_option_names_the_nearest() -> None:
+    """A misspelt option gets a hint, also when it has a value."""
+    with pytest.raises(SbError) as caught:
+        command("--hostnam=x", "true")
+    assert "unknown option --hostnam" == str(caught.value)
+    assert "--hostname" in caught.value.hint
+
+
+def test_options_are_not_abbreviated() -> None:
+    """A prefix of an option is no option: scripts would break with the next one."""
+    with pytest.raises(SbError):
+        command("--hostn", "x", "true")
+
+
+def test_variables() -> None:
+    """K=V sets, K takes from outside if it is there, later ones win, comments and empty lines don't count."""
+    outside = {"HERE": "1", "A": "x"}
+    assert {"A": "3", "HERE": "1", "E": ""} == environment.assignments(
+        ["A=2", "# no", "", "HERE", "GONE", "A=3", "E="], outside
+    )
+    with pytest.raises(SbError):
+        environment.assignments(["=x"], {})
+
+
+def test_names_cannot_write_to_the_terminal() -> None:
+    """Control characters and bytes that aren't UTF-8 are escaped in messages."""
+    assert "a\\x1b[2Jb\\x0a\\xff\\u202e" == messages.printable("a\x1b[2Jb\n\udcff\u202e")
+    assert "naïve ☃" == messages.printable("naïve ☃")
+
+
+def test_programs_are_looked_up_as_execvp_does() -> None:
+    """A slash means no search; an empty entry of PATH is the working directory."""
+    assert ["./x"] == target.candidates("./x", "/bin")
+    assert ["/bin/x", "./x", "/usr/bin/x"] == target.candidates("x", "/bin::/usr/bin")
+    assert [] == target.candidates("", "/bin")

@@ -1,0 +1,154 @@
+"""From what was asked to what will be done: the plan is data, so it is compared as data."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fuse_overlay.config import Extent, Lower
+from rootless_sb import paths, stdio
+from rootless_sb.errors import SbError
+from rootless_sb.host import Host, SubordinateRange
+from rootless_sb.kernel.descriptors import FILE, NULL, PIPE, TERMINAL, Descriptor
+from rootless_sb.plan import make_plan, with_layer
+from rootless_sb.root import hosts_file
+from rootless_sb.spec import RunSpec
+from rootless_sb.steps import AttachFile, MountAt, OpenTerminal, PivotRoot, SetHostname, WriteSetting
+from rootless_sb.ui import plans
+
+HOST = Host(
+    uid=1000,
+    gid=1000,
+    user="ann",
+    home="/home/ann",
+    directory="/home/ann/work",
+    environment=(("HOME", "/home/ann"), ("SHELL", "/bin/zsh"), ("TERM", "xterm"), ("TMPDIR", "/scratch/")),
+    umask=0o027,
+    newuidmap="/usr/bin/newuidmap",
+    newgidmap="/usr/bin/newgidmap",
+    subordinate_uids=(SubordinateRange(100000, 65536),),
+    subordinate_gids=(SubordinateRange(200000, 65536),),
+    etc_hosts=b"127.0.0.1 localhost",
+    devices=("null", "tty"),
+)
+TERMINALS = tuple(Descriptor(number, TERMINAL, 0) for number in range(3))
+PIPES = tuple(Descriptor(number, PIPE, number) for number in range(3))
+
+
+def test_hosts_view() -> None:
+    """Without a root file system the lower layer is `/`, live, and no whiteout in it means anything."""
+    plan = make_plan(RunSpec(), HOST, PIPES, "0123456789ab")
+    assert (Lower(b"/", layer=False, live=True),) == plan.overlay.lowers
+    assert (Extent(0, 1), Extent(1, 65536)) == plan.overlay.uids
+    assert (0, 0) == (plan.overlay.own_uid, plan.overlay.own_gid)
+    assert ("/home/ann/work", 0o027, ("/bin/zsh",)) == (
+        plan.target.directory,
+        plan.target.umask,
+        plan.target.arguments,
+    )
+    assert HOST.environment == plan.target.environment
+
+
+def test_root_file_system_starts_with_few_variables() -> None:
+    """Over --rootfs nothing of the caller's environment but TERM is passed on."""
+    plan = make_plan(RunSpec(rootfs="/srv/tree"), HOST, PIPES, "0123456789ab")
+    assert {"PATH", "HOME", "TERM"} == set(dict(plan.target.environment))
+    assert ("/", ("/bin/sh",)) == (plan.target.directory, plan.target.arguments)
+    assert b"/srv/tree" == plan.overlay.lowers[0].path
+
+
+def test_environment_options() -> None:
+    """What is unset goes, what is set comes last; --clearenv leaves only that."""
+    wanted = RunSpec(unset_environment=("TERM",), environment=(("A", "1"),))
+    assert ["HOME", "SHELL", "TMPDIR", "A"] == [
+        name for name, _ in make_plan(wanted, HOST, PIPES, "x").target.environment
+    ]
+    cleared = make_plan(wanted._replace(clear_environment=True), HOST, PIPES, "x")
+    assert (("A", "1"),) == cleared.target.environment
+
+
+def test_layers_never_lie_in_a_home() -> None:
+    """The layer's place is the batch system's directory, TMPDIR or /var/tmp, in this order."""
+    assert ("/scratch", "/var/tmp", "/tmp") == paths.layer_places(dict(HOST.environment))
+    slurm = {"SLURM_TMPDIR": "/local/job7", "TMPDIR": "relative"}
+    assert ("/local/job7", "/var/tmp", "/tmp") == paths.layer_places(slurm)
+
+
+def test_everything_of_sbs_own_is_hidden() -> None:
+    """State, store, sockets and the directories of all layers are hidden on top of what was asked."""
+    hidden = make_plan(RunSpec(hidden=("/srv/secret",)), HOST, PIPES, "x").overlay.hidden
+    expected = {b"/home/ann/.local/share/sb", b"/home/ann/.cache/sb", b"/run/user/1000/sb", b"/scratch/sb-1000"}
+    assert expected | {b"/srv/secret", b"/var/tmp/sb-1000"} <= set(hidden)
+
+
+def test_order_of_the_steps() -> None:
+    """All that needs the overlay, which is still starting, comes after all that doesn't; the pivot is last."""
+    steps = make_plan(RunSpec(), HOST, TERMINALS, "0123456789ab").steps
+    kinds = [type(step) for step in steps]
+    assert PivotRoot == kinds[-1]
+    assert kinds.index(OpenTerminal) < kinds.index(AttachFile)
+    assert SetHostname("0123456789ab") in steps
+    assert WriteSetting("proc/sys/net/ipv4/ping_group_range", "0 65536") in steps
+
+
+def test_tty_group_only_where_it_is_mapped() -> None:
+    """devpts takes gid=5 only where group 5 exists inside."""
+
+    def devpts(host: Host) -> str:
+        steps = make_plan(RunSpec(), host, PIPES, "x").steps
+        return next(step.options for step in steps if isinstance(step, MountAt) and step.kind == "devpts")
+
+    assert "gid=5" in devpts(HOST)
+    assert "gid=5" not in devpts(HOST._replace(subordinate_gids=()))
+
+
+def test_a_plan_without_subordinate_ids_is_at_hand() -> None:
+    """Should the helpers refuse, the same run with one id is planned already, with the same layer."""
+    plan = with_layer(make_plan(RunSpec(), HOST, PIPES, "x"), "/scratch/sb-1000/x")
+    assert plan.with_one_id is not None
+    assert None is plan.with_one_id.id_maps.helpers
+    assert (Extent(0, 1),) == plan.with_one_id.overlay.uids
+    assert b"/scratch/sb-1000/x/upper" == plan.with_one_id.overlay.upper == plan.overlay.upper
+
+
+def test_a_removed_working_directory_is_an_error() -> None:
+    """The error says what to do."""
+    with pytest.raises(SbError) as caught:
+        make_plan(RunSpec(), HOST._replace(directory=None), PIPES, "x")
+    assert "-w DIR" in caught.value.hint
+
+
+def test_the_sandboxs_name_resolves() -> None:
+    """The host's table gets one line more, on a line of its own."""
+    assert b"127.0.0.1 localhost\n127.0.1.1\tbox\n" == hosts_file(b"127.0.0.1 localhost", "box")
+
+
+@pytest.mark.parametrize(
+    ("outside", "tty", "interactive", "expected"),
+    [
+        (TERMINALS, None, False, "pty 0, pty 1, pty 2"),
+        (TERMINALS, False, False, "shut -1, copy 0, copy 0"),
+        (PIPES, None, False, "pass 0, pass 1, pass 2"),
+        ((Descriptor(0, NULL, 0), Descriptor(1, FILE, 1), Descriptor(2, FILE, 1)), None, False, "pass 0, copy 1, copy 1"),
+        ((TERMINALS[0], *PIPES[1:]), None, False, "shut -1, pass 1, pass 2"),
+        ((TERMINALS[0], *PIPES[1:]), None, True, "copy 0, pass 1, pass 2"),
+        ((*TERMINALS[:2], PIPES[2]), None, False, "pty 0, pty 1, pass 2"),
+        ((Descriptor(0, FILE, 0), *TERMINALS[1:]), None, False, "copy 0, copy 0, copy 0"),
+        ((), None, False, "shut -1, shut -1, shut -1"),
+    ],
+)
+def test_standard_descriptors(
+    outside: tuple[Descriptor, ...], tty: bool | None, interactive: bool, expected: str
+) -> None:
+    """A terminal and a regular file never go inside; pipes and /dev/null do; what was shared outside is inside."""
+    found = stdio.attachments(outside, tty, interactive)
+    assert expected == ", ".join(f"{each.kind} {each.outside}" for each in found)
+
+
+def test_dry_run_is_json() -> None:
+    """The plan is one JSON document with a schema, each step named."""
+    document = json.loads(plans.as_json(make_plan(RunSpec(), HOST, TERMINALS, "0123456789ab")))
+    assert 1 == document["schema"]
+    assert {"step": "PivotRoot"} == document["plan"]["steps"][-1]
+    assert "/" == document["plan"]["overlay"]["lowers"][0]["path"]
