@@ -17,7 +17,8 @@ def command(*arguments: str) -> tuple[str, ...]:
 
 def test_parsing_stops_at_the_command() -> None:
     """What follows COMMAND is its own, options of sb's name included."""
-    assert ("sh", "-c", "x", "--hostname", "y", "--", "z") == command("-w", "/", "sh", "-c", "x", "--hostname", "y", "--", "z")
+    expected = ("sh", "-c", "x", "--hostname", "y", "--", "z")
+    assert expected == command("-w", "/", *expected)
     assert ("--version",) == command("--", "--version")
     assert () == command("-q")
 

@@ -33,6 +33,7 @@ HOST = Host(
     devices=("null", "tty"),
 )
 TERMINALS = tuple(Descriptor(number, TERMINAL, 0) for number in range(3))
+LOGS = (Descriptor(1, FILE, 1), Descriptor(2, FILE, 1))
 PIPES = tuple(Descriptor(number, PIPE, number) for number in range(3))
 
 
@@ -130,7 +131,7 @@ def test_the_sandboxs_name_resolves() -> None:
         (TERMINALS, None, False, "pty 0, pty 1, pty 2"),
         (TERMINALS, False, False, "shut -1, copy 0, copy 0"),
         (PIPES, None, False, "pass 0, pass 1, pass 2"),
-        ((Descriptor(0, NULL, 0), Descriptor(1, FILE, 1), Descriptor(2, FILE, 1)), None, False, "pass 0, copy 1, copy 1"),
+        ((Descriptor(0, NULL, 0), *LOGS), None, False, "pass 0, copy 1, copy 1"),
         ((TERMINALS[0], *PIPES[1:]), None, False, "shut -1, pass 1, pass 2"),
         ((TERMINALS[0], *PIPES[1:]), None, True, "copy 0, pass 1, pass 2"),
         ((*TERMINALS[:2], PIPES[2]), None, False, "pty 0, pty 1, pass 2"),
