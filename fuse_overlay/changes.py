@@ -1,0 +1,217 @@
+"""Making and removing names: files, directories, links, and the whiteouts that removal leaves."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from fuse_overlay import ownership, whiteout
+from fuse_overlay.errors import failure
+from fuse_overlay.layers import at
+from fuse_overlay.tree import Missing, check_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fuse_overlay.copyup import CopyUp
+    from fuse_overlay.inodes import Node
+    from fuse_overlay.layers import Layer
+    from fuse_overlay.ownership import Owner
+    from fuse_overlay.tree import Entry, Tree
+    from fuse_overlay.work import Work
+
+    # Makes a file of some kind, given a directory's descriptor and a name.
+    Maker = Callable[[int, bytes], None]
+
+
+class Changes:
+    """Adds names to the upper layer and takes names away."""
+
+    def __init__(self, tree: Tree, upper: Layer, work: Work, copyup: CopyUp) -> None:
+        self._tree = tree
+        self._upper = upper
+        self._work = work
+        self._copyup = copyup
+
+    def make(self, parent: Node, name: bytes, kind: int, owner: Owner, maker: Maker) -> Entry:
+        """Make a new file or directory that shows `owner`. Raises OSError, EEXIST if the name is taken."""
+        check_new_name(name)
+        directory = self._copyup.directory(parent)
+        if self._tree.records.needed(kind, owner):
+            self._make_aside(parent, directory, name, kind, owner, maker)
+        else:
+            try:
+                if self._upper.has_mark(directory, name) and kind == stat.S_IFDIR:
+                    raise failure(errno.EEXIST)
+                maker(directory, name)
+            except FileExistsError:
+                self._require_free(parent, name)
+                self._make_aside(parent, directory, name, kind, owner, maker)
+        self.unmark(directory, name)
+        parent.version += 1
+        return self._entered(parent, name)
+
+    def link(self, node: Node, parent: Node, name: bytes) -> Entry:
+        """Give a file one more name."""
+        check_new_name(name)
+        if node.gone:
+            raise failure(errno.ENOENT)
+        self._copyup.node(node)
+        directory = self._copyup.directory(parent)
+        known_in, known = self._tree.place(node)
+        try:
+            os.link(known, name, src_dir_fd=known_in, dst_dir_fd=directory, follow_symlinks=False)
+        except FileExistsError:
+            self._require_free(parent, name)
+            aside = self._work.name()
+            os.link(known, aside, src_dir_fd=known_in, dst_dir_fd=self._work.fd, follow_symlinks=False)
+            self._work.move_in(aside, directory, name)
+        self.unmark(directory, name)
+        parent.version += 1
+        return self._entered(parent, name)
+
+    def unlink(self, parent: Node, name: bytes) -> None:
+        """Take the name of a file away."""
+        node = self._tree.require(parent, name)
+        if node.kind == stat.S_IFDIR:
+            raise failure(errno.EISDIR)
+        if node.source is not self._upper:
+            self.put_whiteout(self._copyup.directory(parent), name)
+        else:
+            directory = self._tree.directories.get(parent, self._upper).fd
+            if not self.needs_whiteout(parent, name):
+                os.unlink(name, dir_fd=directory)
+            elif self._work.devices:
+                self._work.move_in(self._work.whiteout(), directory, name)
+            else:
+                self.put_whiteout(directory, name)
+                os.unlink(name, dir_fd=directory)
+        parent.version += 1
+        self.lost_name(node, parent, name)
+
+    def rmdir(self, parent: Node, name: bytes) -> None:
+        """Remove an empty directory."""
+        node = self._tree.require(parent, name)
+        if node.kind != stat.S_IFDIR:
+            raise failure(errno.ENOTDIR)
+        if not self._tree.is_empty(node):
+            raise failure(errno.ENOTEMPTY)
+        if node.source is not self._upper:
+            self.put_whiteout(self._copyup.directory(parent), name)
+        else:
+            self._remove_upper_directory(parent, name)
+        parent.version += 1
+        self.lost_name(node, parent, name)
+
+    def needs_whiteout(self, parent: Node, name: bytes) -> bool:
+        """Whether a name would still stand for something if the upper didn't have it."""
+        return len(parent.dirs) > 1 and not isinstance(self._tree.resolve(parent, name, first=1), Missing)
+
+    def unmark(self, directory: int, name: bytes) -> None:
+        """Remove a `.wh.` file for a name that stands for something again."""
+        if not self._work.devices and self._upper.has_mark(directory, name):
+            os.unlink(whiteout.mark_of(name), dir_fd=directory)
+
+    def clear_marks(self, node: Node) -> None:
+        """Make the upper counterpart of an empty directory really empty, without showing what is below it."""
+        directory = self._copyup.directory(node)
+        marks = os.listdir(at(directory, b"."))
+        if not marks:
+            return
+        self._work.set_opaque(at(directory, b"."))
+        for mark in marks:
+            if mark != whiteout.OPAQUE_FILE:
+                os.unlink(mark, dir_fd=directory)
+        node.dirs = (self._upper,)
+
+    def lost_name(self, node: Node, parent: Node, name: bytes) -> None:
+        """Note in the table that a name of this node is gone."""
+        table = self._tree.table
+        if not table.drop_name(node, parent, name):
+            node.gone = True
+            table.detach(node)
+            for layer in node.dirs:
+                self._tree.directories.close(node, layer)
+            node.dirs = ()
+            node.version += 1
+            self._tree.origins.pop(node.key, None)
+        table.settle(node)
+
+    def _remove_upper_directory(self, parent: Node, name: bytes) -> None:
+        directory = self._tree.directories.get(parent, self._upper).fd
+        if self.needs_whiteout(parent, name):
+            if self._work.devices:
+                self._work.swap_in(self._work.whiteout(), directory, name)
+                return
+            self.put_whiteout(directory, name)
+        try:
+            os.rmdir(name, dir_fd=directory)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            # What is left in it are marks only.
+            aside = self._work.name()
+            os.rename(name, aside, src_dir_fd=directory, dst_dir_fd=self._work.fd)
+            self._work.discard(aside)
+
+    def put_whiteout(self, directory: int, name: bytes) -> None:
+        """Take a name away from the layers below. With device whiteouts the name must be free in the upper."""
+        if self._work.devices:
+            os.mknod(name, stat.S_IFCHR | 0o600, 0, dir_fd=directory)
+        else:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+            os.close(os.open(whiteout.mark_of(name), flags, 0o600, dir_fd=directory))
+
+    def _make_aside(self, parent: Node, directory: int, name: bytes, kind: int, owner: Owner, maker: Maker) -> None:
+        """Make a file that isn't complete at once, or that takes a whiteout's place: in the work directory first."""
+        aside = self._work.name()
+        try:
+            maker(self._work.fd, aside)
+            st = os.stat(aside, dir_fd=self._work.fd, follow_symlinks=False)
+            self._tree.records.write(at(self._work.fd, aside), st, owner)
+            there = self._upper.stat(directory, name)
+            if there is not None and not whiteout.is_whiteout(there):
+                raise failure(errno.EEXIST)
+            if kind == stat.S_IFDIR and (there is not None or self._upper.has_mark(directory, name)):
+                self._work.set_opaque(at(self._work.fd, aside))
+            if kind == stat.S_IFDIR and there is not None:
+                self._work.swap_in(aside, directory, name)
+            else:
+                self._work.move_in(aside, directory, name)
+        except BaseException:
+            self._work.discard(aside)
+            raise
+
+    def _require_free(self, parent: Node, name: bytes) -> None:
+        if not isinstance(self._tree.resolve(parent, name), Missing):
+            raise failure(errno.EEXIST)
+
+    def _entered(self, parent: Node, name: bytes) -> Entry:
+        entry = self._tree.enter(parent, name)
+        if isinstance(entry, Missing):
+            raise failure(errno.ESTALE)
+        return entry
+
+
+def check_new_name(name: bytes) -> None:
+    """Refuse the names that would be marks in the upper: nobody inside may forge a whiteout. Raises OSError."""
+    check_name(name)
+    if whiteout.is_mark(name):
+        raise failure(errno.EPERM)
+
+
+def maker_of(kind: int, owner: Owner, target: bytes = b"") -> Maker:
+    """What makes a directory, symbolic link (to `target`), FIFO or socket that shows as `owner`.
+
+    Raises OSError EPERM for device nodes: they come with images only.
+    """
+    mode = ownership.real_mode(kind, owner.mode)
+    if kind == stat.S_IFDIR:
+        return lambda directory, name: os.mkdir(name, mode, dir_fd=directory)
+    if kind == stat.S_IFLNK:
+        return lambda directory, name: os.symlink(target, name, dir_fd=directory)
+    if kind in (stat.S_IFREG, stat.S_IFIFO, stat.S_IFSOCK):
+        return lambda directory, name: os.mknod(name, kind | mode, dir_fd=directory)
+    raise failure(errno.EPERM)

@@ -1,0 +1,121 @@
+"""The command `fuse-overlay`: mounts an overlay where it is told, with fuse-overlayfs' command line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from fuse_overlay import options
+from fuse_overlay.config import Config, Extent, Lower
+from fuse_overlay.errors import OverlayError
+
+_VERSION = "0.1.0"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command. Returns the exit status: 0 when mounted (or, with -f, when unmounted again), 1 on an error."""
+    try:
+        command = options.parse(sys.argv[1:] if arguments is None else arguments)
+        if command.version:
+            print(f"fuse-overlay: version {_VERSION}")
+            return 0
+        if command.help:
+            print(options.USAGE)
+            return 0
+        for option in command.ignored:
+            print(f"fuse-overlay: unknown option {option} ignored", file=sys.stderr)
+        return _run(command) if command.foreground else _run_behind(command)
+    except OverlayError as error:
+        print(f"fuse-overlay: {error}", file=sys.stderr)
+        return 1
+
+
+def configuration(command: options.Command) -> Config:
+    """What to serve for a command: ids are those of the user namespace that we are in ourselves."""
+    return Config(
+        lowers=tuple(Lower(os.path.abspath(path), layer=True, live=False) for path in command.lowers),
+        upper=None if command.upper is None else os.path.abspath(command.upper),
+        work=None if command.work is None else os.path.abspath(command.work),
+        own_uid=os.geteuid(),
+        own_gid=os.getegid(),
+        uids=_extents("/proc/self/uid_map"),
+        gids=_extents("/proc/self/gid_map"),
+    )
+
+
+def _extents(path: str) -> tuple[Extent, ...]:
+    with open(path, encoding="ascii") as lines:
+        fields = [line.split() for line in lines]
+    return tuple(Extent(int(inside), int(count)) for inside, _, count in fields)
+
+
+def _run(command: options.Command, ready: int = -1) -> int:
+    """Mount and serve until unmounted. `ready`: a descriptor to write a byte to when it is mounted."""
+    config = configuration(command)
+    import pyfuse3
+
+    from fuse_overlay import loop, server
+    from fuse_overlay.overlay import Overlay
+
+    overlay = Overlay(config)
+    server.start(overlay, os.fsdecode(command.mountpoint), _libfuse_options(command))
+    try:
+        if ready >= 0:
+            _detach(ready)
+        loop.run()
+    finally:
+        pyfuse3.close()
+    return 0
+
+
+def _libfuse_options(command: options.Command) -> set[str]:
+    wanted = {"fsname=fuse-overlay", "subtype=fuse-overlay", "default_permissions", *command.mount}
+    if os.geteuid() == 0:
+        wanted.add("allow_other")  # as a container's root: its other users are to see the files too
+    if command.debug:
+        wanted.add("debug")
+    return wanted
+
+
+def _run_behind(command: options.Command) -> int:
+    """Serve from a process of its own. Returns when it has mounted, or has failed to."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        os._exit(_child(command, writer))
+    os.close(writer)
+    with open(reader, "rb") as answers:
+        if answers.read(1):
+            return 0
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status) or 1
+
+
+def _child(command: options.Command, ready: int) -> int:
+    try:
+        return _run(command, ready)
+    except OverlayError as error:
+        print(f"fuse-overlay: {error}", file=sys.stderr)
+        return 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def _detach(ready: int) -> None:
+    """Become a daemon and tell the command that waits that all is well."""
+    os.setsid()
+    os.chdir("/")
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    null = os.open("/dev/null", os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    os.close(null)
+    os.write(ready, b"1")
+    os.close(ready)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

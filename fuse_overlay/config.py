@@ -1,0 +1,65 @@
+"""What to serve: plain data that goes from whoever mounts to the server process."""
+
+from __future__ import annotations
+
+import marshal
+from typing import NamedTuple
+
+
+class Lower(NamedTuple):
+    """One read-only directory below the upper.
+
+    `path` is as the server sees it. In a `layer`, whiteouts and opaque marks are interpreted; without it the
+    directory is a plain tree (the host's `/`). A `live` one may change underneath us.
+    """
+
+    path: bytes
+    layer: bool
+    live: bool
+
+
+class Extent(NamedTuple):
+    """The ids from `inside` on, `count` of them, that exist in the user namespace which the mount belongs to."""
+
+    inside: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
+
+
+class Config(NamedTuple):
+    """One overlay.
+
+    `lowers`: topmost first. `upper` and `work`: directories on one file system; None: the overlay is read-only.
+    `hidden`: absolute paths, as the server sees them, whose files the merged tree lacks.
+    `own_uid`, `own_gid`: what files of the server's own user and group are shown as.
+    `uids`, `gids`: the ids that may be shown at all; a file of any other id is shown as own_uid's or own_gid's.
+    """
+
+    lowers: tuple[Lower, ...]
+    upper: bytes | None = None
+    work: bytes | None = None
+    hidden: tuple[bytes, ...] = ()
+    own_uid: int = 0
+    own_gid: int = 0
+    uids: tuple[Extent, ...] = ()
+    gids: tuple[Extent, ...] = ()
+
+
+def pack(config: Config) -> bytes:
+    """The configuration as bytes, for a socket to a server of the same version."""
+    plain = {
+        **config._asdict(),
+        "lowers": tuple(tuple(lower) for lower in config.lowers),
+        "uids": tuple(tuple(extent) for extent in config.uids),
+        "gids": tuple(tuple(extent) for extent in config.gids),
+    }
+    return marshal.dumps(plain)
+
+
+def unpack(data: bytes) -> Config:
+    """The configuration that `pack` made these bytes of. Raises ValueError, EOFError or TypeError on others."""
+    config = Config(**marshal.loads(data))
+    return config._replace(
+        lowers=tuple(Lower(*lower) for lower in config.lowers),
+        uids=tuple(Extent(*extent) for extent in config.uids),
+        gids=tuple(Extent(*extent) for extent in config.gids),
+    )

@@ -1,0 +1,228 @@
+"""Copy-up: giving a file of a lower layer a copy in the upper, so that it can be changed.
+
+Every copy is made in the work directory and renamed into place when it is complete. All of it happens within one
+request, in one thread, with nothing awaited in between: no two copy-ups are ever under way together.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from fuse_overlay import copydata, ownership, xattrs
+from fuse_overlay.errors import failure
+from fuse_overlay.layers import at, at_fd, names_of_xattrs, open_regular, read_xattr
+from fuse_overlay.tree import Missing
+
+if TYPE_CHECKING:
+    from fuse_overlay.inodes import Node
+    from fuse_overlay.layers import Layer
+    from fuse_overlay.tree import Entry, Tree
+    from fuse_overlay.work import Work
+
+
+class CopyUp:
+    """Brings nodes of a tree to its upper layer."""
+
+    def __init__(self, tree: Tree, upper: Layer, work: Work) -> None:
+        self._tree = tree
+        self._upper = upper
+        self._work = work
+
+    def directory(self, node: Node) -> int:
+        """Give a directory, and those above it, a counterpart in the upper. Returns a descriptor of it (O_PATH).
+
+        Its entries stay where they are. Raises OSError; ENOENT for a directory that was removed.
+        """
+        if node.gone:
+            raise failure(errno.ENOENT)
+        missing = []
+        for above in node.lineage():
+            if above.source is self._upper:
+                break
+            missing.append(above)
+        for above in reversed(missing):
+            self._one_directory(above)
+        return self._tree.directories.get(node, self._upper).fd
+
+    def node(self, node: Node, length: int | None = None) -> None:
+        """Bring a node to the upper; of a regular file only the first `length` bytes if that is given.
+
+        Raises OSError: EACCES when the data is needed and the user may not read it, EPERM for device nodes.
+        """
+        if node.source is self._upper:
+            return
+        if node.kind == stat.S_IFDIR:
+            self.directory(node)
+            return
+        entry = self._tree.attributes(node)
+        if node.gone:
+            self._orphan(node, entry, length)
+            return
+        parent = node.parent
+        if parent is None:
+            raise failure(errno.ENOENT)
+        directory = self.directory(parent)
+        name = self._work.name()
+        try:
+            self._build(name, node, entry, length)
+            kept = os.stat(name, dir_fd=self._work.fd, follow_symlinks=False)
+            self._move_in(name, directory, node.name)
+        except BaseException:
+            self._work.discard(name)
+            raise
+        self._now_upper(node, kept)
+        parent.version += 1
+        self._retarget(node)
+        self._link_aliases(node)
+
+    def tree(self, node: Node) -> None:
+        """Bring a directory and all that is in it to the upper, where it hides what is below from then on.
+
+        Each copy leaves the merged tree as it was, so none of it is seen and none does harm if it isn't finished.
+        The mark comes last, and at the top only: below a directory that is the upper's alone, all are.
+        """
+        copied = [node]
+        for directory in copied:
+            self.directory(directory)
+            if directory.dirs == (self._upper,):
+                continue
+            for name in self._tree.scan(directory):
+                entry = self._tree.enter(directory, name)
+                if isinstance(entry, Missing):
+                    continue
+                self.node(entry.node)
+                if entry.node.kind == stat.S_IFDIR:
+                    copied.append(entry.node)
+                else:
+                    self._tree.table.settle(entry.node)
+        if len(node.dirs) > 1:
+            self._work.set_opaque(at(self.directory(node), b"."))
+        for directory in reversed(copied):
+            for layer in directory.dirs[1:]:
+                self._tree.directories.close(directory, layer)
+            directory.dirs = (self._upper,)
+            directory.version += 1
+            self._tree.table.settle(directory)
+
+    def _one_directory(self, node: Node) -> None:
+        """Give a directory a counterpart in the upper; the one above it has one."""
+        parent = node.parent
+        if parent is None:
+            raise failure(errno.EROFS)
+        entry = self._tree.attributes(node)
+        directory = self._tree.directories.get(parent, self._upper).fd
+        name = self._work.name()
+        try:
+            os.mkdir(name, 0o700, dir_fd=self._work.fd)
+            self._dress(name, node, entry, at(*self._tree.place(node)))
+            made = os.stat(name, dir_fd=self._work.fd, follow_symlinks=False)
+            self._move_in(name, directory, node.name)
+        except BaseException:
+            self._work.discard(name)
+            raise
+        self._now_upper(node, made)
+        node.dirs = (self._upper, *node.dirs)
+        parent.version += 1
+
+    def _build(self, name: bytes, node: Node, entry: Entry, length: int | None) -> None:
+        """Make a copy of anything but a directory in the work directory."""
+        work = self._work.fd
+        directory, source = self._tree.place(node)
+        mode = ownership.real_mode(node.kind, entry.owner.mode)
+        if node.kind == stat.S_IFREG:
+            wanted = entry.st.st_size if length is None else min(length, entry.st.st_size)
+            target = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=work)
+            try:
+                self._copy_data(node, entry, target, wanted)
+            finally:
+                os.close(target)
+        elif node.kind == stat.S_IFLNK:
+            os.symlink(os.readlink(source, dir_fd=directory), name, dir_fd=work)
+        elif node.kind in (stat.S_IFIFO, stat.S_IFSOCK):
+            os.mknod(name, node.kind | mode, dir_fd=work)
+        else:
+            raise failure(errno.EPERM)  # device nodes come with images only
+        self._dress(name, node, entry, at(directory, source))
+
+    def _copy_data(self, node: Node, entry: Entry, target: int, length: int) -> None:
+        if length == 0:
+            return  # nothing to read: the user may even be forbidden to
+        if node.handles:
+            copydata.copy(node.handles[0], target, length)
+            return
+        directory, name = self._tree.place(node)
+        source = open_regular(name, os.O_RDONLY, directory, live=node.source.live, own=node.own)
+        try:
+            copydata.copy(source, target, length)
+        finally:
+            os.close(source)
+
+    def _dress(self, name: bytes, node: Node, entry: Entry, source: bytes) -> None:
+        """Give a copy in the work directory its original's attributes, access and modification time last."""
+        work = self._work.fd
+        place = at(work, name)
+        if node.kind in (stat.S_IFREG, stat.S_IFDIR) and self._work.xattrs:
+            for xattr in names_of_xattrs(source):
+                value = read_xattr(source, xattr) if xattrs.visible(xattr) else None
+                if value is not None:
+                    os.setxattr(place, xattr, value)
+            os.setxattr(place, xattrs.ORIGIN, b"%d" % node.ino)
+        if node.kind != stat.S_IFLNK:
+            os.chmod(place, ownership.real_mode(node.kind, entry.owner.mode))
+        self._tree.records.write(place, os.stat(name, dir_fd=work, follow_symlinks=False), entry.owner)
+        times = (entry.st.st_atime_ns, entry.st.st_mtime_ns)
+        os.utime(name, ns=times, dir_fd=work, follow_symlinks=False)
+
+    def _move_in(self, name: bytes, directory: int, target: bytes) -> None:
+        """Put a copy into place. Seen from inside nothing has changed, the directory's times neither."""
+        st = os.fstat(directory)
+        self._work.move_in(name, directory, target)
+        os.utime(at_fd(directory), ns=(st.st_atime_ns, st.st_mtime_ns))
+
+    def _now_upper(self, node: Node, st: os.stat_result) -> None:
+        self._tree.origins[st.st_dev, st.st_ino] = node.ino
+        self._tree.table.rekey(node, (st.st_dev, st.st_ino))
+        node.source = self._upper
+
+    def _link_aliases(self, node: Node) -> None:
+        """Give a copy all the names that its original is known by, so that it stays one file under them."""
+        for parent, name in list(node.aliases or ()):
+            directory, known = self._tree.place(node)
+            above = self.directory(parent)
+            os.link(known, name, src_dir_fd=directory, dst_dir_fd=above, follow_symlinks=False)
+            parent.version += 1
+
+    def _orphan(self, node: Node, entry: Entry, length: int | None) -> None:
+        """Give an open lower file that has lost its name a copy, which has none either."""
+        if node.kind != stat.S_IFREG or not node.handles:
+            raise failure(errno.ESTALE)
+        name = self._work.name()
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        target = os.open(name, flags, 0o600, dir_fd=self._work.fd)
+        try:
+            wanted = entry.st.st_size if length is None else min(length, entry.st.st_size)
+            self._copy_data(node, entry, target, wanted)
+            self._dress(name, node, entry, at_fd(node.handles[0]))
+            self._now_upper(node, os.fstat(target))
+            _point(node.handles, target)
+        finally:
+            self._work.discard(name)
+            os.close(target)
+
+    def _retarget(self, node: Node) -> None:
+        """Let all descriptors that the original is open by stand for the copy: who reads by one, sees later writes."""
+        if node.handles:
+            directory, name = self._tree.place(node)
+            target = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+            try:
+                _point(node.handles, target)
+            finally:
+                os.close(target)
+
+
+def _point(handles: list[int], target: int) -> None:
+    for handle in handles:
+        os.dup2(target, handle, inheritable=False)

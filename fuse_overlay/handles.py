@@ -1,0 +1,93 @@
+"""Open files. A file handle is the descriptor of the real file itself."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING, NamedTuple
+
+from fuse_overlay.changes import maker_of
+from fuse_overlay.errors import failure
+from fuse_overlay.layers import at_fd, open_regular
+
+if TYPE_CHECKING:
+    from fuse_overlay.changes import Changes
+    from fuse_overlay.copyup import CopyUp
+    from fuse_overlay.inodes import Node
+    from fuse_overlay.ownership import Owner
+    from fuse_overlay.tree import Entry, Tree
+
+# What of open(2)'s flags concerns the real file. Appending is the kernel's with the writeback cache: it knows the size.
+_KEPT = os.O_DIRECT | os.O_SYNC | os.O_DSYNC
+
+
+class Opened(NamedTuple):
+    """An open file. `keep`: what the kernel has cached of it is still right."""
+
+    fd: int
+    keep: bool
+
+
+class Handles:
+    """Opens and closes files. `copyup` is None in a read-only overlay."""
+
+    def __init__(self, tree: Tree, copyup: CopyUp | None) -> None:
+        self._tree = tree
+        self._copyup = copyup
+        self._nodes: dict[int, Node] = {}
+
+    def open(self, node: Node, flags: int) -> Opened:
+        """Open a regular file with open(2)'s flags. Raises OSError."""
+        if node.kind != stat.S_IFREG:
+            raise failure(errno.EISDIR if node.kind == stat.S_IFDIR else errno.ENXIO)
+        writing = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
+        if writing:
+            if self._copyup is None:
+                raise failure(errno.EROFS)
+            self._copyup.node(node, 0 if flags & os.O_TRUNC else None)
+        fd = self._open(node, flags & (_KEPT | os.O_TRUNC))
+        keep = True
+        if node.source.live:
+            st = os.fstat(fd)
+            keep = node.seen == (st.st_ctime_ns, st.st_size)
+        return self._opened(node, fd, keep)
+
+    def create(self, changes: Changes, parent: Node, name: bytes, owner: Owner, flags: int) -> tuple[Opened, Entry]:
+        """Make a new regular file and open it. Raises OSError, EEXIST if there is one."""
+        entry = changes.make(parent, name, stat.S_IFREG, owner, maker_of(stat.S_IFREG, owner))
+        return self._opened(entry.node, self._open(entry.node, flags & _KEPT), True), entry
+
+    def close(self, fd: int) -> None:
+        """Close a file handle."""
+        node = self._nodes.pop(fd)
+        node.handles.remove(fd)
+        os.close(fd)
+        self._tree.table.settle(node)
+
+    def _open(self, node: Node, flags: int) -> int:
+        # The upper's files always for both: the kernel reads what is around a part of a page before it writes that, and
+        # truncates by whichever handle there is.
+        flags |= os.O_RDWR if node.source.writable else os.O_RDONLY
+        for attempt in range(2):
+            try:
+                return self._open_once(node, flags)
+            except OSError as error:
+                if error.errno != errno.EMFILE or attempt == 1:
+                    raise
+                self._tree.directories.shrink(0)
+        raise failure(errno.EMFILE)
+
+    def _open_once(self, node: Node, flags: int) -> int:
+        if node.gone:
+            if not node.handles:
+                raise failure(errno.ESTALE)
+            return os.open(at_fd(node.handles[0]), flags | os.O_CLOEXEC)
+        directory, name = self._tree.place(node)
+        own = node.own and not node.source.writable
+        return open_regular(name, flags, directory, live=node.source.live, own=own)
+
+    def _opened(self, node: Node, fd: int, keep: bool) -> Opened:
+        self._nodes[fd] = node
+        node.handles.append(fd)
+        return Opened(fd, keep)

@@ -1,0 +1,1 @@
+"""The system calls that Python's os module lacks. The only place where the overlay uses ctypes."""

@@ -1,0 +1,259 @@
+"""Layers: one directory tree each, reached by descriptors only.
+
+Every access is a directory's descriptor and one name, with no symbolic link followed: nothing that the sandbox or the
+host's users do to a path meanwhile leads the server out of a layer.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import OrderedDict
+from typing import TYPE_CHECKING, NamedTuple
+
+from fuse_overlay import merge, ownership, whiteout
+from fuse_overlay.errors import OverlayError, failure
+from fuse_overlay.kernel import paths
+
+if TYPE_CHECKING:
+    from fuse_overlay.config import Config
+    from fuse_overlay.inodes import Node
+
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+# openat2 takes paths up to PATH_MAX with the final NUL (path_resolution(7)); longer ones are walked.
+_PATH_MAX = 4095
+
+# "It isn't there" when looking at a tree that may change while we look.
+ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.EACCES, errno.EPERM})
+
+
+class OpenDirectory(NamedTuple):
+    """A directory held open (O_PATH), and which one it is."""
+
+    fd: int
+    dev: int
+    ino: int
+
+
+class Layer:
+    """One directory tree.
+
+    `number`: its place in Config.lowers, -1 for the upper. `marks`: whiteouts and opaque marks count. `dot_marks`:
+    there may be marks of the `.wh.` kind. `live`: it may change underneath. `records`: there may be ownership records.
+    """
+
+    __slots__ = ("dot_marks", "live", "marks", "number", "path", "records", "root", "writable")
+
+    def __init__(self, number: int, path: bytes, *, marks: bool, live: bool) -> None:
+        self.number = number
+        self.path = path
+        self.marks = marks
+        self.live = live
+        self.writable = number < 0
+        try:
+            fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            st = os.fstat(fd)
+        except OSError as error:
+            raise OverlayError(f"cannot open {os.fsdecode(path)}: {error.strerror}") from None
+        self.root = OpenDirectory(fd, st.st_dev, st.st_ino)
+        self.records = marks and ownership.XATTR in names_of_xattrs(at(fd, b"."))
+        # Only what we write is in a fresh upper, and it is known by then which marks that will be.
+        self.dot_marks = marks
+
+    def stat(self, fd: int, name: bytes) -> os.stat_result | None:
+        """What `name` is in the directory `fd`; None if nothing, or nothing that we may know of."""
+        try:
+            return os.stat(name, dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno in ABSENT and not self.writable:
+                return None
+            raise
+
+    def has_mark(self, fd: int, name: bytes) -> bool:
+        """Whether a `.wh.` file takes `name` away from the layers below."""
+        if not self.dot_marks:
+            return False
+        try:
+            return self.stat(fd, whiteout.mark_of(name)) is not None
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return False
+            raise
+
+    def is_opaque(self, fd: int, name: bytes) -> bool:
+        """Whether the directory `name` hides what the layers below have under its name."""
+        place = at(fd, name)
+        if self.dot_marks and os.access(place + b"/" + whiteout.OPAQUE_FILE, os.F_OK, follow_symlinks=False):
+            return True
+        if self.writable and not self.dot_marks:
+            return read_xattr(place, whiteout.OPAQUE_XATTR) == whiteout.OPAQUE_VALUE
+        return any(read_xattr(place, xattr) == whiteout.OPAQUE_VALUE for xattr in whiteout.OPAQUE_XATTRS)
+
+
+def open_layers(config: Config) -> list[Layer]:
+    """Open all layers, topmost first. Raises OverlayError naming the one that can't be opened."""
+    layers = [Layer(-1, config.upper, marks=True, live=False)] if config.upper is not None else []
+    layers += [
+        Layer(number, lower.path, marks=lower.layer, live=lower.live) for number, lower in enumerate(config.lowers)
+    ]
+    if not layers:
+        raise OverlayError("no lower directory")
+    return layers
+
+
+def at(fd: int, name: bytes) -> bytes:
+    """A path to `name` in the directory `fd`, for the calls that take no directory descriptor (all of xattr(7))."""
+    return b"/proc/self/fd/%d/%s" % (fd, name)
+
+
+def at_fd(fd: int) -> bytes:
+    """A path to the file that is open as `fd`."""
+    return b"/proc/self/fd/%d" % fd
+
+
+def read_xattr(place: bytes | int, name: bytes) -> bytes | None:
+    """The value of an extended attribute, None if the file has none or can't have any."""
+    try:
+        if isinstance(place, int):
+            return os.getxattr(place, name)
+        return os.getxattr(place, name, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.EOPNOTSUPP) or error.errno in ABSENT:
+            return None
+        raise
+
+
+def names_of_xattrs(place: bytes | int) -> list[bytes]:
+    """The names of all extended attributes of a file; none where the file can't have any."""
+    try:
+        names = os.listxattr(place) if isinstance(place, int) else os.listxattr(place, follow_symlinks=False)
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP or error.errno in ABSENT:
+            return []
+        raise
+    return [os.fsencode(name) for name in names]
+
+
+def is_opaque_self(layer: Layer) -> bool:
+    """Whether a layer's root hides all layers below."""
+    return layer.marks and layer.is_opaque(layer.root.fd, b".")
+
+
+def list_directory(fd: int, marks: bool) -> merge.Scan:
+    """What is in an open directory, with the whiteouts told apart if `marks` count there."""
+    names: list[bytes] = []
+    whiteouts: set[bytes] = set()
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            name = os.fsencode(entry.name)
+            names.append(name)
+            if not marks or entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False):
+                continue
+            if not entry.is_symlink() and whiteout.is_whiteout(entry.stat(follow_symlinks=False)):
+                whiteouts.add(name)
+    return merge.Scan(names, whiteouts, marks)
+
+
+class Directories:
+    """Open descriptors of directories: a bounded number of those that were used last, by node and layer."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._open: OrderedDict[tuple[Node, int], OpenDirectory] = OrderedDict()
+        self._walk = False
+
+    def get(self, node: Node, layer: Layer) -> OpenDirectory:
+        """The directory of `node` in `layer`. Raises OSError when it can't be opened."""
+        if node.parent is None:
+            return layer.root
+        key = (node, layer.number)
+        found = self._open.get(key)
+        if found is not None:
+            self._open.move_to_end(key)
+            return found
+        fd = self._reach(node, layer)
+        st = os.fstat(fd)
+        found = OpenDirectory(fd, st.st_dev, st.st_ino)
+        self._open[key] = found
+        if len(self._open) > self.capacity:
+            self.shrink(self.capacity)
+        return found
+
+    def verify(self, node: Node, layer: Layer, dev: int, ino: int) -> None:
+        """Close the descriptor held for this directory if it isn't this one (any more)."""
+        found = self._open.get((node, layer.number))
+        if found is not None and (found.dev, found.ino) != (dev, ino):
+            self.close(node, layer)
+
+    def close(self, node: Node, layer: Layer) -> None:
+        """Close the descriptor held for this directory, if there is one."""
+        found = self._open.pop((node, layer.number), None)
+        if found is not None:
+            os.close(found.fd)
+
+    def shrink(self, count: int) -> None:
+        """Close the descriptors used longest ago until `count` are left."""
+        while len(self._open) > count:
+            _, oldest = self._open.popitem(last=False)
+            os.close(oldest.fd)
+
+    def _reach(self, node: Node, layer: Layer) -> int:
+        """Open a directory from the nearest one above it that is open."""
+        names: list[bytes] = []
+        start = layer.root
+        for above in node.lineage():
+            held = layer.root if above.parent is None else self._open.get((above, layer.number))
+            if held is not None:
+                start = held
+                break
+            names.append(above.name)
+        names.reverse()
+        if len(names) == 1:
+            return os.open(names[0], _DIRECTORY, dir_fd=start.fd)
+        path = b"/".join(names)
+        if not self._walk and len(path) <= _PATH_MAX:
+            try:
+                return paths.open_beneath(start.fd, path, _DIRECTORY)
+            except OSError as error:
+                if error.errno not in (errno.ENOSYS, errno.EPERM):
+                    raise
+                self._walk = True  # too old a kernel, or a seccomp filter that doesn't know the call
+        return _walk(start.fd, names)
+
+
+def _walk(start: int, names: list[bytes]) -> int:
+    """Open a directory name by name, following no symbolic link."""
+    fd = start
+    for name in names:
+        try:
+            below = os.open(name, _DIRECTORY, dir_fd=fd)
+        finally:
+            if fd != start:
+                os.close(fd)
+        fd = below
+    return fd
+
+
+def open_regular(name: bytes, flags: int, dir_fd: int, *, live: bool, own: bool) -> int:
+    """Open a regular file.
+
+    `live`: somebody else may put something else there meanwhile. To open a FIFO or a device would wait or have
+    effects, so the file is held by O_PATH first, and only opened when it is a regular one.
+    `own`: the file is the server's user's, so reading can leave its access time alone (O_NOATIME, open(2)).
+    Raises OSError; ESTALE when it isn't a regular file.
+    """
+    if own:
+        flags |= os.O_NOATIME
+    if not live:
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    held = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        if not stat.S_ISREG(os.fstat(held).st_mode):
+            raise failure(errno.ESTALE)
+        return os.open(at_fd(held), flags | os.O_CLOEXEC)
+    finally:
+        os.close(held)

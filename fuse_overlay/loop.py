@@ -1,0 +1,84 @@
+"""How the server waits for requests.
+
+pyfuse3 takes a lock and waits with trio before each request; trio's way round its scheduler costs more than most
+requests. Here the descriptor is asked first whether the next request is there already, and trio is gone to only when
+nothing is, or when its other tasks (signals) have waited for long enough.
+
+pyfuse3 looks up `trio` in its own module at each use, which is how pyfuse3.asyncio plugs in. It uses Lock,
+ClosedResourceError, open_nursery, and from lowlevel: wait_readable, notify_closing, current_task, current_trio_token
+(pyfuse3 3.5, src/pyfuse3/internal.pxi and __init__.pyx).
+"""
+
+from __future__ import annotations
+
+import select
+
+import pyfuse3
+import trio
+
+# Requests in a row before trio's other tasks have a turn.
+_TURNS = 256
+
+
+class _NoLock:
+    """In place of trio.Lock around the descriptor: with one task that reads from it, there is nothing to lock."""
+
+    __slots__ = ()
+
+    async def __aenter__(self) -> None:
+        return None
+
+    async def __aexit__(self, *error: object) -> None:
+        return None
+
+
+class _LowLevel:
+    """In place of trio.lowlevel."""
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        self._fd = -1
+        self._turns = 0
+        self.notify_closing = trio.lowlevel.notify_closing
+        self.current_task = trio.lowlevel.current_task
+        self.current_trio_token = trio.lowlevel.current_trio_token
+
+    async def wait_readable(self, fd: int) -> None:
+        """Return when a request can be read from /dev/fuse. Raises trio.ClosedResourceError when the mount is gone."""
+        if fd != self._fd:
+            self._poll = select.poll()
+            self._poll.register(fd, select.POLLIN)
+            self._fd = fd
+        self._turns += 1
+        ready = self._poll.poll(0)
+        if not ready:
+            await trio.lowlevel.wait_readable(fd)
+            ready = self._poll.poll(0)
+        elif self._turns % _TURNS == 0:
+            await trio.lowlevel.checkpoint()
+        # A connection that has ended polls as an error (fuse_dev_poll in fs/fuse/dev.c). Reading would have libfuse
+        # complain on stderr.
+        if ready and ready[0][1] & select.POLLERR:
+            raise trio.ClosedResourceError
+
+
+class _Trio:
+    """In place of the trio module, for pyfuse3."""
+
+    Lock = _NoLock
+    ClosedResourceError = trio.ClosedResourceError
+    open_nursery = staticmethod(trio.open_nursery)
+
+    def __init__(self) -> None:
+        self.lowlevel = _LowLevel()
+
+
+def run() -> None:
+    """Answer requests until the mount is gone or pyfuse3.terminate is called; pyfuse3.init comes first."""
+    pyfuse3.trio = _Trio()  # type: ignore[attr-defined]  # a private name, in pyfuse3's own asyncio module too
+    # One task: every request is answered before the next is read, so no two of them are ever under way together.
+    trio.run(_main)
+
+
+async def _main() -> None:
+    await pyfuse3.main(min_tasks=1, max_tasks=1)

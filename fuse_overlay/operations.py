@@ -1,0 +1,262 @@
+"""The adapter between pyfuse3 and the overlay: it translates arguments, results and errors, and decides nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+import traceback
+from typing import TYPE_CHECKING, TypeVar
+
+import pyfuse3
+
+from fuse_overlay.metadata import Wanted
+from fuse_overlay.tree import Missing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+    from typing import Any, Concatenate, ParamSpec
+
+    from fuse_overlay.overlay import Overlay
+    from fuse_overlay.tree import Entry
+
+    P = ParamSpec("P")
+R = TypeVar("R")
+
+# How long, in seconds, the kernel may keep what it was told: of the host's files one, of ours until it is short of
+# memory, since nobody but the kernel changes them.
+_LIVE = 1.0
+_FOREVER = 86_400.0 * 365
+
+# What an interrupted or broken request is answered with.
+_UNKNOWN = errno.EIO
+
+
+def _request(
+    method: Callable[Concatenate[FuseOperations, P], R],
+) -> Callable[Concatenate[FuseOperations, P], Coroutine[Any, Any, R]]:
+    """Make a plain method a request handler.
+
+    Any exception but FUSEError would end pyfuse3's loop or leave the request unanswered, and the caller hanging:
+    OSError becomes its errno; all else EIO, with the traceback on stderr.
+    """
+
+    async def handler(self: FuseOperations, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(self, *args, **kwargs)
+        except pyfuse3.FUSEError:
+            raise
+        except OSError as error:
+            raise pyfuse3.FUSEError(error.errno or _UNKNOWN) from None
+        except MemoryError:
+            raise pyfuse3.FUSEError(errno.ENOMEM) from None
+        except Exception:
+            sys.stderr.write(f"fuse-overlay: {method.__name__} failed\n{traceback.format_exc()}")
+            raise pyfuse3.FUSEError(_UNKNOWN) from None
+
+    return handler
+
+
+class FuseOperations(pyfuse3.Operations):
+    """pyfuse3's request handlers. What isn't here is answered with ENOSYS once, and the kernel asks no more."""
+
+    supports_dot_lookup = False
+    enable_writeback_cache = True
+    enable_acl = False
+
+    def __init__(self, overlay: Overlay) -> None:
+        super().__init__()
+        self._overlay = overlay
+
+    @_request
+    def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        entry = self._overlay.lookup(parent_inode, name)
+        return _absent(entry) if isinstance(entry, Missing) else _attributes(entry)
+
+    @_request
+    def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        for ino, count in inode_list:
+            self._overlay.forget(ino, count)
+
+    @_request
+    def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        return _attributes(self._overlay.getattr(inode))
+
+    @_request
+    def setattr(
+        self,
+        inode: int,
+        attr: pyfuse3.EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: int | None,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        wanted = Wanted(
+            mode=attr.st_mode if fields.update_mode else None,
+            uid=attr.st_uid if fields.update_uid else None,
+            gid=attr.st_gid if fields.update_gid else None,
+            size=attr.st_size if fields.update_size else None,
+            atime=attr.st_atime_ns if fields.update_atime else None,
+            mtime=attr.st_mtime_ns if fields.update_mtime else None,
+        )
+        return _attributes(self._overlay.setattr(inode, wanted))
+
+    @_request
+    def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
+        return self._overlay.readlink(inode)
+
+    @_request
+    def mknod(
+        self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        return _attributes(self._overlay.mknod(parent_inode, name, mode, ctx.uid, ctx.gid))
+
+    @_request
+    def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        return _attributes(self._overlay.mknod(parent_inode, name, mode | stat.S_IFDIR, ctx.uid, ctx.gid))
+
+    @_request
+    def symlink(
+        self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        return _attributes(self._overlay.symlink(parent_inode, name, target, ctx.uid, ctx.gid))
+
+    @_request
+    def link(
+        self, inode: int, new_parent_inode: int, new_name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        return _attributes(self._overlay.link(inode, new_parent_inode, new_name))
+
+    @_request
+    def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        self._overlay.unlink(parent_inode, name)
+
+    @_request
+    def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        self._overlay.rmdir(parent_inode, name)
+
+    @_request
+    def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: pyfuse3.RequestContext,
+    ) -> None:
+        self._overlay.rename(parent_inode_old, name_old, parent_inode_new, name_new, flags)
+
+    @_request
+    def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        opened = self._overlay.open(inode, flags)
+        return pyfuse3.FileInfo(fh=opened.fd, keep_cache=opened.keep)
+
+    @_request
+    def create(
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        opened, entry = self._overlay.create(parent_inode, name, mode, flags, ctx.uid, ctx.gid)
+        return pyfuse3.FileInfo(fh=opened.fd, keep_cache=opened.keep), _attributes(entry)
+
+    @_request
+    def read(self, fh: int, off: int, size: int) -> bytes:
+        return os.pread(fh, size, off)
+
+    @_request
+    def write(self, fh: int, off: int, buf: bytes) -> int:
+        return os.pwrite(fh, buf, off)
+
+    @_request
+    def release(self, fh: int) -> None:
+        self._overlay.release(fh)
+
+    @_request
+    def fsync(self, fh: int, datasync: bool) -> None:
+        if datasync:
+            os.fdatasync(fh)
+        else:
+            os.fsync(fh)
+
+    @_request
+    def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
+        return self._overlay.opendir(inode)
+
+    @_request
+    def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        reply = pyfuse3.readdir_reply
+        for name, entry, cookie in self._overlay.readdir(fh, start_id):
+            if not reply(token, name, _attributes(entry), cookie):
+                self._overlay.settle(entry.node)
+                break
+            if name not in (b".", b".."):
+                self._overlay.count(entry.node)
+
+    @_request
+    def releasedir(self, fh: int) -> None:
+        self._overlay.releasedir(fh)
+
+    @_request
+    def fsyncdir(self, fh: int, datasync: bool) -> None:
+        self._overlay.fsyncdir(fh)
+
+    @_request
+    def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        given = self._overlay.statfs()
+        data = pyfuse3.StatvfsData()
+        data.f_bsize = given.f_bsize
+        data.f_frsize = given.f_frsize
+        data.f_blocks = given.f_blocks
+        data.f_bfree = given.f_bfree
+        data.f_bavail = given.f_bavail
+        data.f_files = given.f_files
+        data.f_ffree = given.f_ffree
+        data.f_favail = given.f_favail
+        data.f_namemax = given.f_namemax
+        return data
+
+    @_request
+    def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
+        return self._overlay.getxattr(inode, name)
+
+    @_request
+    def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> list[bytes]:
+        return self._overlay.listxattr(inode)
+
+    @_request
+    def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
+        self._overlay.setxattr(inode, name, value)
+
+    @_request
+    def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        self._overlay.removexattr(inode, name)
+
+
+def _attributes(entry: Entry) -> pyfuse3.EntryAttributes:
+    """An entry in pyfuse3's terms."""
+    node, st, owner, nlink, live, live_attributes = entry
+    attributes = pyfuse3.EntryAttributes()
+    attributes.st_ino = node.ino
+    attributes.entry_timeout = _LIVE if live else _FOREVER
+    attributes.attr_timeout = _LIVE if live_attributes else _FOREVER
+    attributes.st_mode = node.kind | owner.mode
+    attributes.st_nlink = nlink
+    attributes.st_uid = owner.uid
+    attributes.st_gid = owner.gid
+    attributes.st_rdev = st.st_rdev
+    attributes.st_size = st.st_size
+    attributes.st_blksize = st.st_blksize
+    attributes.st_blocks = st.st_blocks
+    attributes.st_atime_ns = st.st_atime_ns
+    attributes.st_mtime_ns = st.st_mtime_ns
+    attributes.st_ctime_ns = st.st_ctime_ns
+    return attributes
+
+
+def _absent(missing: Missing) -> pyfuse3.EntryAttributes:
+    """The answer that lets the kernel remember that there is nothing."""
+    attributes = pyfuse3.EntryAttributes()
+    attributes.st_ino = 0
+    attributes.entry_timeout = _LIVE if missing.live else _FOREVER
+    return attributes

@@ -1,0 +1,107 @@
+"""The command line of `fuse-overlay`, as data."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from fuse_overlay.errors import OverlayError
+
+USAGE = "usage: fuse-overlay [-f] [-d] -o lowerdir=DIR[:DIR…][,upperdir=DIR,workdir=DIR][,…] MOUNTPOINT"
+
+# Options of mount(8) that go to libfuse as they are.
+_MOUNT = frozenset(
+    {"allow_other", "allow_root", "ro", "rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "atime", "noatime",
+     "sync", "async", "dirsync"}
+)  # fmt: skip
+
+
+class Command(NamedTuple):
+    """What was asked: the directories, libfuse's own options, and the options that mean nothing to us."""
+
+    mountpoint: bytes = b""
+    lowers: tuple[bytes, ...] = ()
+    upper: bytes | None = None
+    work: bytes | None = None
+    mount: frozenset[str] = frozenset()
+    ignored: tuple[str, ...] = ()
+    foreground: bool = False
+    debug: bool = False
+    version: bool = False
+    help: bool = False
+
+
+def parse(arguments: list[str]) -> Command:
+    """Understand the arguments after the program's name. Raises OverlayError saying which one is wrong."""
+    command = Command()
+    options: list[str] = []
+    places: list[str] = []
+    waiting = iter(arguments)
+    for argument in waiting:
+        if argument in ("--version", "-V"):
+            command = command._replace(version=True)
+        elif argument in ("--help", "-h"):
+            command = command._replace(help=True)
+        elif argument == "-f":
+            command = command._replace(foreground=True)
+        elif argument == "-d":
+            command = command._replace(foreground=True, debug=True)
+        elif argument == "-o":
+            options += split(next(waiting, ""), ",")
+        elif argument.startswith("-o"):
+            options += split(argument[2:], ",")
+        elif argument.startswith("-"):
+            raise OverlayError(f"unknown option {argument}")
+        else:
+            places.append(argument)
+    if command.version or command.help:
+        return command
+    if len(places) != 1:
+        raise OverlayError("no mountpoint" if not places else f"more than one mountpoint: {' '.join(places)}")
+    return _checked(_with_options(command._replace(mountpoint=os.fsencode(places[0])), options))
+
+
+def split(text: str, separator: str) -> list[str]:
+    """Split at a separator that no backslash precedes. Other backslashes stay for a later split."""
+    parts = [""]
+    escaped = False
+    for character in text:
+        if character == separator and not escaped:
+            parts.append("")
+            continue
+        if escaped and character == separator:
+            parts[-1] = parts[-1][:-1]
+        parts[-1] += character
+        escaped = character == "\\" and not escaped
+    return [part for part in parts if part]
+
+
+def _with_options(command: Command, options: list[str]) -> Command:
+    for option in options:
+        name, equals, value = option.partition("=")
+        if name in ("lowerdir", "upperdir", "workdir"):
+            if not value:
+                raise OverlayError(f"{name} needs a directory")
+            if name == "lowerdir":
+                command = command._replace(lowers=tuple(_path(part) for part in split(value, ":")))
+            elif name == "upperdir":
+                command = command._replace(upper=_path(value))
+            else:
+                command = command._replace(work=_path(value))
+        elif name in _MOUNT and not equals:
+            command = command._replace(mount=command.mount | {name})
+        else:
+            command = command._replace(ignored=(*command.ignored, option))
+    return command
+
+
+def _path(text: str) -> bytes:
+    return os.fsencode(text.replace("\\:", ":").replace("\\\\", "\\"))
+
+
+def _checked(command: Command) -> Command:
+    if not command.lowers:
+        raise OverlayError("no lowerdir")
+    if (command.upper is None) != (command.work is None):
+        raise OverlayError("upperdir and workdir need each other")
+    return command

@@ -1,0 +1,228 @@
+"""The overlay: what each file system request means, in terms of inode numbers and plain data. No FUSE in here."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import stat
+from typing import TYPE_CHECKING
+
+from fuse_overlay import ownership
+from fuse_overlay.changes import Changes, maker_of
+from fuse_overlay.copyup import CopyUp
+from fuse_overlay.errors import OverlayError, failure
+from fuse_overlay.handles import Handles
+from fuse_overlay.layers import at_fd
+from fuse_overlay.listing import Listing
+from fuse_overlay.metadata import Metadata
+from fuse_overlay.rename import Rename
+from fuse_overlay.tree import Missing, Tree
+from fuse_overlay.work import Work
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fuse_overlay.config import Config
+    from fuse_overlay.handles import Opened
+    from fuse_overlay.inodes import Node
+    from fuse_overlay.metadata import Wanted
+    from fuse_overlay.mounts import Mounts
+    from fuse_overlay.tree import Entry
+
+# Descriptors of directories that are kept open at most, and how many are left for open files in any case.
+_DIRECTORIES_MAX = 4096
+_DESCRIPTORS_LEFT = 256
+
+
+class Writer:
+    """What only an overlay with an upper has."""
+
+    __slots__ = ("changes", "copyup", "rename", "work")
+
+    def __init__(self, tree: Tree, path: bytes) -> None:
+        upper = tree.upper
+        if upper is None:
+            raise OverlayError("a work directory needs an upper directory")
+        self.work = Work(upper, path)
+        self.copyup = CopyUp(tree, upper, self.work)
+        self.changes = Changes(tree, upper, self.work, self.copyup)
+        self.rename = Rename(tree, upper, self.work, self.copyup, self.changes)
+        tree.use(xattrs=self.work.xattrs, devices=self.work.devices)
+
+
+class Overlay:
+    """One overlay file system.
+
+    Files are named by their inode number, or by a directory's number and a name. All methods raise OSError with the
+    errno that the caller's system call is to end with. Every method that hands out an entry from a name counts one
+    look-up of its node, which `forget` takes back.
+    """
+
+    def __init__(self, config: Config, mounts: Mounts | None = None) -> None:
+        """Open the layers. Raises OverlayError."""
+        os.umask(0)
+        self.tree = Tree(config, _directories_limit(), mounts)
+        self._writer: Writer | None = None
+        if config.upper is not None:
+            if config.work is None:
+                raise OverlayError("an upper directory needs a work directory")
+            self._writer = Writer(self.tree, config.work)
+        copyup = self._writer.copyup if self._writer is not None else None
+        self._handles = Handles(self.tree, copyup)
+        self._metadata = Metadata(self.tree, copyup)
+        self._listings: dict[int, Listing] = {}
+        self._last_listing = 0
+
+    # Looking
+
+    def lookup(self, parent: int, name: bytes) -> Entry | Missing:
+        """What a name stands for."""
+        entry = self.tree.lookup(self.tree.node(parent), name)
+        if not isinstance(entry, Missing):
+            entry.node.lookups += 1
+        return entry
+
+    def forget(self, ino: int, count: int) -> None:
+        """The kernel has forgotten `count` look-ups of this inode."""
+        node = self.tree.table.nodes.get(ino)
+        if node is not None:
+            self.tree.table.forget(node, count)
+
+    def getattr(self, ino: int) -> Entry:
+        """The attributes of a file."""
+        return self.tree.attributes(self.tree.node(ino))
+
+    def readlink(self, ino: int) -> bytes:
+        """Where a symbolic link points."""
+        directory, name = self.tree.place(self.tree.node(ino))
+        return os.readlink(name, dir_fd=directory)
+
+    def statfs(self) -> os.statvfs_result:
+        """The file system that new files land in, or the first layer's."""
+        return os.statvfs(at_fd(self.tree.layers[0].root.fd))
+
+    # Directories
+
+    def opendir(self, ino: int) -> int:
+        """Open a directory; returns a handle for `readdir` and `releasedir`."""
+        node = self.tree.node(ino)
+        self._last_listing += 1
+        self._listings[self._last_listing] = Listing(node)
+        return self._last_listing
+
+    def readdir(self, handle: int, start: int) -> Iterator[tuple[bytes, Entry, int]]:
+        """Names, entries and cookies from the cookie `start` on. The caller reports what it used to `count`."""
+        return self._listings[handle].entries(self.tree, start)
+
+    def count(self, node: Node) -> None:
+        """An entry that `readdir` gave went to the kernel, which counts as a look-up."""
+        node.lookups += 1
+
+    def settle(self, node: Node) -> None:
+        """An entry that `readdir` gave did not go to the kernel."""
+        self.tree.table.settle(node)
+
+    def releasedir(self, handle: int) -> None:
+        """Close a directory."""
+        del self._listings[handle]
+
+    def fsyncdir(self, handle: int) -> None:
+        """Bring a directory's entries to the disk."""
+        node = self._listings[handle].node
+        if node.source.writable and not node.gone:
+            directory = self.tree.directories.get(node, node.source).fd
+            fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+    # Names
+
+    def create(self, parent: int, name: bytes, mode: int, flags: int, uid: int, gid: int) -> tuple[Opened, Entry]:
+        """Make a regular file for a caller of `uid` and `gid`, and open it."""
+        above = self.tree.node(parent)
+        owner = ownership.of_new(stat.S_IFREG, mode, uid, gid, self.tree.owner(above))
+        opened, entry = self._handles.create(self._write().changes, above, name, owner, flags)
+        entry.node.lookups += 1
+        return opened, entry
+
+    def mknod(self, parent: int, name: bytes, mode: int, uid: int, gid: int) -> Entry:
+        """Make a directory, file, FIFO or socket, as the type bits of `mode` say."""
+        return self._make(parent, name, mode, uid, gid)
+
+    def symlink(self, parent: int, name: bytes, target: bytes, uid: int, gid: int) -> Entry:
+        """Make a symbolic link."""
+        return self._make(parent, name, stat.S_IFLNK | 0o777, uid, gid, target)
+
+    def link(self, ino: int, parent: int, name: bytes) -> Entry:
+        """Give a file one more name."""
+        entry = self._write().changes.link(self.tree.node(ino), self.tree.node(parent), name)
+        entry.node.lookups += 1
+        return entry
+
+    def unlink(self, parent: int, name: bytes) -> None:
+        """Take away the name of anything but a directory."""
+        self._write().changes.unlink(self.tree.node(parent), name)
+
+    def rmdir(self, parent: int, name: bytes) -> None:
+        """Remove an empty directory."""
+        self._write().changes.rmdir(self.tree.node(parent), name)
+
+    def rename(self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int) -> None:
+        """Rename, with renameat2(2)'s flags."""
+        self._write().rename.rename(self.tree.node(parent), name, self.tree.node(new_parent), new_name, flags)
+
+    # Files
+
+    def open(self, ino: int, flags: int) -> Opened:
+        """Open a regular file; the handle is the descriptor of the real file."""
+        return self._handles.open(self.tree.node(ino), flags)
+
+    def release(self, fd: int) -> None:
+        """Close a file handle."""
+        self._handles.close(fd)
+
+    def setattr(self, ino: int, wanted: Wanted) -> Entry:
+        """Change attributes."""
+        return self._metadata.change(self.tree.node(ino), wanted)
+
+    def getxattr(self, ino: int, name: bytes) -> bytes:
+        """The value of an extended attribute."""
+        return self._metadata.read(self.tree.node(ino), name)
+
+    def listxattr(self, ino: int) -> list[bytes]:
+        """The names of the extended attributes."""
+        return self._metadata.names(self.tree.node(ino))
+
+    def setxattr(self, ino: int, name: bytes, value: bytes) -> None:
+        """Set an extended attribute."""
+        self._metadata.write(self.tree.node(ino), name, value)
+
+    def removexattr(self, ino: int, name: bytes) -> None:
+        """Remove an extended attribute."""
+        self._metadata.remove(self.tree.node(ino), name)
+
+    def _write(self) -> Writer:
+        if self._writer is None:
+            raise failure(errno.EROFS)
+        return self._writer
+
+    def _make(self, parent: int, name: bytes, mode: int, uid: int, gid: int, target: bytes = b"") -> Entry:
+        changes = self._write().changes
+        above = self.tree.node(parent)
+        kind = stat.S_IFMT(mode)
+        owner = ownership.of_new(kind, mode, uid, gid, self.tree.owner(above))
+        entry = changes.make(above, name, kind, owner, maker_of(kind, owner, target))
+        entry.node.lookups += 1
+        return entry
+
+
+def _directories_limit() -> int:
+    """How many directories may be held open. Raises the limit of descriptors as far as it goes."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard == resource.RLIM_INFINITY:
+        return _DIRECTORIES_MAX
+    return max(16, min(_DIRECTORIES_MAX, (hard - _DESCRIPTORS_LEFT) // 2))

@@ -1,0 +1,106 @@
+"""Who owns a file, as data: the ids and modes that are shown, and when they must be recorded beside the file.
+
+A record is the xattr user.containers.override_stat, "UID:GID:MODE" with an octal mode, as containers/storage
+(drivers/overlay, pkg/idtools) writes it; what follows a third colon there (the file's type) isn't needed here.
+"""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fuse_overlay.config import Extent
+
+XATTR = b"user.containers.override_stat"
+
+# The kernel's "no such id" (include/linux/uidgid.h, INVALID_UID), and the mask of the bits that chmod changes.
+NO_ID = 0xFFFFFFFF
+MODE_BITS = 0o7777
+
+
+class Owner(NamedTuple):
+    """What is shown of a file: ids inside, and the twelve mode bits."""
+
+    uid: int
+    gid: int
+    mode: int
+
+
+class IdMap:
+    """Host ids to shown ids, for users or for groups."""
+
+    __slots__ = ("_extents", "_host_own", "_shown", "own")
+
+    def __init__(self, host_own: int, own: int, extents: Sequence[Extent]) -> None:
+        self.own = own
+        self._host_own = host_own
+        self._extents = tuple(extents)
+        self._shown: dict[int, int] = {}
+
+    def exists(self, inside: int) -> bool:
+        """Whether this id exists inside: the kernel refuses writes to inodes of any other."""
+        return any(0 <= inside - extent.inside < extent.count for extent in self._extents)
+
+    def shown(self, host: int) -> int:
+        """What a file of the host's id `host` is shown as."""
+        known = self._shown.get(host)
+        if known is None:
+            known = host if host != self._host_own and self.exists(host) else self.own
+            self._shown[host] = known
+        return known
+
+    def admitted(self, inside: int) -> int:
+        """A recorded id, if it may be shown; else the own one."""
+        return inside if inside == self.own or self.exists(inside) else self.own
+
+
+def real_mode(kind: int, mode: int) -> int:
+    """The mode bits of the real file of a kind (S_IFMT bits) that shows as `mode`.
+
+    Never below 0600 or 0700: its user must always be able to read it, to write its xattrs and to delete it. Never
+    setuid, setgid or sticky: on the host it would be the user's own privilege that is given away.
+    """
+    return (mode & 0o777) | (0o700 if kind == stat.S_IFDIR else 0o600)
+
+
+def format_record(owner: Owner) -> bytes:
+    """The value of the xattr for this owner."""
+    return b"%d:%d:0%o" % owner
+
+
+def parse_record(value: bytes) -> Owner | None:
+    """The owner that an xattr's value speaks of; None when it is malformed."""
+    fields = value.split(b":")
+    if len(fields) < 3:
+        return None
+    try:
+        uid, gid, mode = int(fields[0]), int(fields[1]), int(fields[2], 8)
+    except ValueError:
+        return None
+    if not (0 <= uid < NO_ID and 0 <= gid < NO_ID):
+        return None
+    return Owner(uid, gid, mode & MODE_BITS)
+
+
+def after_chown(kind: int, mode: int) -> int:
+    """The mode bits after a change of owner: setuid goes, and setgid where it means "run as" (chown(2))."""
+    if kind != stat.S_IFREG:
+        return mode
+    mode &= ~stat.S_ISUID
+    return mode & ~stat.S_ISGID if mode & stat.S_IXGRP else mode
+
+
+def of_new(kind: int, mode: int, uid: int, gid: int, parent: Owner) -> Owner:
+    """The owner of a new file that a process of `uid` and `gid` makes with `mode` in a directory of `parent`.
+
+    In a setgid directory the group is the directory's, and directories inherit the bit (inode(7)).
+    """
+    mode &= MODE_BITS
+    if parent.mode & stat.S_ISGID:
+        gid = parent.gid
+        if kind == stat.S_IFDIR:
+            mode |= stat.S_ISGID
+    return Owner(uid, gid, mode)

@@ -1,0 +1,60 @@
+"""The server process: an overlay behind a /dev/fuse descriptor. Importing this module is what takes long."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import pyfuse3
+
+from fuse_overlay import loop
+from fuse_overlay.errors import OverlayError
+from fuse_overlay.operations import FuseOperations
+from fuse_overlay.overlay import Overlay
+
+if TYPE_CHECKING:
+    from fuse_overlay.config import Config
+
+_FUSE = "/dev/fuse"
+
+
+def serve(config: Config, fuse_fd: int) -> None:
+    """Serve an already mounted /dev/fuse descriptor until its mount is gone.
+
+    All other copies of it in this process are closed: a copy that outlives the server lets its clients wait for ever.
+    Raises OverlayError, and OSError when reading requests fails.
+    """
+    # What is typed at a terminal is meant for the programs inside.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _close_others(fuse_fd)
+    overlay = Overlay(config)
+    # libfuse takes a mountpoint of this form for a descriptor, and mounts nothing (libfuse, lib/mount.c and
+    # fuse_lowlevel.c, "fuse_mnt_parse_fuse_fd").
+    start(overlay, f"/dev/fd/{fuse_fd}", set())
+    loop.run()
+    pyfuse3.close(unmount=False)
+
+
+def start(overlay: Overlay, mountpoint: str, options: set[str]) -> None:
+    """Connect the overlay with libfuse, which mounts unless the mountpoint is a descriptor. Raises OverlayError."""
+    try:
+        pyfuse3.init(FuseOperations(overlay), mountpoint, options)
+    except RuntimeError as error:
+        raise OverlayError(f"cannot serve {mountpoint}: {error}") from None
+    # What is there by now stays: the collector needn't look at it again.
+    gc.freeze()
+
+
+def _close_others(fuse_fd: int) -> None:
+    for entry in os.listdir("/proc/self/fd"):
+        fd = int(entry)
+        if fd == fuse_fd:
+            continue
+        try:
+            is_fuse = os.readlink(f"/proc/self/fd/{fd}") == _FUSE
+        except FileNotFoundError:
+            continue  # the descriptor by which this directory was read
+        if is_fuse:
+            os.close(fd)

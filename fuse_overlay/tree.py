@@ -1,0 +1,312 @@
+"""The merged tree as it stands: what a name means over all layers, and what is shown of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING, NamedTuple
+
+from fuse_overlay import merge, policy, whiteout
+from fuse_overlay import xattrs as names
+from fuse_overlay.errors import OverlayError, failure
+from fuse_overlay.inodes import ROOT, Node, Table
+from fuse_overlay.layers import (
+    ABSENT,
+    Directories,
+    Layer,
+    at,
+    is_opaque_self,
+    list_directory,
+    open_layers,
+    read_xattr,
+)
+from fuse_overlay.mounts import Mounts
+from fuse_overlay.ownership import IdMap, Owner
+from fuse_overlay.records import Records
+
+if TYPE_CHECKING:
+    from fuse_overlay.config import Config
+    from fuse_overlay.inodes import Key
+
+_NAME_MAX = 255
+_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class Found(NamedTuple):
+    """What a name stands for.
+
+    `source` is the topmost layer that has it, `st` what it is there; `dirs` are the layers whose directories of this
+    name are merged, and `keys` which ones they are. `live`: a live layer had a say in it.
+    """
+
+    source: Layer
+    st: os.stat_result
+    dirs: tuple[Layer, ...]
+    keys: tuple[Key, ...]
+    live: bool
+
+
+class Missing(NamedTuple):
+    """A name stands for nothing. `live`: it might tomorrow, by no doing of ours."""
+
+    live: bool
+
+
+class Entry(NamedTuple):
+    """A node with its attributes: `st` of the real file, and the owner, link count and lifetime to show.
+
+    `live`: what is at the name may change underneath; `live_attributes`: the attributes may.
+    """
+
+    node: Node
+    st: os.stat_result
+    owner: Owner
+    nlink: int
+    live: bool
+    live_attributes: bool
+
+
+def check_name(name: bytes) -> None:
+    """Refuse what isn't one component of a path, whoever sent it. Raises OSError."""
+    if len(name) > _NAME_MAX:
+        raise failure(errno.ENAMETOOLONG)
+    if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
+        raise failure(errno.EINVAL)
+
+
+class Tree:
+    """All layers as one tree, read only. `origins` holds the inode numbers of upper files that were copied up."""
+
+    def __init__(self, config: Config, directories: int, mounts: Mounts | None = None) -> None:
+        self.layers = open_layers(config)
+        self.upper = self.layers[0] if config.upper is not None else None
+        self.directories = Directories(directories)
+        self.mounts = mounts if mounts is not None else Mounts()
+        self._euid = os.geteuid()
+        self.uids = IdMap(self._euid, config.own_uid, config.uids)
+        self.gids = IdMap(os.getegid(), config.own_gid, config.gids)
+        self.origins: dict[Key, int] = {}
+        self.stored_origins = self.upper is not None
+        self.records = Records(self.uids, self.gids, self.upper, xattrs=True)
+        self.table = Table(self._released)
+        try:
+            self._hidden = policy.hidden_paths(config.lowers, config.hidden)
+        except ValueError as error:
+            raise OverlayError(f"cannot hide: {error}") from None
+        self._hidden_keys = _keys_of(config.hidden)
+        self.root = self._make_root()
+
+    def use(self, *, xattrs: bool, devices: bool) -> None:
+        """Learn what the upper's file system can do, and with that what can be in the upper."""
+        self.records = Records(self.uids, self.gids, self.upper, xattrs)
+        if self.upper is not None and not os.listdir(at(self.upper.root.fd, b".")):
+            self.upper.dot_marks = not devices
+            self.stored_origins = False
+
+    def node(self, ino: int) -> Node:
+        """The node of this number. Raises OSError ESTALE."""
+        node = self.table.nodes.get(ino)
+        if node is None:
+            raise failure(errno.ESTALE)
+        return node
+
+    def resolve(self, parent: Node, name: bytes, first: int = 0) -> Found | Missing:
+        """Find what `name` in the directory `parent` stands for, from its layer number `first` down."""
+        source: Layer | None = None
+        top: os.stat_result | None = None
+        dirs: list[Layer] = []
+        keys: list[Key] = []
+        live = False
+        last = len(parent.dirs) - 1
+        for position in range(first, last + 1):
+            layer = parent.dirs[position]
+            live = live or layer.live
+            if layer.marks and whiteout.is_mark(name):
+                continue
+            try:
+                fd, device, _ = self.directories.get(parent, layer)
+                st = layer.stat(fd, name)
+            except OSError as error:
+                if layer.writable or error.errno not in ABSENT:
+                    raise
+                continue
+            if st is None or (layer.marks and whiteout.is_whiteout(st)):
+                if st is not None or (layer.marks and position < last and layer.has_mark(fd, name)):
+                    break
+                continue
+            if self._hidden_keys and self._is_hidden(layer, parent, name, st):
+                continue
+            is_directory = stat.S_ISDIR(st.st_mode)
+            if not is_directory:
+                if source is None:
+                    return Found(layer, st, (), (), layer.live)
+                break
+            if source is None or top is None:
+                source, top = layer, st
+            if not layer.marks and st.st_dev != device and self.mounts.is_pseudo(st.st_dev):
+                break  # shown, but nothing of what is in it
+            dirs.append(layer)
+            keys.append((st.st_dev, st.st_ino))
+            if position < last and layer.marks and (layer.is_opaque(fd, name) or layer.has_mark(fd, name)):
+                break
+        if source is None or top is None:
+            return Missing(live)
+        return Found(source, top, tuple(dirs), tuple(keys), live)
+
+    def lookup(self, parent: Node, name: bytes) -> Entry | Missing:
+        """Find `name` in `parent`, as the kernel does. Raises OSError."""
+        check_name(name)
+        return self.enter(parent, name)
+
+    def enter(self, parent: Node, name: bytes, first: int = 0) -> Entry | Missing:
+        """The entry for a name that is known to be good, and its node in the table."""
+        found = self.resolve(parent, name, first)
+        if isinstance(found, Missing):
+            return found
+        node = self.adopt(parent, name, found)
+        fd = self.directories.get(parent, found.source).fd
+        return self._entry(node, found.st, self.records.shown(found.source, (fd, name), found.st), found.live)
+
+    def require(self, parent: Node, name: bytes) -> Node:
+        """The node at a name. Raises OSError ENOENT."""
+        check_name(name)
+        found = self.resolve(parent, name)
+        if isinstance(found, Missing):
+            raise failure(errno.ENOENT)
+        return self.adopt(parent, name, found)
+
+    def attributes(self, node: Node) -> Entry:
+        """What is shown of a node now. Raises OSError."""
+        if node.handles:
+            fd = node.handles[0]
+            st = os.fstat(fd)
+            return self._entry(node, st, self.records.shown(node.source, fd, st), False)
+        fd, name = self.place(node)
+        st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        if (st.st_dev, st.st_ino) != node.key:
+            raise failure(errno.ESTALE)  # somebody put another file there
+        return self._entry(node, st, self.records.shown(node.source, (fd, name), st), False)
+
+    def place(self, node: Node) -> tuple[int, bytes]:
+        """The directory and the name of the real file of a node. Raises OSError ENOENT when it has none any more."""
+        if node.gone:
+            raise failure(errno.ENOENT)
+        if node.parent is None:
+            return node.source.root.fd, b"."
+        return self.directories.get(node.parent, node.source).fd, node.name
+
+    def owner(self, node: Node) -> Owner:
+        """The owner that is shown of a node."""
+        return self.attributes(node).owner
+
+    def adopt(self, parent: Node, name: bytes, found: Found) -> Node:
+        """The node for what was found: the known one if it is still the same file, else a new one."""
+        st = found.st
+        kind = stat.S_IFMT(st.st_mode)
+        key = (st.st_dev, st.st_ino)
+        directory = kind == stat.S_IFDIR
+        node = self.table.directory(parent, name) if directory else self.table.file(key)
+        if node is not None and (node.key != key or node.kind != kind or _has_changed(node, found)):
+            self.table.detach(node)
+            node = None
+        if node is None:
+            node = Node(0, kind, key, parent, name, found.source)
+            node.dirs = found.dirs
+            node.own = st.st_uid == self._euid
+            if found.live:
+                node.seen = (st.st_ctime_ns, st.st_size)
+            self.table.add(node, self._number(parent, name, found, key))
+        elif directory:
+            self._update_directory(node, found)
+        elif st.st_nlink > 1:
+            self.table.add_alias(node, parent, name)
+        elif node.parent is not parent or node.name != name:
+            self.table.move(node, parent, name)
+        return node
+
+    def scan(self, node: Node) -> dict[bytes, int]:
+        """The names in a directory, each with the position in `node.dirs` of its topmost layer."""
+        return merge.merge(self._scan_layer(node, layer) for layer in node.dirs)
+
+    def is_empty(self, node: Node) -> bool:
+        """Whether nothing is in a directory (what is hidden doesn't count)."""
+        return all(isinstance(self.resolve(node, name), Missing) for name in self.scan(node))
+
+    def _scan_layer(self, node: Node, layer: Layer) -> merge.Scan:
+        try:
+            listed = os.open(b".", _LIST, dir_fd=self.directories.get(node, layer).fd)
+        except OSError:
+            if layer.writable:
+                raise
+            return merge.Scan([], set(), layer.marks)  # what we may not list, appears empty
+        try:
+            return list_directory(listed, layer.marks)
+        finally:
+            os.close(listed)
+
+    def _entry(self, node: Node, st: os.stat_result, owner: Owner, live: bool) -> Entry:
+        # A merged directory has link count 1, "not counted", as btrfs shows all of its.
+        nlink = 1 if len(node.dirs) > 1 else 0 if node.gone else st.st_nlink
+        return Entry(node, st, owner, nlink, live, node.source.live)
+
+    def _update_directory(self, node: Node, found: Found) -> None:
+        for layer in node.dirs:
+            if layer not in found.dirs:
+                self.directories.close(node, layer)
+        for layer, (device, real) in zip(found.dirs, found.keys, strict=True):
+            if layer.live:
+                self.directories.verify(node, layer, device, real)
+        node.dirs = found.dirs
+
+    def _number(self, parent: Node, name: bytes, found: Found, key: Key) -> int:
+        origin = self.origins.get(key)
+        if origin is None and found.source.writable and self.stored_origins:
+            value = read_xattr(at(self.directories.get(parent, found.source).fd, name), names.ORIGIN)
+            if value is not None and value.isdigit() and len(value) < 20:
+                origin = int(value)
+        return self.table.numbers.derive(key) if origin is None else origin
+
+    def _is_hidden(self, layer: Layer, parent: Node, name: bytes, st: os.stat_result) -> bool:
+        if layer.writable:
+            return False
+        if (st.st_dev, st.st_ino) in self._hidden_keys:
+            return True
+        if name not in self._hidden.names:
+            return False
+        names = [above.name for above in parent.lineage() if above.parent is not None]
+        return (layer.number, b"/".join([*reversed(names), name])) in self._hidden.paths
+
+    def _make_root(self) -> Node:
+        first = self.layers[0]
+        root = Node(ROOT, stat.S_IFDIR, first.root[1:], None, b"", first)
+        count = next((place + 1 for place, layer in enumerate(self.layers) if is_opaque_self(layer)), len(self.layers))
+        root.dirs = tuple(self.layers[:count])
+        self.table.nodes[ROOT] = root
+        return root
+
+    def _released(self, node: Node) -> None:
+        for layer in node.dirs:
+            self.directories.close(node, layer)
+
+
+def _has_changed(node: Node, found: Found) -> bool:
+    """Whether a live file isn't what the kernel learnt of it.
+
+    With the writeback cache the kernel takes no new size and times of a file that it knows (fuse_change_attributes
+    in fs/fuse/inode.c), so such a file must become another one, as if it had been replaced.
+    """
+    if not found.live or node.kind != stat.S_IFREG:
+        return False
+    return node.seen != (found.st.st_ctime_ns, found.st.st_size)
+
+
+def _keys_of(hidden: tuple[bytes, ...]) -> frozenset[Key]:
+    keys = set()
+    for path in hidden:
+        try:
+            st = os.stat(path, follow_symlinks=False)
+        except OSError:
+            continue  # nothing there now: the path alone hides what may come
+        keys.add((st.st_dev, st.st_ino))
+    return frozenset(keys)
