@@ -6,6 +6,8 @@ import os
 import pwd
 from typing import NamedTuple
 
+from rootless_sb.kernel import processes
+
 
 class SubordinateRange(NamedTuple):
     """Ids that /etc/subuid or /etc/subgid grant: `start` on the host, `size` of them."""
@@ -24,6 +26,8 @@ class Host(NamedTuple):
     directory: str | None
     environment: tuple[tuple[str, str], ...]
     umask: int
+    parent: int
+    ignored_signals: tuple[int, ...]
     newuidmap: str | None
     newgidmap: str | None
     subordinate_uids: tuple[SubordinateRange, ...]
@@ -50,6 +54,8 @@ def probe() -> Host:
         directory=_working_directory(),
         environment=tuple(os.environ.items()),
         umask=umask,
+        parent=os.getppid(),
+        ignored_signals=processes.ignored_signals(),
         newuidmap=_program("newuidmap"),
         newgidmap=_program("newgidmap"),
         subordinate_uids=subordinate_ranges(_read("/etc/subuid"), user, uid),

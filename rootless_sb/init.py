@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from rootless_sb.relay import Standard
 
 
+# What a terminal sends to the whole foreground process group (termios(3), ISIG), and what wakes a stopped one.
+_OF_TERMINALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGCONT)
+
+
 def run(plan: Plan, directory: str, supervisor: Channel, standard: Standard) -> int:
     """pid 1's life; `directory` is the sandbox's own on the host. Returns its exit status."""
     processes.die_with_parent()
@@ -32,12 +36,12 @@ def run(plan: Plan, directory: str, supervisor: Channel, standard: Standard) -> 
     try:
         pid = _start(plan, directory, supervisor, standard)
     except SbError as error:
-        supervisor.send(protocol.failed(error))
+        supervisor.try_send(protocol.failed(error))
         return error.status
     descriptors.shut((0, 1, 2))
     relay.release(standard)
-    supervisor.send(protocol.encode(protocol.STARTED))
-    supervisor.send(protocol.encode(protocol.EXITED, _wait(pid, events, supervisor)))
+    supervisor.try_send(protocol.encode(protocol.STARTED))
+    supervisor.try_send(protocol.encode(protocol.EXITED, _wait(pid, events, supervisor)))
     return 0
 
 
@@ -66,8 +70,10 @@ def _wait(pid: int, events: SignalPipe, supervisor: Channel) -> int:
     poll.register(events.reader, select.POLLIN)
     poll.register(supervisor.fileno(), select.POLLIN)
     while True:
-        for ended, wait_status in _reap():
-            if ended == pid:
+        for child, wait_status in _changed_children():
+            if child == pid and os.WIFSTOPPED(wait_status):
+                supervisor.try_send(protocol.encode(protocol.STOPPED))
+            elif child == pid:
                 return wait_status
         for descriptor, _ in poll.poll():
             if descriptor == events.reader:
@@ -79,24 +85,24 @@ def _wait(pid: int, events: SignalPipe, supervisor: Channel) -> int:
             _forward(pid, protocol.decode(message))
 
 
-def _reap() -> list[tuple[int, int]]:
-    """The pids and wait statuses of all children that have ended."""
-    ended: list[tuple[int, int]] = []
+def _changed_children() -> list[tuple[int, int]]:
+    """The pids and wait statuses of all children that have ended, which reaps them, or have stopped."""
+    changed: list[tuple[int, int]] = []
     while True:
         try:
-            pid, wait_status = os.waitpid(-1, os.WNOHANG)
+            pid, wait_status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
         except ChildProcessError:  # none is left
-            return ended
+            return changed
         if pid == 0:
-            return ended
-        ended.append((pid, wait_status))
+            return changed
+        changed.append((pid, wait_status))
 
 
 def _forward(pid: int, message: protocol.Message) -> None:
     """Send the target a signal; one typed at a terminal goes to its whole process group, as a terminal would do it."""
     number = int(message.fields[0])
     try:
-        if number in (signal.SIGINT, signal.SIGQUIT):
+        if number in _OF_TERMINALS:
             os.killpg(pid, number)
         else:
             os.kill(pid, number)

@@ -23,17 +23,19 @@ class OverlayServer:
         self.channel = end
         self.wait_status: int | None = None  # once it has ended
 
-    def has_ended(self) -> bool:
-        """Whether it has ended, by itself or not; doesn't wait."""
-        if self.wait_status is None:
-            ended, status = os.waitpid(self._pid, os.WNOHANG)
-            if ended:
-                self.wait_status = status
-        return self.wait_status is not None
+    def look(self) -> None:
+        """Note its end in `wait_status`; doesn't wait. A stopped one answers nobody, so it is ended here."""
+        if self.wait_status is not None:
+            return
+        changed, status = os.waitpid(self._pid, os.WNOHANG | os.WUNTRACED)
+        if changed and os.WIFSTOPPED(status):
+            self.stop()
+        elif changed:
+            self.wait_status = status
 
     def stop(self) -> None:
         """End it at once if it hasn't ended, and wait for that; what isn't in the layer yet is lost."""
-        if not self.has_ended():
+        if self.wait_status is None:
             os.kill(self._pid, signal.SIGKILL)
             _, self.wait_status = os.waitpid(self._pid, 0)
 

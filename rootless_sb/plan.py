@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay.config import Config, Extent, Lower
@@ -28,10 +29,14 @@ class Target(NamedTuple):
     environment: tuple[tuple[str, str], ...]
     directory: str
     umask: int
+    ignored_signals: tuple[int, ...]
 
 
 class Plan(NamedTuple):
     """All of a run, decided. `places`: where the sandbox's directory may lie, best first.
+
+    `ends_with_parent`: the sandbox ends when the process that started sb does; not so under nohup(1), and not when
+    that is the machine's init.
 
     `with_one_id` is the same run without subordinate ids, for the case that their helpers refuse.
     """
@@ -45,6 +50,8 @@ class Plan(NamedTuple):
     steps: tuple[Step, ...]
     attachments: tuple[stdio.Attachment, ...]
     target: Target
+    quiet: bool
+    ends_with_parent: bool
     with_one_id: Plan | None = None
 
 
@@ -89,6 +96,8 @@ def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...],
         ),
         attachments=attachments,
         target=target(wanted, host),
+        quiet=wanted.quiet,
+        ends_with_parent=host.parent > 1 and signal.SIGHUP not in host.ignored_signals,
     )
 
 
@@ -114,7 +123,7 @@ def target(wanted: RunSpec, host: Host) -> Target:
     if not directory.startswith("/"):
         raise SbError(f"--workdir {directory}", "not an absolute path", f"sb run -w {os.path.abspath(directory)} …")
     command = wanted.command or ((environment.get("SHELL") or "/bin/sh") if wanted.rootfs is None else "/bin/sh",)
-    return Target(command, tuple(environment.items()), directory, host.umask)
+    return Target(command, tuple(environment.items()), directory, host.umask, host.ignored_signals)
 
 
 def target_environment(wanted: RunSpec, host: Host) -> dict[str, str]:

@@ -19,6 +19,7 @@ path, argument or variable can hold one). The end of a channel means that the pr
         |                                                              | forks the target in B      |
         |<---------------------------------- started ------------------|                            |
         |----------------------------------- signal ------------------>|                            |
+        |<---------------------------------- stopped ------------------|  (then `signal` SIGCONT)   |
         |<---------------------------------- exited -------------------|                            |
         |                              | reaps pid 1: all of its namespace is gone                  |
         |<-------------- gone ---------|                                                            |
@@ -44,9 +45,10 @@ RUNNING = "running"  # pid 1's pid, as the supervisor sees it
 TERMINAL = "terminal"
 STARTED = "started"
 SIGNAL = "signal"  # number
+STOPPED = "stopped"
 EXITED = "exited"  # wait status of the target
 GONE = "gone"  # wait status of pid 1
-REMOVED = "removed"  # files, bytes of the layer that was thrown away
+REMOVED = "removed"  # directories, files, bytes of the layer that was thrown away
 FAILED = "failed"  # what, why, hint, exit status
 
 # How many fields each kind has.
@@ -58,9 +60,10 @@ _FIELDS = {
     TERMINAL: 0,
     STARTED: 0,
     SIGNAL: 1,
+    STOPPED: 0,
     EXITED: 1,
     GONE: 1,
-    REMOVED: 2,
+    REMOVED: 3,
     FAILED: 4,
 }
 

@@ -123,12 +123,16 @@ class Relay:
         """Connect the sandbox's pty; the caller's terminal goes to raw mode until `restore`."""
         self._master = master
         os.set_blocking(master, False)
-        if self._terminal is not None:
+        self.make_raw()
+        self._stdin = Pump(0, master)
+        self._outputs.append(Pump(master, 1))
+
+    def make_raw(self) -> None:
+        """Put the caller's terminal into raw mode while there is a pty, and give that the terminal's size."""
+        if self._terminal is not None and self._master is not None:
             self.resize()
             self._modes = terminals.modes(self._terminal)
             terminals.set_modes(self._terminal, terminals.raw(self._modes))
-        self._stdin = Pump(0, master)
-        self._outputs.append(Pump(master, 1))
 
     def resize(self) -> None:
         """Give the pty the size of the caller's terminal."""

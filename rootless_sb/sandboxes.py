@@ -47,8 +47,16 @@ def create(places: tuple[str, ...], identifier: str, uid: int) -> Sandbox:
 
 
 def remove(sandbox: Sandbox) -> trees.Removed:
-    """Remove a sandbox's directory with all that it changed. Raises OSError."""
-    return trees.remove_tree(sandbox.parent, sandbox.name)
+    """Remove a sandbox's directory; what was in its upper is returned. Raises OSError."""
+    descriptor = os.open(sandbox.name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=sandbox.parent)
+    try:
+        changed = trees.remove_tree(descriptor, "upper")
+    except FileNotFoundError:  # an earlier removal was cut short
+        changed = trees.Removed(1, 0, 0)
+    finally:
+        os.close(descriptor)
+    trees.remove_tree(sandbox.parent, sandbox.name)
+    return changed._replace(directories=changed.directories - 1)
 
 
 def _open_base(place: str, uid: int) -> tuple[int, str]:

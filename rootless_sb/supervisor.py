@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
 from typing import TYPE_CHECKING
 
-from rootless_sb import protocol, relay, sandboxes, watcher
+from rootless_sb import ending, protocol, relay, sandboxes, watcher
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import channel, processes
 from rootless_sb.kernel.signals import SignalPipe
@@ -23,9 +24,8 @@ if TYPE_CHECKING:
     from rootless_sb.sandboxes import Sandbox
 
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-_PATIENCE = 2  # so many signals that ask for an end are the end, whatever the target does with them
-_HANDLED = (*_FORWARDED, signal.SIGWINCH, signal.SIGCHLD)
+_HANDLED = (*_FORWARDED, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH, signal.SIGCHLD)
+_LOOK_AROUND = 1.0  # seconds between looks at the parent, where it can't be watched
 
 
 def run(plan: Plan, server: OverlayServer) -> int:
@@ -45,12 +45,14 @@ class Supervisor:
     """One run: its processes, its channels, and what is known of its end."""
 
     __slots__ = (
+        "_ending",
         "_failure",
         "_gone",
         "_init",
         "_init_ended",
         "_init_status",
-        "_interruptions",
+        "_parent",
+        "_parent_watch",
         "_plan",
         "_removed",
         "_sandbox",
@@ -70,6 +72,9 @@ class Supervisor:
         self._server = server
         self._signals = SignalPipe(_HANDLED)
         self.relay = relay.Relay(plan.attachments)
+        self._ending = ending.Ending()
+        self._parent = os.getppid()
+        self._parent_watch = processes.watch(self._parent) if plan.ends_with_parent else None
         self._watcher_pid = 0
         self._wait_status: int | None = None  # the target's
         self._init_status: int | None = None  # the wait status of pid 1
@@ -78,7 +83,6 @@ class Supervisor:
         self._init_ended = self._watcher_ended = False  # their channels' ends were seen
         self._gone = False  # nothing runs in the sandbox any more
         self._removed = False
-        self._interruptions = 0
 
     def start(self) -> None:
         """Fork the watcher, which does the rest. Raises SbError."""
@@ -96,27 +100,40 @@ class Supervisor:
         relay.release(standard)
 
     def loop(self) -> None:
-        """Carry messages, signals and bytes until the sandbox is gone."""
-        own: dict[int, Callable[[], None]] = {
-            self._signals.reader: self._take_signals,
-            self._watcher.fileno(): self._hear_watcher,
-            self._init.fileno(): self._hear_init,
-        }
-        while not self._gone or (self.relay.outputs() and self._interruptions < _PATIENCE):
+        """Carry messages, signals and bytes until the sandbox is gone and has nothing more to say."""
+        while not self._gone or (self.relay.outputs() and not self._ending.forced_by_request):
+            own = self._own()
             poll = select.poll()
             for descriptor in own:
                 poll.register(descriptor, select.POLLIN)
             pumps = _waiting(self.relay.outputs() + ([] if self._gone else self.relay.inputs()), poll)
-            for descriptor, _ in poll.poll():
+            for descriptor, _ in poll.poll(self._timeout()):
                 if descriptor in own:
                     own[descriptor]()
                 with Doing("cannot pass on what the command reads or writes"):
                     for pump in pumps.get(descriptor, ()):
                         pump.move()
-            if self._init_ended:
-                own.pop(self._init.fileno(), None)
-            if self._watcher_ended:
-                own.pop(self._watcher.fileno(), None)
+            self._act(self._ending.overdue(time.monotonic()))
+            if self._plan.ends_with_parent and self._parent_watch is None and os.getppid() != self._parent:
+                self._act(self._ending.abandoned(time.monotonic()))
+
+    def _own(self) -> dict[int, Callable[[], None]]:
+        """What to listen to besides the pumps, and who does."""
+        own: dict[int, Callable[[], None]] = {self._signals.reader: self._take_signals}
+        if not self._watcher_ended:
+            own[self._watcher.fileno()] = self._hear_watcher
+        if not self._init_ended:
+            own[self._init.fileno()] = self._hear_init
+        if self._parent_watch is not None:
+            own[self._parent_watch] = self._lose_parent
+        return own
+
+    def _timeout(self) -> int | None:
+        """Milliseconds until something is due."""
+        patience = self._ending.patience(time.monotonic())
+        if self._plan.ends_with_parent and self._parent_watch is None:
+            patience = _LOOK_AROUND if patience is None else min(patience, _LOOK_AROUND)
+        return None if patience is None else int(patience * 1000) + 1
 
     def finish(self) -> None:
         """End the server and wait for the watcher: nothing is left after this."""
@@ -135,33 +152,41 @@ class Supervisor:
         if self._failure is not None:
             raise self._failure
         if self._wait_status is None:
-            raise SbError("the sandbox ended early", self._why_early(), "the command's exit status is not known")
+            raise SbError("the sandbox was ended", self._why_early(), "the command's exit status is not known")
         return processes.exit_code(self._wait_status)
 
     def _why_early(self) -> str:
         if self._server_status is not None:
-            return f"its overlay server {_ending(self._server_status)}"
+            return f"its overlay server {_how(self._server_status)}"
+        if self._ending.forced_by_request:
+            return "as was asked for"
         if self._init_status is not None:
-            return f"its pid 1 {_ending(self._init_status)}"
+            return f"its pid 1 {_how(self._init_status)}"
         return "its watcher was killed"
+
+    def _act(self, action: str) -> None:
+        if action == ending.END_SANDBOX:
+            self._watcher.finish()
+        elif action == ending.END_SERVER:
+            self._server.stop()
 
     def _take_signals(self) -> None:
         for number in self._signals.take():
             if number == signal.SIGWINCH:
                 self.relay.resize()
             elif number == signal.SIGCHLD:
-                self._server.has_ended()  # the watcher sees it too, and ends the sandbox
+                self._server.look()  # the watcher sees its end too, and ends the sandbox
+            elif self._ending.signalled(number, time.monotonic()) == ending.FORWARD:
+                self._init.try_send(protocol.encode(protocol.SIGNAL, number))
             else:
-                self._forward(number)
+                self._act(ending.END_SANDBOX)
 
-    def _forward(self, number: int) -> None:
-        """Hand a signal to the target; the second one that asks for an end is the end of the sandbox."""
-        if number in _ENDING:
-            self._interruptions += 1
-        if self._interruptions >= _PATIENCE:
-            self._watcher.finish()
-        else:
-            self._init.try_send(protocol.encode(protocol.SIGNAL, number))
+    def _lose_parent(self) -> None:
+        """Whoever started sb is dead: end the sandbox."""
+        if self._parent_watch is not None:
+            os.close(self._parent_watch)
+            self._parent_watch = None
+        self._act(self._ending.abandoned(time.monotonic()))
 
     def _hear_watcher(self) -> None:
         data, _ = self._watcher.receive()
@@ -180,6 +205,8 @@ class Supervisor:
             self._failure = self._failure or protocol.failure(message)
         elif message.kind == protocol.REMOVED:
             self._removed = True
+            if not self._plan.quiet:
+                messages.thrown_away(*map(int, message.fields))
 
     def _hear_init(self) -> None:
         data, descriptors = self._init.receive()
@@ -189,10 +216,20 @@ class Supervisor:
         message = protocol.decode(data)
         if message.kind == protocol.TERMINAL:
             self.relay.attach_terminal(descriptors[0])
+        elif message.kind == protocol.STOPPED:
+            self._suspend()
         elif message.kind == protocol.EXITED:
             self._wait_status = int(message.fields[0])
+            self._ending.command_ended(time.monotonic())
         elif message.kind == protocol.FAILED:
             self._failure = self._failure or protocol.failure(message)
+
+    def _suspend(self) -> None:
+        """The command was stopped: give the terminal back and stop too; later go on together."""
+        self.relay.restore()
+        processes.suspend()
+        self.relay.make_raw()
+        self._init.try_send(protocol.encode(protocol.SIGNAL, signal.SIGCONT))
 
     def _map_ids(self) -> bool:
         """Have newuidmap(1) and newgidmap(1) write the maps of A; whether both did."""
@@ -220,7 +257,7 @@ def _waiting(pumps: list[Pump], poll: select.poll) -> dict[int, list[Pump]]:
     return waiting
 
 
-def _ending(wait_status: int) -> str:
+def _how(wait_status: int) -> str:
     """How a process ended, in words."""
     code = os.waitstatus_to_exitcode(wait_status)
     return f"ended with status {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"

@@ -70,6 +70,7 @@ def _become(wanted: Target, parent: Channel, surroundings: Surroundings) -> int:
         with Doing(f"cannot enter {wanted.directory}", "-w DIR chooses another working directory"):
             os.chdir(wanted.directory)
         os.umask(wanted.umask)
+        processes.ignore(wanted.ignored_signals)
         processes.forbid_new_privileges()
         execute(wanted.arguments, dict(wanted.environment))
     except SbError as error:

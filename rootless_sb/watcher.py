@@ -61,7 +61,7 @@ def watch(plan: Plan, sandbox: Sandbox, links: Links, standard: Standard) -> int
         links.supervisor.try_send(protocol.failed(error))
     links.server.wait_for_end()
     removed = sandboxes.remove(sandbox)
-    links.supervisor.try_send(protocol.encode(protocol.REMOVED, removed.files, removed.bytes))
+    links.supervisor.try_send(protocol.encode(protocol.REMOVED, *removed))
     return 0
 
 

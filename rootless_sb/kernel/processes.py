@@ -12,7 +12,7 @@ import prctl
 from rootless_sb.kernel import descriptors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 _ALL_SIGNALS = signal.valid_signals()
 
@@ -52,6 +52,38 @@ def reset_signals() -> None:
 def run(arguments: list[str]) -> int:
     """Start the program `arguments[0]` (a path) with our environment and return its pid. Raises OSError."""
     return os.posix_spawn(arguments[0], arguments, os.environ)
+
+
+def suspend() -> None:
+    """Stop the caller's whole process group, as Ctrl-Z does at a terminal; returns when it is continued.
+
+    Nothing happens in a group that nobody could continue (an orphaned one: setpgid(2)).
+    """
+    before = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+    os.kill(0, signal.SIGTSTP)
+    signal.signal(signal.SIGTSTP, before)
+
+
+def watch(pid: int) -> int | None:
+    """A descriptor that turns readable when the process ends; None where there is no pidfd_open(2) (before 5.3)."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:  # ENOSYS; or it has ended, or isn't ours to see
+        return None
+
+
+def ignored_signals() -> tuple[int, ...]:
+    """The signals that the caller of this program had ignored (Python ignores SIGPIPE and SIGXFSZ by itself)."""
+    by_python = {signal.SIGPIPE, signal.SIGXFSZ}
+    return tuple(
+        int(number) for number in _ALL_SIGNALS - by_python if signal.getsignal(number) == signal.SIG_IGN
+    )
+
+
+def ignore(numbers: Iterable[int]) -> None:
+    """Ignore signals; a program that is then executed ignores them too."""
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def die_with_parent() -> None:

@@ -22,7 +22,8 @@ class SignalPipe:
         self.reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for number in numbers:
-            signal.signal(number, _noted)
+            if signal.getsignal(number) != signal.SIG_IGN:  # what the caller ignores, nohup(1) say, stays ignored
+                signal.signal(number, _noted)
 
     def take(self) -> list[int]:
         """The numbers of the signals that came in since the last call, in order."""

@@ -10,8 +10,9 @@ _DEPTH = 64
 
 
 class Removed(NamedTuple):
-    """What a removal took away: entries that aren't directories, and the bytes that they occupied."""
+    """What a removal took away: directories, other entries, and the bytes that those occupied."""
 
+    directories: int
     files: int
     bytes: int
 
@@ -24,7 +25,7 @@ class _Level(NamedTuple):
 
 def remove_tree(parent: int, name: str) -> Removed:
     """Remove `name` and everything beneath it from the directory `parent`. Raises OSError."""
-    files = size = hoisted = 0
+    directories = files = size = hoisted = 0
     levels: list[_Level] = []
     descending: str | None = name
     try:
@@ -39,6 +40,7 @@ def remove_tree(parent: int, name: str) -> Removed:
             if not level.subdirectories:
                 levels.pop()
                 os.close(level.descriptor)
+                directories += 1
                 os.rmdir(level.name, dir_fd=levels[-1].descriptor if levels else parent)
             elif len(levels) > _DEPTH:
                 hoisted += 1
@@ -55,7 +57,7 @@ def remove_tree(parent: int, name: str) -> Removed:
     finally:
         for level in levels:
             os.close(level.descriptor)
-    return Removed(files, size)
+    return Removed(directories, files, size)
 
 
 def _remove_files(level: _Level) -> Removed:
@@ -70,7 +72,7 @@ def _remove_files(level: _Level) -> Removed:
         size += entry.stat(follow_symlinks=False).st_blocks * 512
         os.unlink(entry.name, dir_fd=level.descriptor)
         files += 1
-    return Removed(files, size)
+    return Removed(0, files, size)
 
 
 def _open_directory(parent: int, name: str) -> int:

@@ -36,6 +36,24 @@ def warn(text: str) -> None:
     say(f"warning: {text}")
 
 
+def thrown_away(directories: int, files: int, size: int) -> None:
+    """What was lost with a layer that wasn't kept; nothing for an empty one."""
+    if files:
+        say(f"{files} file{'s' if files > 1 else ''} ({human_size(size)}) thrown away")
+    elif directories:
+        say(f"{directories} director{'ies' if directories > 1 else 'y'} thrown away")
+
+
+def human_size(size: int) -> str:
+    """Bytes as people read them, in powers of 1000: `812 B`, `4.1 GB`. Pure."""
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.1f} {unit}" if unit != "B" and value < 10 else f"{value:.0f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
 def report(error: SbError) -> None:
     """An error, and the hint behind an empty line."""
     say(str(error))

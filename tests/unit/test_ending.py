@@ -1,0 +1,50 @@
+"""When asking a sandbox to end turns into ending it."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from rootless_sb.ending import END_SANDBOX, END_SERVER, FORWARD, GRACE, NOTHING, TEARDOWN, Ending
+
+
+def test_the_second_request_ends_the_sandbox() -> None:
+    """Whatever two signals ask for an end."""
+    ending = Ending()
+    assert FORWARD == ending.signalled(signal.SIGINT, 0.0)
+    assert END_SANDBOX == ending.signalled(signal.SIGTERM, 0.1)
+
+
+def test_signals_that_ask_for_nothing() -> None:
+    """SIGUSR1 is the command's, as often as it comes."""
+    ending = Ending()
+    assert [FORWARD] * 3 == [ending.signalled(signal.SIGUSR1, float(now)) for now in range(3)]
+    assert None is ending.patience(3.0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_stubborn_command(number: int) -> None:
+    """It is ended when its grace is over, and its server when that doesn't help."""
+    ending = Ending()
+    ending.signalled(number, 5.0)
+    assert GRACE == ending.patience(5.0)
+    assert NOTHING == ending.overdue(5.0 + GRACE - 0.1)
+    assert END_SANDBOX == ending.overdue(5.0 + GRACE)
+    assert END_SERVER == ending.overdue(5.0 + GRACE + TEARDOWN)
+    assert NOTHING == ending.overdue(1000.0)
+
+
+def test_what_is_typed_has_no_deadline() -> None:
+    """A program may handle Ctrl-C and go on."""
+    ending = Ending()
+    ending.signalled(signal.SIGINT, 0.0)
+    assert NOTHING == ending.overdue(1000.0)
+
+
+def test_a_server_that_hangs_after_the_commands_end() -> None:
+    """When the command has ended the rest must be gone in no time."""
+    ending = Ending()
+    ending.command_ended(2.0)
+    assert TEARDOWN == ending.patience(2.0)
+    assert END_SERVER == ending.overdue(2.0 + TEARDOWN)
