@@ -18,7 +18,7 @@ from fuse_overlay.tree import Missing
 
 if TYPE_CHECKING:
     from fuse_overlay.inodes import Node
-    from fuse_overlay.layers import Layer
+    from fuse_overlay.layers import Layer, Real
     from fuse_overlay.tree import Entry, Tree
     from fuse_overlay.work import Work
 
@@ -160,7 +160,7 @@ class CopyUp:
         finally:
             os.close(source)
 
-    def _dress(self, name: bytes, node: Node, entry: Entry, source: bytes) -> None:
+    def _dress(self, name: bytes, node: Node, entry: Entry, source: Real) -> None:
         """Give a copy in the work directory its original's attributes, access and modification time last."""
         work = self._work.fd
         place = at(work, name)
@@ -205,7 +205,7 @@ class CopyUp:
         try:
             wanted = entry.st.st_size if length is None else min(length, entry.st.st_size)
             self._copy_data(node, entry, target, wanted)
-            self._dress(name, node, entry, at_fd(node.handles[0]))
+            self._dress(name, node, entry, node.handles[0])
             self._now_upper(node, os.fstat(target))
             _point(node.handles, target)
         finally:

@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 from collections import OrderedDict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from fuse_overlay import merge, ownership, whiteout
 from fuse_overlay.errors import OverlayError, failure
@@ -27,6 +27,10 @@ _PATH_MAX = 4095
 
 # "It isn't there" when looking at a tree that may change while we look.
 ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.EACCES, errno.EPERM})
+
+
+# A real file: an open descriptor (not O_PATH), or a path to it as `at` makes them.
+Real: TypeAlias = "int | bytes"
 
 
 class OpenDirectory(NamedTuple):
@@ -115,22 +119,20 @@ def at_fd(fd: int) -> bytes:
     return b"/proc/self/fd/%d" % fd
 
 
-def read_xattr(place: bytes | int, name: bytes) -> bytes | None:
+def read_xattr(file: Real, name: bytes) -> bytes | None:
     """The value of an extended attribute, None if the file has none or can't have any."""
     try:
-        if isinstance(place, int):
-            return os.getxattr(place, name)
-        return os.getxattr(place, name, follow_symlinks=False)
+        return os.getxattr(file, name, follow_symlinks=isinstance(file, int))
     except OSError as error:
         if error.errno in (errno.ENODATA, errno.EOPNOTSUPP) or error.errno in ABSENT:
             return None
         raise
 
 
-def names_of_xattrs(place: bytes | int) -> list[bytes]:
+def names_of_xattrs(file: Real) -> list[bytes]:
     """The names of all extended attributes of a file; none where the file can't have any."""
     try:
-        names = os.listxattr(place) if isinstance(place, int) else os.listxattr(place, follow_symlinks=False)
+        names = os.listxattr(file, follow_symlinks=isinstance(file, int))
     except OSError as error:
         if error.errno == errno.EOPNOTSUPP or error.errno in ABSENT:
             return []

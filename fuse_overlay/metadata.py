@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay import ownership, xattrs
 from fuse_overlay.errors import failure
-from fuse_overlay.layers import at, at_fd, names_of_xattrs
+from fuse_overlay.layers import at, names_of_xattrs
 
 if TYPE_CHECKING:
     from fuse_overlay.copyup import CopyUp
     from fuse_overlay.inodes import Node
+    from fuse_overlay.layers import Real
     from fuse_overlay.tree import Entry, Tree
 
 
@@ -54,25 +55,27 @@ class Metadata:
         """The value of an extended attribute. Raises OSError ENODATA if there is none."""
         if not xattrs.visible(name):
             raise failure(xattrs.absence(name))
-        return os.getxattr(self._path(node), name, follow_symlinks=bool(node.handles))
+        file = self._real(node)
+        return os.getxattr(file, name, follow_symlinks=isinstance(file, int))
 
     def names(self, node: Node) -> list[bytes]:
         """The names of the extended attributes that are shown."""
-        place = node.handles[0] if node.handles else self._path(node)
-        return [name for name in names_of_xattrs(place) if xattrs.visible(name)]
+        return [name for name in names_of_xattrs(self._real(node)) if xattrs.visible(name)]
 
     def write(self, node: Node, name: bytes, value: bytes) -> None:
         """Set an extended attribute. Raises OSError."""
         self._check(name)
         self._to_upper(node, None)
-        os.setxattr(self._path(node), name, value, follow_symlinks=bool(node.handles))
+        file = self._real(node)
+        os.setxattr(file, name, value, follow_symlinks=isinstance(file, int))
 
     def remove(self, node: Node, name: bytes) -> None:
         """Remove an extended attribute. Raises OSError."""
         self._check(name)
         self.read(node, name)
         self._to_upper(node, None)
-        os.removexattr(self._path(node), name, follow_symlinks=bool(node.handles))
+        file = self._real(node)
+        os.removexattr(file, name, follow_symlinks=isinstance(file, int))
 
     def _check(self, name: bytes) -> None:
         refusal = xattrs.refusal(name)
@@ -84,9 +87,9 @@ class Metadata:
             raise failure(errno.EROFS)
         self._copyup.node(node, length)
 
-    def _path(self, node: Node) -> bytes:
-        """A path to the real file: of an open one by its descriptor, which works when it has lost its name too."""
-        return at_fd(node.handles[0]) if node.handles else at(*self._tree.place(node))
+    def _real(self, node: Node) -> Real:
+        """The real file: of an open one its descriptor, which is good when it has lost its name too."""
+        return node.handles[0] if node.handles else at(*self._tree.place(node))
 
     def _truncate(self, node: Node, size: int) -> None:
         if node.handles:
@@ -102,15 +105,16 @@ class Metadata:
     def _set_times(self, node: Node, before: os.stat_result, wanted: Wanted) -> None:
         atime = before.st_atime_ns if wanted.atime is None else wanted.atime
         mtime = self._tree.attributes(node).st.st_mtime_ns if wanted.mtime is None else wanted.mtime
-        os.utime(self._path(node), ns=(atime, mtime), follow_symlinks=bool(node.handles))
+        file = self._real(node)
+        os.utime(file, ns=(atime, mtime), follow_symlinks=isinstance(file, int))
 
     def _set_owner(self, node: Node, owner: ownership.Owner) -> None:
-        path = self._path(node)
+        file = self._real(node)
         st = self._tree.attributes(node).st
         real = ownership.real_mode(node.kind, owner.mode)
         if node.kind != stat.S_IFLNK:
-            os.chmod(path, real)
-        self._tree.records.write(path, st, owner)
+            os.chmod(file, real)
+        self._tree.records.write(file, st, owner)
 
 
 def _changed_owner(kind: int, owner: ownership.Owner, wanted: Wanted) -> ownership.Owner:

@@ -12,7 +12,7 @@ from fuse_overlay.layers import at, read_xattr
 
 if TYPE_CHECKING:
     from fuse_overlay.inodes import Key
-    from fuse_overlay.layers import Layer
+    from fuse_overlay.layers import Layer, Real
     from fuse_overlay.ownership import IdMap, Owner
 
 # xattr(7): user.* attributes are for regular files and directories only.
@@ -33,10 +33,10 @@ class Records:
         self._xattrs = xattrs
         self._memory: dict[Key, Owner] = {}
 
-    def shown(self, layer: Layer, place: tuple[int, bytes] | int, st: os.stat_result) -> Owner:
-        """The owner to show for a file of `layer`, given by directory and name, or by an open descriptor."""
+    def shown(self, layer: Layer, real: Real, st: os.stat_result) -> Owner:
+        """The owner to show for a file of `layer`, whose real file is `real`."""
         if layer.records and stat.S_IFMT(st.st_mode) in _CARRIERS:
-            value = read_xattr(place if isinstance(place, int) else at(*place), ownership.XATTR)
+            value = read_xattr(real, ownership.XATTR)
             record = ownership.parse_record(value) if value is not None else None
             if record is not None:
                 return self._admitted(record)
@@ -54,8 +54,8 @@ class Records:
             return True
         return kind != stat.S_IFLNK and owner.mode != ownership.real_mode(kind, owner.mode)
 
-    def write(self, place: bytes | int, st: os.stat_result, owner: Owner) -> None:
-        """Record the owner of an upper file, given by path or descriptor, or remove a record that isn't needed.
+    def write(self, real: Real, st: os.stat_result, owner: Owner) -> None:
+        """Record the owner of an upper file, or remove a record that isn't needed.
 
         Raises OSError; EINVAL for an id that doesn't exist inside.
         """
@@ -72,9 +72,9 @@ class Records:
                 self._memory.pop((st.st_dev, st.st_ino), None)
         elif needed:
             self._begin()
-            os.setxattr(place, ownership.XATTR, ownership.format_record(owner))
-        elif self._upper is not None and self._upper.records and read_xattr(place, ownership.XATTR) is not None:
-            os.removexattr(place, ownership.XATTR)
+            os.setxattr(real, ownership.XATTR, ownership.format_record(owner))
+        elif self._upper is not None and self._upper.records and read_xattr(real, ownership.XATTR) is not None:
+            os.removexattr(real, ownership.XATTR)
 
     def forget(self, st: os.stat_result) -> None:
         """The file is gone: its number may be another file's tomorrow."""

@@ -166,7 +166,7 @@ class Tree:
             return found
         node = self.adopt(parent, name, found)
         fd = self.directories.get(parent, found.source).fd
-        return self._entry(node, found.st, self.records.shown(found.source, (fd, name), found.st), found.live)
+        return self._entry(node, found.st, self.records.shown(found.source, at(fd, name), found.st), found.live)
 
     def require(self, parent: Node, name: bytes) -> Node:
         """The node at a name. Raises OSError ENOENT."""
@@ -186,7 +186,7 @@ class Tree:
         st = os.stat(name, dir_fd=fd, follow_symlinks=False)
         if (st.st_dev, st.st_ino) != node.key:
             raise failure(errno.ESTALE)  # somebody put another file there
-        return self._entry(node, st, self.records.shown(node.source, (fd, name), st), False)
+        return self._entry(node, st, self.records.shown(node.source, at(fd, name), st), False)
 
     def place(self, node: Node) -> tuple[int, bytes]:
         """The directory and the name of the real file of a node. Raises OSError ENOENT when it has none any more."""
