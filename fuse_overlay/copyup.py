@@ -84,8 +84,28 @@ class CopyUp:
         Each copy leaves the merged tree as it was, so none of it is seen and none does harm if it isn't finished.
         The mark comes last, and at the top only: below a directory that is the upper's alone, all are.
         """
-        copied = [node]
-        for directory in copied:
+        table = self._tree.table
+        copied: list[Node] = []
+        try:
+            self._copy_below(node, copied)
+            if len(node.dirs) > 1:
+                self._work.set_opaque(at(self.directory(node), b"."))
+            for directory in copied:
+                for layer in directory.dirs[1:]:
+                    self._tree.directories.close(directory, layer)
+                directory.dirs = (self._upper,)
+                directory.version += 1
+        finally:
+            for directory in reversed(copied):
+                table.forget(directory, 1)
+
+    def _copy_below(self, top: Node, copied: list[Node]) -> None:
+        """Copy a directory and all in it up. Adds the directories to `copied`, each held by a look-up of ours."""
+        waiting = [top]
+        while waiting:
+            directory = waiting.pop()
+            directory.lookups += 1
+            copied.append(directory)
             self.directory(directory)
             if directory.dirs == (self._upper,):
                 continue
@@ -95,17 +115,9 @@ class CopyUp:
                     continue
                 self.node(entry.node)
                 if entry.node.kind == stat.S_IFDIR:
-                    copied.append(entry.node)
+                    waiting.append(entry.node)
                 else:
                     self._tree.table.settle(entry.node)
-        if len(node.dirs) > 1:
-            self._work.set_opaque(at(self.directory(node), b"."))
-        for directory in reversed(copied):
-            for layer in directory.dirs[1:]:
-                self._tree.directories.close(directory, layer)
-            directory.dirs = (self._upper,)
-            directory.version += 1
-            self._tree.table.settle(directory)
 
     def _one_directory(self, node: Node) -> None:
         """Give a directory a counterpart in the upper; the one above it has one."""

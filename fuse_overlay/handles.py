@@ -65,6 +65,11 @@ class Handles:
         os.close(fd)
         self._tree.table.settle(node)
 
+    def close_all(self) -> None:
+        """Close whatever is open."""
+        for fd in list(self._nodes):
+            self.close(fd)
+
     def _open(self, node: Node, flags: int) -> int:
         # The upper's files always for both: the kernel reads what is around a part of a page before it writes that, and
         # truncates by whichever handle there is.

@@ -74,6 +74,13 @@ class Overlay:
         self._listings: dict[int, Listing] = {}
         self._last_listing = 0
 
+    def close(self) -> None:
+        """Close all descriptors. The overlay is of no use any more."""
+        self._handles.close_all()
+        self.tree.close()
+        if self._writer is not None:
+            os.close(self._writer.work.fd)
+
     # Looking
 
     def lookup(self, parent: int, name: bytes) -> Entry | Missing:

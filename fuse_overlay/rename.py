@@ -39,16 +39,23 @@ class Rename:
         check_new_name(new)
         node = self._tree.require(old_parent, old)
         target = self._node_at(new_parent, new)
-        if target is node:
-            return
-        if flags == paths.RENAME_NOREPLACE and target is not None:
-            raise failure(errno.EEXIST)
-        if flags == paths.RENAME_EXCHANGE:
-            if target is None:
+        held = [node] if target is None else [node, target]
+        for one in held:
+            one.lookups += 1
+        try:
+            if target is node:
+                return
+            if flags == paths.RENAME_NOREPLACE and target is not None:
+                raise failure(errno.EEXIST)
+            if flags != paths.RENAME_EXCHANGE:
+                self._move(node, old_parent, old, target, new_parent, new)
+            elif target is not None:
+                self._exchange(node, old_parent, old, target, new_parent, new)
+            else:
                 raise failure(errno.ENOENT)
-            self._exchange(node, old_parent, old, target, new_parent, new)
-        else:
-            self._move(node, old_parent, old, target, new_parent, new)
+        finally:
+            for one in held:
+                self._tree.table.forget(one, 1)
 
     def _move(
         self, node: Node, old_parent: Node, old: bytes, target: Node | None, new_parent: Node, new: bytes

@@ -104,6 +104,12 @@ class Tree:
             self.upper.dot_marks = not devices
             self.stored_origins = False
 
+    def close(self) -> None:
+        """Close all descriptors of layers and directories."""
+        self.directories.shrink(0)
+        for layer in self.layers:
+            os.close(layer.root.fd)
+
     def node(self, ino: int) -> Node:
         """The node of this number. Raises OSError ESTALE."""
         node = self.table.nodes.get(ino)
