@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from rootless_sb import steps
+from rootless_sb import requirements, steps
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import mounts, namespaces, network, terminals
 
@@ -34,11 +34,11 @@ class Builder:
         return f"{self._stage}/{place}"
 
     def _mount_stage(self, step: steps.MountStage) -> None:
-        with Doing("cannot mount a tmpfs", "sb doctor tells what this host forbids"):
+        with Doing("cannot mount a tmpfs", requirements.hint("mounts")):
             mounts.mount("tmpfs", self._stage, "tmpfs", mounts.NOSUID | mounts.NODEV, "mode=0755")
 
     def _mount_at(self, step: steps.MountAt) -> None:
-        with Doing(f"cannot mount /{step.place}", "sb doctor tells what this host forbids"):
+        with Doing(f"cannot mount /{step.place}", requirements.hint("mounts")):
             mounts.mount(step.kind, self._at(step.place), step.kind, step.flags, step.options)
             if step.kind == "proc":
                 self.proc = os.open(self._at(step.place), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

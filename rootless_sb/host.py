@@ -56,8 +56,8 @@ def probe() -> Host:
         umask=umask,
         parent=os.getppid(),
         ignored_signals=processes.ignored_signals(),
-        newuidmap=_program("newuidmap"),
-        newgidmap=_program("newgidmap"),
+        newuidmap=program("newuidmap"),
+        newgidmap=program("newgidmap"),
         subordinate_uids=subordinate_ranges(_read("/etc/subuid"), user, uid),
         subordinate_gids=subordinate_ranges(_read("/etc/subgid"), user, uid),
         etc_hosts=_read("/etc/hosts"),
@@ -91,7 +91,7 @@ def _working_directory() -> str | None:
         return None
 
 
-def _program(name: str) -> str | None:
+def program(name: str) -> str | None:
     """Where an administrative program lies: on the path, or where distributions put it (not all have sbin on it)."""
     for directory in (*os.environ.get("PATH", "").split(":"), "/usr/bin", "/usr/sbin", "/bin", "/sbin"):
         path = f"{directory}/{name}"

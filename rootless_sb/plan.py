@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from fuse_overlay.config import Config, Extent, Lower
 from rootless_sb import paths, spec, stdio
 from rootless_sb.errors import SbError
+from rootless_sb.kernel.namespaces import KINDS
 from rootless_sb.maps import id_maps
+from rootless_sb.requirements import REQUIREMENTS
 from rootless_sb.root import root_steps
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class Plan(NamedTuple):
 
     identifier: str
     uid: int
+    namespaces: tuple[str, ...]
     places: tuple[str, ...]
     id_maps: IdMaps
     overlay: Config
@@ -75,6 +78,7 @@ def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...],
     return Plan(
         identifier=identifier,
         uid=host.uid,
+        namespaces=namespaces(wanted.allow_degraded),
         places=places,
         id_maps=maps,
         overlay=Config(
@@ -87,6 +91,7 @@ def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...],
         ),
         mount_options=f"rootmode=40000,user_id={own_uid},group_id={own_gid},allow_other,default_permissions",
         steps=root_steps(
+            own=namespaces(wanted.allow_degraded),
             hostname=wanted.hostname or identifier,
             etc_hosts=host.etc_hosts if wanted.rootfs is None else b"127.0.0.1\tlocalhost\n::1\tlocalhost\n",
             devices=host.devices,
@@ -108,6 +113,16 @@ def with_layer(plan: Plan, directory: str) -> Plan:
         overlay=plan.overlay._replace(upper=upper, work=work),
         with_one_id=with_layer(plan.with_one_id, directory) if plan.with_one_id else None,
     )
+
+
+def namespaces(given_up: tuple[str, ...]) -> tuple[str, ...]:
+    """The namespaces to make besides A, without those that the caller can do without. Raises SbError for a bad name."""
+    degradable = [name for name, requirement in REQUIREMENTS.items() if requirement.degradable]
+    for name in given_up:
+        if name not in degradable:
+            choices = ", ".join(degradable)
+            raise SbError(f"--allow-degraded {name}", "not a check that can be given up", f"one of {choices}")
+    return tuple(name for name in KINDS if name not in given_up)
 
 
 def _extents(lines: tuple[MapLine, ...]) -> tuple[Extent, ...]:

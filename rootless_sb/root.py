@@ -32,6 +32,7 @@ _LINKS = (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stde
 
 def root_steps(
     *,
+    own: tuple[str, ...],
     hostname: str,
     etc_hosts: bytes,
     devices: tuple[str, ...],
@@ -39,13 +40,16 @@ def root_steps(
     gids: tuple[MapLine, ...],
     pty: bool,
 ) -> tuple[Step, ...]:
-    """The steps of pid 1, in order. All that doesn't touch the overlay comes first: its server is still starting."""
+    """The steps of pid 1, in order. All that doesn't touch the overlay comes first: its server is still starting.
+
+    `own` names the namespaces that the sandbox has for itself: what belongs to the host otherwise is left alone.
+    """
     return (
         MountStage(),
         MakeDirectory("proc"),
         MountAt("proc", "proc", NOSUID | NODEV | NOEXEC),
-        *network_steps(gids),
-        SetHostname(hostname),
+        *(network_steps(gids) if "net" in own else ()),
+        *((SetHostname(hostname),) if "uts" in own else ()),
         *device_steps(devices, gids),
         *((OpenTerminal("dev/pts"),) if pty else ()),
         MakeDirectory("sys"),

@@ -24,5 +24,6 @@ class RunSpec(NamedTuple):
     hostname: str | None = None
     hidden: tuple[str, ...] = ()
     userns: str = ROOT
+    allow_degraded: tuple[str, ...] = ()
     quiet: bool = False
     verbose: bool = False

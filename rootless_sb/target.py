@@ -10,6 +10,7 @@ from rootless_sb import protocol
 from rootless_sb.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, Doing, SbError
 from rootless_sb.kernel import channel, descriptors, namespaces, processes
 from rootless_sb.maps import map_text, nested
+from rootless_sb.requirements import Lacking
 
 if TYPE_CHECKING:
     from rootless_sb.kernel.channel import Channel
@@ -62,7 +63,7 @@ def _become(wanted: Target, parent: Channel, surroundings: Surroundings) -> int:
     """In the new process: become the target. Returns, with the exit status, only if that fails."""
     try:
         os.setpgid(0, 0)
-        with Doing("cannot make the inner user namespace", "sysctl -w user.max_user_namespaces=10000 (as root)"):
+        with Lacking("nested"):
             namespaces.unshare(namespaces.NEWUSER)
         parent.send(protocol.encode(protocol.UNSHARED))
         parent.receive()  # MAPPED

@@ -17,23 +17,13 @@ from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import descriptors, mounts, namespaces, processes
 from rootless_sb.kernel.signals import SignalPipe
 from rootless_sb.maps import map_text
+from rootless_sb.requirements import Lacking, hint
 
 if TYPE_CHECKING:
     from rootless_sb.kernel.channel import Channel
     from rootless_sb.plan import Plan
     from rootless_sb.relay import Standard
     from rootless_sb.sandboxes import Sandbox
-
-_NAMESPACES = (
-    namespaces.NEWNS
-    | namespaces.NEWNET
-    | namespaces.NEWUTS
-    | namespaces.NEWIPC
-    | namespaces.NEWCGROUP
-    | namespaces.NEWPID
-)
-_NO_USER_NAMESPACES = "sb doctor tells what this host forbids; often: sysctl -w user.max_user_namespaces=10000"
-
 
 class Links(NamedTuple):
     """The watcher's ends of the channels, and pid 1's, which it only hands on."""
@@ -78,7 +68,7 @@ def _start(plan: Plan, sandbox: Sandbox, links: Links, standard: Standard) -> in
 
 def _enter_namespaces(plan: Plan, supervisor: Channel) -> Plan:
     """Make A and the others; the plan in force is returned (other if the id map helpers refuse). Raises SbError."""
-    with Doing("cannot make a user namespace", _NO_USER_NAMESPACES):
+    with Lacking("user"):
         namespaces.unshare(namespaces.NEWUSER)
     if plan.id_maps.helpers and plan.with_one_id is not None:
         supervisor.send(protocol.encode(protocol.UNSHARED))
@@ -86,11 +76,12 @@ def _enter_namespaces(plan: Plan, supervisor: Channel) -> Plan:
         if answer != protocol.encode(protocol.MAPPED):
             plan = plan.with_one_id
     if not plan.id_maps.helpers:
-        with Doing("cannot map the user to root", _NO_USER_NAMESPACES):
+        with Doing("cannot map the user to root", hint("user")):
             _map_single_id(plan)
-    with Doing("cannot make namespaces", _NO_USER_NAMESPACES):
-        namespaces.unshare(_NAMESPACES)
-    with Doing("cannot keep mounts from spreading"):
+    for name in plan.namespaces:
+        with Lacking(name):
+            namespaces.unshare(namespaces.KINDS[name])
+    with Lacking("mounts"):
         # Slave, not private: what the host unmounts isn't kept busy by us for as long as the sandbox lives.
         mounts.mount(None, "/", None, mounts.REC | mounts.SLAVE)
     return plan
@@ -109,10 +100,10 @@ def _map_single_id(plan: Plan) -> None:
 
 def _mount_overlay(plan: Plan, sandbox: Sandbox, server: Channel) -> None:
     """Mount /dev/fuse and give it to the server, which may only read it once it is mounted; no copy stays here."""
-    with Doing("cannot open /dev/fuse", "as root: modprobe fuse && chmod 666 /dev/fuse"):
+    with Lacking("fuse"):
         fuse = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     try:
-        with Doing("cannot mount the overlay", "sb doctor tells what this host forbids"):
+        with Doing("cannot mount the overlay", hint("mounts")):
             mounts.mount("sb", f"{sandbox.directory}/root", "fuse", mounts.NODEV, f"fd={fuse},{plan.mount_options}")
         with Doing("cannot reach the overlay server"):
             server.send(pack(plan.overlay), (fuse,))

@@ -12,6 +12,7 @@ A root shell in a sandbox, without root: everything is there, nothing that it ch
 
 commands:
   run          run a command in a new sandbox
+  doctor       what sb needs of this host, and what is missing
 
 options:
   --version    print the version
@@ -20,7 +21,7 @@ options:
 example: sb run /bin/bash
 """
 
-_COMMANDS = ("run",)
+_COMMANDS = ("run", "doctor")
 
 
 def main() -> int:
@@ -53,6 +54,10 @@ def _dispatch(arguments: list[str]) -> int:
             from rootless_sb.cli import run
 
             return run.main(rest)
+        if command == "doctor":
+            from rootless_sb.cli import doctor
+
+            return doctor.main(rest)
         raise SbError(f"unknown command {command}", hint=f"sb {_nearest(command)} --help, or sb --help")
     except SbError as error:
         from rootless_sb.ui import messages

@@ -67,6 +67,7 @@ def parser() -> Parser:
     add("--hostname", metavar="NAME", help="the host name inside (default: the sandbox's id)")
     add("--hide", metavar="PATH", action="append", default=[], help="a path that isn't there inside")
     add("--userns", choices=(spec.ROOT, spec.SINGLE, spec.KEEP_ID), default=spec.ROOT, help="who you are inside")
+    add("--allow-degraded", metavar="CHECK", action="append", default=[], help="go on without it: net, uts, …")
     add("-t", "--tty", action=argparse.BooleanOptionalAction, help="a terminal (default: when stdin and stdout are)")
     add("-i", "--interactive", action="store_true", help="read stdin although it is a terminal and stdout is not")
     add("--dry-run", action="store_true", help="print what would be done, and do nothing")
@@ -94,6 +95,7 @@ def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
         hostname=parsed.hostname,
         hidden=tuple(os.path.abspath(path) for path in parsed.hide),
         userns=parsed.userns,
+        allow_degraded=tuple(parsed.allow_degraded),
         quiet=parsed.quiet,
         verbose=parsed.verbose,
     )

@@ -15,6 +15,16 @@ NEWUSER = 0x10000000
 NEWPID = 0x20000000
 NEWNET = 0x40000000
 
+# The kinds besides the user namespace, in the order in which they are made.
+KINDS = {
+    "mount": NEWNS,
+    "net": NEWNET,
+    "uts": NEWUTS,
+    "ipc": NEWIPC,
+    "cgroup": NEWCGROUP,
+    "pid": NEWPID,
+}
+
 
 def unshare(flags: int) -> None:
     """Move the calling process (for NEWPID: its children) into new namespaces. Raises OSError."""

@@ -1,0 +1,113 @@
+"""Tries things out in a process of their own, to see what this host allows. Probes, not version comparisons."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import select
+from typing import TYPE_CHECKING
+
+from rootless_sb.kernel import libc, mounts, namespaces, processes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SYS_LANDLOCK_CREATE_RULESET = 444
+_LANDLOCK_CREATE_RULESET_VERSION = 1  # <linux/landlock.h>
+_PR_SET_SECCOMP = 22  # <linux/prctl.h>; python-prctl offers only the strict mode
+_SECCOMP_MODE_FILTER = 2
+
+
+def attempt(action: Callable[[], object]) -> str:
+    """Run `action` in a forked process; the reason for which it failed, empty if it didn't."""
+
+    def role() -> int:
+        try:
+            action()
+        except OSError as error:
+            return error.errno or errno.EIO
+        return 0
+
+    _, status = os.waitpid(processes.fork(role, set()), 0)
+    code = processes.exit_code(status)
+    return os.strerror(code) if code else ""
+
+
+def make_namespaces(flags: int) -> None:
+    """Enter a user namespace and then others of these kinds."""
+    namespaces.unshare(namespaces.NEWUSER)
+    if flags:
+        namespaces.unshare(flags)
+
+
+def nest() -> None:
+    """Enter a user namespace within one, with the one id mapped."""
+    uid, gid = os.geteuid(), os.getegid()
+    namespaces.unshare(namespaces.NEWUSER)
+    own = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    namespaces.write_id_map(own, "setgroups", "deny")
+    namespaces.write_id_map(own, "uid_map", f"0 {uid} 1\n")
+    namespaces.write_id_map(own, "gid_map", f"0 {gid} 1\n")
+    namespaces.unshare(namespaces.NEWUSER)
+
+
+def mount_something() -> None:
+    """Mount a tmpfs in a user namespace: AppArmor on Ubuntu allows the namespace and then no mount."""
+    make_namespaces(namespaces.NEWNS)
+    mounts.mount(None, "/", None, mounts.REC | mounts.PRIVATE)
+    mounts.mount("tmpfs", "/tmp", "tmpfs", 0)
+
+
+def open_fuse() -> None:
+    """Open /dev/fuse as the sandbox will."""
+    os.close(os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
+
+
+def load_libfuse() -> None:
+    """Load the library that pyfuse3 is linked with."""
+    try:
+        ctypes.CDLL("libfuse3.so.3")
+    except OSError:
+        ctypes.CDLL("libfuse3.so.4")  # libfuse 3.17 and newer
+
+
+def landlock() -> None:
+    """Ask for the version of Landlock's interface."""
+    libc.syscall(
+        _SYS_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_LANDLOCK_CREATE_RULESET_VERSION)
+    )
+
+
+def seccomp() -> None:
+    """Offer a filter at no address: EFAULT where the kernel would have read it, EINVAL where it knows of no filters."""
+    try:
+        libc.call("prctl", _PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER), None, None, None)
+    except OSError as error:
+        if error.errno != errno.EFAULT:
+            raise
+
+
+def pidfd() -> None:
+    """Open a descriptor of a process and poll it."""
+    descriptor = os.pidfd_open(os.getpid())
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    poll.poll(0)
+
+
+def user_xattr(directory: str) -> None:
+    """Set a user.* xattr on a file made in `directory` for it."""
+    descriptor = os.open(directory, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+    os.setxattr(descriptor, "user.sb.probe", b"1")
+
+
+def delegated_cgroup() -> None:
+    """Make and remove a cgroup below the caller's own (cgroups(7), /proc/PID/cgroup)."""
+    with open("/proc/self/cgroup", encoding="ascii") as file:
+        own = next((line.strip()[3:] for line in file if line.startswith("0::")), None)
+    if own is None:
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    probe = f"/sys/fs/cgroup{own.rstrip('/')}/sb-probe-{os.getpid()}"
+    os.mkdir(probe)
+    os.rmdir(probe)
