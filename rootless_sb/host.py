@@ -28,6 +28,7 @@ class Host(NamedTuple):
     umask: int
     parent: int
     ignored_signals: tuple[int, ...]
+    no_new_privileges: bool
     newuidmap: str | None
     newgidmap: str | None
     subordinate_uids: tuple[SubordinateRange, ...]
@@ -56,6 +57,7 @@ def probe() -> Host:
         umask=umask,
         parent=os.getppid(),
         ignored_signals=processes.ignored_signals(),
+        no_new_privileges=processes.new_privileges_are_forbidden(),
         newuidmap=program("newuidmap"),
         newgidmap=program("newgidmap"),
         subordinate_uids=subordinate_ranges(_read("/etc/subuid"), user, uid),

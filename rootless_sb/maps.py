@@ -29,7 +29,7 @@ class IdMaps(NamedTuple):
 def id_maps(mode: str, host: Host) -> IdMaps:
     """The maps of A for `--userns` MODE: with all subordinate ids where the host grants both kinds, else one id."""
     own_uid, own_gid = (host.uid, host.gid) if mode == spec.KEEP_ID else (0, 0)
-    granted = host.subordinate_uids and host.subordinate_gids
+    granted = host.subordinate_uids and host.subordinate_gids and not host.no_new_privileges
     if mode == spec.SINGLE or not granted or not host.newuidmap or not host.newgidmap:
         return IdMaps((MapLine(own_uid, host.uid, 1),), (MapLine(own_gid, host.gid, 1),), None)
     return IdMaps(

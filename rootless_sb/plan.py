@@ -54,6 +54,7 @@ class Plan(NamedTuple):
     attachments: tuple[stdio.Attachment, ...]
     target: Target
     quiet: bool
+    greeting: str
     ends_with_parent: bool
     with_one_id: Plan | None = None
 
@@ -97,11 +98,12 @@ def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...],
             devices=host.devices,
             uids=maps.uids,
             gids=maps.gids,
-            pty=any(each.kind == stdio.PTY for each in attachments),
+            pty=stdio.on_terminal(attachments),
         ),
         attachments=attachments,
         target=target(wanted, host),
         quiet=wanted.quiet,
+        greeting="" if wanted.quiet or not stdio.on_terminal(attachments) else greeting(wanted),
         ends_with_parent=host.parent > 1 and signal.SIGHUP not in host.ignored_signals,
     )
 
@@ -123,6 +125,14 @@ def namespaces(given_up: tuple[str, ...]) -> tuple[str, ...]:
             choices = ", ".join(degradable)
             raise SbError(f"--allow-degraded {name}", "not a check that can be given up", f"one of {choices}")
     return tuple(name for name in KINDS if name not in given_up)
+
+
+def greeting(wanted: RunSpec) -> str:
+    """What a person at a terminal is told at the start: what is shut."""
+    shut = [] if "net" in wanted.allow_degraded else ["no network"]
+    if wanted.hidden:
+        shut.append(f"hidden: {', '.join(wanted.hidden)}")
+    return "; ".join((*shut, "changes are thrown away at the end"))
 
 
 def _extents(lines: tuple[MapLine, ...]) -> tuple[Extent, ...]:

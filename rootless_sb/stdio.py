@@ -37,6 +37,11 @@ def wants_pty(tty: bool | None, descriptors: tuple[Descriptor, ...]) -> bool:
     return {0, 1} <= terminals
 
 
+def on_terminal(attached: tuple[Attachment, ...]) -> bool:
+    """Whether the command gets a pty."""
+    return any(each.kind == PTY for each in attached)
+
+
 def attachments(
     descriptors: tuple[Descriptor, ...], tty: bool | None, interactive: bool
 ) -> tuple[Attachment, Attachment, Attachment]:

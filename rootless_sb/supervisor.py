@@ -98,6 +98,8 @@ class Supervisor:
         for link in links:
             link.close()
         relay.release(standard)
+        if self._plan.greeting:
+            messages.say(self._plan.greeting)
 
     def loop(self) -> None:
         """Carry messages, signals and bytes until the sandbox is gone and has nothing more to say."""
@@ -237,11 +239,11 @@ class Supervisor:
         maps = self._plan.id_maps
         for helper, lines in zip(maps.helpers or (), (maps.uids, maps.gids), strict=True):
             numbers = [str(number) for line in lines for number in line]
-            pids.append(processes.run([helper, str(self._watcher_pid), *numbers]))
+            pids.append(processes.run_silently([helper, str(self._watcher_pid), *numbers]))
         endings = [processes.exit_code(os.waitpid(pid, 0)[1]) for pid in pids]
         mapped = not any(endings)
         if not mapped:
-            messages.warn("subordinate ids are granted but could not be mapped: going on with one id")
+            messages.warn("newuidmap refused the subordinate ids of /etc/subuid: going on with one id")
         return mapped
 
 

@@ -49,9 +49,10 @@ def reset_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def run(arguments: list[str]) -> int:
-    """Start the program `arguments[0]` (a path) with our environment and return its pid. Raises OSError."""
-    return os.posix_spawn(arguments[0], arguments, os.environ)
+def run_silently(arguments: list[str]) -> int:
+    """Start the program `arguments[0]` (a path), its stderr thrown away, and return its pid. Raises OSError."""
+    silence = (os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0)
+    return os.posix_spawn(arguments[0], arguments, os.environ, file_actions=[silence])
 
 
 def suspend() -> None:
@@ -100,6 +101,11 @@ def set_title(title: str) -> None:
     """Name the process as ps(1) shows it; the command line that it was forked with is not the sandbox's business."""
     prctl.set_name(title)
     prctl.set_proctitle(title)
+
+
+def new_privileges_are_forbidden() -> bool:
+    """Whether no_new_privs is set: setuid helpers are of no use then."""
+    return bool(prctl.get_no_new_privs())
 
 
 def forbid_new_privileges() -> None:

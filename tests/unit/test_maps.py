@@ -18,6 +18,7 @@ HOST = Host(
     umask=0o022,
     parent=77,
     ignored_signals=(),
+    no_new_privileges=False,
     newuidmap="/usr/bin/newuidmap",
     newgidmap="/usr/bin/newgidmap",
     subordinate_uids=(SubordinateRange(100000, 65536),),
