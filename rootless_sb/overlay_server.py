@@ -10,6 +10,8 @@ import gc
 import os
 import signal
 
+from rootless_sb import protocol
+from rootless_sb.errors import SbError
 from rootless_sb.kernel import channel, descriptors, processes
 
 
@@ -59,6 +61,7 @@ def _serve(orders: channel.Channel, parent: int) -> int:
     descriptors.shut((0, 1))  # stderr stays, for what goes wrong
     gc.disable()  # nothing to collect among imported modules, and it takes a tenth of the time
     from fuse_overlay import config, server
+    from fuse_overlay.errors import OverlayError
 
     message, passed = orders.receive()
     if not message:
@@ -66,5 +69,9 @@ def _serve(orders: channel.Channel, parent: int) -> int:
     processes.drop_capabilities()
     processes.hide_from_others()
     gc.enable()
-    server.serve(config.unpack(message), passed[0])
+    try:
+        server.serve(config.unpack(message), passed[0])
+    except OverlayError as error:
+        orders.try_send(protocol.failed(SbError("cannot serve the sandbox's files", str(error))))
+        return 1
     return 0

@@ -27,7 +27,7 @@ path, argument or variable can hold one). The end of a channel means that the pr
         |                              | sees the server's end, removes the layer, exits
         |<-------------- removed ------|
 
-`failed` can come from the watcher and from pid 1 at any time before `started`; the sender then exits.
+`failed` can come from the watcher, from pid 1 and, by way of the watcher, from the server; the sender then exits.
 If the supervisor dies, the server dies with it (PR_SET_PDEATHSIG), and the watcher kills pid 1 and goes on as above.
 If the watcher dies, pid 1 dies with it, and the supervisor removes the layer itself.
 """

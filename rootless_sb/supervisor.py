@@ -203,8 +203,8 @@ class Supervisor:
             self._gone = True
             self._init_status = int(message.fields[0])
         elif message.kind == protocol.FAILED:
-            self._gone = True
             self._failure = self._failure or protocol.failure(message)
+            self._server.stop()  # the watcher that failed waits for this; a server that did has ended
         elif message.kind == protocol.REMOVED:
             self._removed = True
             if not self._plan.quiet:

@@ -126,7 +126,10 @@ def _wait(pid: int, events: SignalPipe, links: Links) -> None:
         for descriptor, _ in poll.poll():
             if descriptor == events.reader:
                 events.take()
-            else:  # neither says anything at this time: it is the channel's end
-                poll.unregister(descriptor)
-                os.kill(pid, signal.SIGKILL)
+                continue
+            if descriptor == links.server.fileno() and (failure := links.server.receive()[0]):
+                links.supervisor.try_send(failure)
+                continue
+            poll.unregister(descriptor)  # the channel's end
+            os.kill(pid, signal.SIGKILL)
     links.supervisor.try_send(protocol.encode(protocol.GONE, wait_status))

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from rootless_sb import overlay_server, spec
+from rootless_sb.errors import SbError
 
 if TYPE_CHECKING:
     from rootless_sb.cli.parsing import Parser
@@ -85,7 +86,7 @@ def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
     command = parsed.command[1:] if parsed.command[:1] == ["--"] else parsed.command
     return spec.RunSpec(
         command=tuple(command),
-        rootfs=os.path.abspath(parsed.rootfs) if parsed.rootfs else None,
+        rootfs=_directory(parsed.rootfs) if parsed.rootfs else None,
         tty=parsed.tty,
         interactive=parsed.interactive,
         environment=environment.variables(parsed.env_file, parsed.env, os.environ),
@@ -99,3 +100,11 @@ def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
         quiet=parsed.quiet,
         verbose=parsed.verbose,
     )
+
+
+def _directory(path: str) -> str:
+    """The absolute path of a directory. Raises SbError if it isn't one."""
+    if not os.path.isdir(path):
+        why = "not a directory" if os.path.exists(path) else "No such file or directory"
+        raise SbError(f"--rootfs {path}", why, "a directory that holds a root file system: bin, etc, usr and so on")
+    return os.path.abspath(path)

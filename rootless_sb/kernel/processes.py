@@ -115,6 +115,7 @@ def forbid_new_privileges() -> None:
 
 def drop_capabilities() -> None:
     """Give up every capability, for good: permitted, effective and inheritable."""
+    prctl.cap_effective.limit()  # first: what is effective must be permitted (capset(2))
     prctl.cap_permitted.limit()
     prctl.cap_inheritable.limit()
 
