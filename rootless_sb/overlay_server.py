@@ -18,28 +18,30 @@ from rootless_sb.kernel import channel, descriptors, processes
 class OverlayServer:
     """The server as its parent sees it; `channel` is the end that the watcher uses."""
 
-    __slots__ = ("_pid", "channel", "wait_status")
+    __slots__ = ("_pid", "_reaped", "channel", "failure")
 
     def __init__(self, pid: int, end: channel.Channel) -> None:
         self._pid = pid
+        self._reaped = False
         self.channel = end
-        self.wait_status: int | None = None  # once it has ended
+        self.failure: int | None = None  # the wait status with which it ended, or was stopped, by no doing of ours
 
     def look(self) -> None:
-        """Note its end in `wait_status`; doesn't wait. A stopped one answers nobody, so it is ended here."""
-        if self.wait_status is not None:
+        """Note in `failure` if it has ended; doesn't wait. One that was stopped answers nobody, so it is ended."""
+        if self._reaped:
             return
         changed, status = os.waitpid(self._pid, os.WNOHANG | os.WUNTRACED)
-        if changed and os.WIFSTOPPED(status):
+        if changed:
+            self.failure = status
+            self._reaped = not os.WIFSTOPPED(status)
             self.stop()
-        elif changed:
-            self.wait_status = status
 
     def stop(self) -> None:
         """End it at once if it hasn't ended, and wait for that; what isn't in the layer yet is lost."""
-        if self.wait_status is None:
+        if not self._reaped:
             os.kill(self._pid, signal.SIGKILL)
-            _, self.wait_status = os.waitpid(self._pid, 0)
+            os.waitpid(self._pid, 0)
+            self._reaped = True
 
 
 def start() -> OverlayServer:

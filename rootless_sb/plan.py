@@ -37,8 +37,8 @@ class Target(NamedTuple):
 class Plan(NamedTuple):
     """All of a run, decided. `places`: where the sandbox's directory may lie, best first.
 
-    `ends_with_parent`: the sandbox ends when the process that started sb does; not so under nohup(1), and not when
-    that is the machine's init.
+    `parent`: the process with whose end the sandbox ends, 0 for none: the one that started sb, unless that is the
+    machine's init or sb runs under nohup(1).
 
     `with_one_id` is the same run without subordinate ids, for the case that their helpers refuse.
     """
@@ -55,7 +55,7 @@ class Plan(NamedTuple):
     target: Target
     quiet: bool
     greeting: str
-    ends_with_parent: bool
+    parent: int
     with_one_id: Plan | None = None
 
 
@@ -104,7 +104,7 @@ def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...],
         target=target(wanted, host),
         quiet=wanted.quiet,
         greeting="" if wanted.quiet or not stdio.on_terminal(attachments) else greeting(wanted),
-        ends_with_parent=host.parent > 1 and signal.SIGHUP not in host.ignored_signals,
+        parent=host.parent if host.parent > 1 and signal.SIGHUP not in host.ignored_signals else 0,
     )
 
 

@@ -57,7 +57,6 @@ class Supervisor:
         "_removed",
         "_sandbox",
         "_server",
-        "_server_status",
         "_signals",
         "_wait_status",
         "_watcher",
@@ -73,12 +72,11 @@ class Supervisor:
         self._signals = SignalPipe(_HANDLED)
         self.relay = relay.Relay(plan.attachments)
         self._ending = ending.Ending()
-        self._parent = os.getppid()
-        self._parent_watch = processes.watch(self._parent) if plan.ends_with_parent else None
+        self._parent = plan.parent
+        self._parent_watch = processes.watch(plan.parent) if plan.parent else None
         self._watcher_pid = 0
         self._wait_status: int | None = None  # the target's
         self._init_status: int | None = None  # the wait status of pid 1
-        self._server_status: int | None = None
         self._failure: SbError | None = None
         self._init_ended = self._watcher_ended = False  # their channels' ends were seen
         self._gone = False  # nothing runs in the sandbox any more
@@ -116,7 +114,7 @@ class Supervisor:
                     for pump in pumps.get(descriptor, ()):
                         pump.move()
             self._act(self._ending.overdue(time.monotonic()))
-            if self._plan.ends_with_parent and self._parent_watch is None and os.getppid() != self._parent:
+            if self._parent and self._parent_watch is None and os.getppid() != self._parent:
                 self._act(self._ending.abandoned(time.monotonic()))
 
     def _own(self) -> dict[int, Callable[[], None]]:
@@ -133,14 +131,14 @@ class Supervisor:
     def _timeout(self) -> int | None:
         """Milliseconds until something is due."""
         patience = self._ending.patience(time.monotonic())
-        if self._plan.ends_with_parent and self._parent_watch is None:
+        if self._parent and self._parent_watch is None:
             patience = _LOOK_AROUND if patience is None else min(patience, _LOOK_AROUND)
         return None if patience is None else int(patience * 1000) + 1
 
     def finish(self) -> None:
         """End the server and wait for the watcher: nothing is left after this."""
         self.relay.give_back()
-        self._server_status = self._server.wait_status
+        self._server.look()
         self._server.stop()
         while not self._watcher_ended:
             self._hear_watcher()
@@ -151,15 +149,15 @@ class Supervisor:
 
     def exit_status(self) -> int:
         """What `sb run` exits with. Raises SbError when the sandbox didn't come to a proper end."""
-        if self._failure is not None:
+        if self._failure is not None and not _killed(self._server.failure):
             raise self._failure
         if self._wait_status is None:
             raise SbError("the sandbox was ended", self._why_early(), "the command's exit status is not known")
         return processes.exit_code(self._wait_status)
 
     def _why_early(self) -> str:
-        if self._server_status is not None:
-            return f"its overlay server {_how(self._server_status)}"
+        if self._server.failure is not None:
+            return f"its overlay server {_how(self._server.failure)}"
         if self._ending.forced_by_request:
             return "as was asked for"
         if self._init_status is not None:
@@ -259,7 +257,14 @@ def _waiting(pumps: list[Pump], poll: select.poll) -> dict[int, list[Pump]]:
     return waiting
 
 
+def _killed(wait_status: int | None) -> bool:
+    """Whether a process was ended from outside: what others say of their failures comes of that."""
+    return wait_status is not None and not os.WIFEXITED(wait_status)
+
+
 def _how(wait_status: int) -> str:
     """How a process ended, in words."""
+    if os.WIFSTOPPED(wait_status):
+        return f"was stopped by {signal.Signals(os.WSTOPSIG(wait_status)).name}"
     code = os.waitstatus_to_exitcode(wait_status)
     return f"ended with status {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"

@@ -44,13 +44,23 @@ def watch(plan: Plan, sandbox: Sandbox, links: Links, standard: Standard) -> int
         relay.release(standard)
         descriptors.shut((0, 1))  # their other ends are to see the sandbox's end, not ours
         _wait(pid, events, links)
-        with Doing("cannot unmount the overlay"):
-            mounts.detach(f"{sandbox.directory}/root")
     except SbError as error:
         links.init.close()
         links.supervisor.try_send(protocol.failed(error))
-    links.server.wait_for_end()
-    removed = sandboxes.remove(sandbox)
+    return _clean_up(sandbox, links)
+
+
+def _clean_up(sandbox: Sandbox, links: Links) -> int:
+    """Unmount, wait for the server's end and remove the layer; returns the exit status."""
+    try:
+        with Doing("cannot unmount the overlay"):
+            mounts.detach_if_mounted(f"{sandbox.directory}/root")
+        links.server.wait_for_end()
+        with Doing(f"cannot remove {sandbox.directory}"):
+            removed = sandboxes.remove(sandbox)
+    except SbError as error:
+        links.supervisor.try_send(protocol.failed(error))
+        return error.status
     links.supervisor.try_send(protocol.encode(protocol.REMOVED, *removed))
     return 0
 

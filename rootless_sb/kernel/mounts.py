@@ -46,6 +46,15 @@ def detach(target: str) -> None:
     libc.call("umount2", os.fsencode(target), _MNT_DETACH)
 
 
+def detach_if_mounted(target: str) -> None:
+    """As `detach`; nothing where no mount is. Raises OSError."""
+    try:
+        detach(target)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EPERM):  # no mountpoint; not in a mount namespace of ours yet
+            raise
+
+
 def pivot_root_here() -> None:
     """Make the working directory the root of the mount namespace and drop the old root.
 
