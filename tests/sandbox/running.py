@@ -1,0 +1,165 @@
+"""Runs `sb run` as a person does, and looks for what a run has left behind."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, TypedDict
+
+from tests.sandbox import processes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+SB = Path(sys.executable).parent / "sb"
+PATIENCE = 60.0  # seconds for what takes a fraction of one, so that a hang is a failure
+
+
+class Streams(TypedDict, total=False):
+    """What a started command's 0, 1 and 2 are, as subprocess.Popen takes it."""
+
+    stdin: int | IO[bytes]
+    stdout: int | IO[bytes]
+    stderr: int | IO[bytes]
+
+
+class Sandboxes:
+    """Starts sandboxes whose layers lie in a directory of this test's own.
+
+    The process that runs the tests is a child subreaper (prctl(2)): whatever a run leaves becomes its child.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self.layers = place / f"sb-{os.getuid()}"
+        self.environment = {**os.environ, "SLURM_TMPDIR": str(place)}
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    def __call__(
+        self,
+        *arguments: str,
+        given: str = "",
+        directory: Path | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `sb run ARGUMENTS` to its end; `given` is its stdin. Nothing of it may be left then."""
+        process = self.start(*arguments, directory=directory, variables=variables)
+        try:
+            output, errors = process.communicate(given.encode(), timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            output, errors = process.communicate()
+            raise AssertionError(f"still running after {PATIENCE} s: {output!r} {errors!r}") from None
+        assert [] == self.left_behind()
+        return subprocess.CompletedProcess(arguments, process.returncode, output.decode(), errors.decode())
+
+    def start(
+        self,
+        *arguments: str,
+        directory: Path | None = None,
+        variables: Mapping[str, str] | None = None,
+        streams: Streams | None = None,
+        descriptors: Sequence[int] = (),
+        first: Callable[[], object] | None = None,
+    ) -> subprocess.Popen[bytes]:
+        """Start `sb run ARGUMENTS`, with pipes unless `streams` says otherwise; it is killed at the test's end.
+
+        `descriptors` are inherited; `first` is called in the new process, which is then a session of its own.
+        """
+        pipes: Streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(
+            [SB, "run", *arguments],
+            bufsize=0,
+            cwd=directory,
+            env={**self.environment, **(variables or {})},
+            pass_fds=descriptors,
+            start_new_session=first is not None,
+            preexec_fn=first,  # noqa: PLW1509 (there are no threads here)
+            **(streams if streams is not None else pipes),
+        )
+        self._started.append(process)
+        return process
+
+    def start_shell(self, script: str) -> subprocess.Popen[bytes]:
+        """Start a shell script whose $0 is `sb`; it is killed at the test's end."""
+        process = subprocess.Popen(
+            ["sh", "-c", script, SB], env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        self._started.append(process)
+        return process
+
+    def left_behind(self, within: float = 0.0) -> list[str]:
+        """What sandboxes that have ended have left, once `within` seconds have passed or there is nothing more."""
+        deadline = time.monotonic() + within
+        while (left := [*self._processes(), *self._directories(), *self._mounts()]) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return left
+
+    def _processes(self) -> list[str]:
+        own = {process.pid for process in self._started}
+        orphans = [process for process in processes.children(os.getpid()) if process.pid not in own]
+        for orphan in orphans:
+            if orphan.state == "Z":
+                os.waitpid(orphan.pid, 0)
+        below = [process for pid in own for process in processes.descendants(pid)]
+        return [f"{process.name} {process.pid}" for process in (*orphans, *below) if process.state != "Z"]
+
+    def _directories(self) -> list[str]:
+        return [str(path) for path in self.layers.iterdir()] if self.layers.exists() else []
+
+    def _mounts(self) -> list[str]:
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        return [line for line in lines if f" {self.layers}/" in line]
+
+    def close(self) -> None:
+        """End what a test has left running."""
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
+            process.wait()
+
+
+def read_until(descriptor: int, wanted: bytes) -> bytes:
+    """Read until `wanted` has come, and return everything. It must come."""
+    data = b""
+    deadline = time.monotonic() + PATIENCE
+    while wanted not in data:
+        ready, _, _ = select.select([descriptor], [], [], max(deadline - time.monotonic(), 0.0))
+        chunk = os.read(descriptor, 65536) if ready else b""
+        assert chunk, f"{wanted!r} didn't come, only {data!r}"
+        data += chunk
+    return data
+
+
+def stdout_until(process: subprocess.Popen[bytes], wanted: bytes) -> bytes:
+    """Read a started command's stdout until `wanted` has come, and return everything. It must come."""
+    assert process.stdout is not None
+    return read_until(process.stdout.fileno(), wanted)
+
+
+def tell(process: subprocess.Popen[bytes], text: str) -> None:
+    """Write to a started command's stdin."""
+    assert process.stdin is not None
+    process.stdin.write(text.encode())
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Wait until something is so. It must become so."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it didn't come about"
+        time.sleep(0.02)
+
+
+def python(sb: Sandboxes, script: str, *options: str) -> list[str]:
+    """Run a Python script inside, after `sb run`'s options; it must succeed. Returns the lines that it printed."""
+    result = sb(*options, sys.executable, "-I", "-c", textwrap.dedent(script))
+    assert (0, "") == (result.returncode, "" if result.returncode == 0 else result.stderr)
+    return result.stdout.splitlines()
