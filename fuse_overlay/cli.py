@@ -63,7 +63,7 @@ def _run(command: options.Command, ready: int = -1) -> int:
     try:
         if ready >= 0:
             _detach(ready)
-        loop.run()
+        loop.run(end_on=signal.SIGTERM)
     finally:
         pyfuse3.close()
     return 0

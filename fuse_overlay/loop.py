@@ -73,12 +73,22 @@ class _Trio:
         self.lowlevel = _LowLevel()
 
 
-def run() -> None:
-    """Answer requests until the mount is gone or pyfuse3.terminate is called; pyfuse3.init comes first."""
+def run(end_on: int | None = None) -> None:
+    """Answer requests until the mount is gone, or the signal `end_on` comes. pyfuse3.init is called before."""
     pyfuse3.trio = _Trio()  # type: ignore[attr-defined]  # a private name, in pyfuse3's own asyncio module too
-    # One task: every request is answered before the next is read, so no two of them are ever under way together.
-    trio.run(_main)
+    trio.run(_main, end_on)
 
 
-async def _main() -> None:
-    await pyfuse3.main(min_tasks=1, max_tasks=1)
+async def _main(end_on: int | None) -> None:
+    async with trio.open_nursery() as nursery:
+        if end_on is not None:
+            nursery.start_soon(_wait_for_end, end_on)
+        # One task: every request is answered before the next is read, so no two of them are ever under way together.
+        await pyfuse3.main(min_tasks=1, max_tasks=1)
+        nursery.cancel_scope.cancel()
+
+
+async def _wait_for_end(number: int) -> None:
+    with trio.open_signal_receiver(number) as signals:
+        async for _ in signals:
+            pyfuse3.terminate()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
 
 from fuse_overlay.config import Config, Extent, Lower, pack, unpack
@@ -47,7 +48,10 @@ def main() -> int:
         os.execvp(command[0], command)
     _, status = os.waitpid(runner, 0)
     if libc.umount2(os.fsencode(merged), 0) != 0:
+        # Something of the command still runs in there; the server must not outlive the test.
         print("cannot unmount:", os.strerror(ctypes.get_errno()), file=sys.stderr)
+        os.kill(server, signal.SIGKILL)
+        os.waitpid(server, 0)
         return 124
     _, served = os.waitpid(server, 0)
     return os.waitstatus_to_exitcode(status) or os.waitstatus_to_exitcode(served)

@@ -1,0 +1,120 @@
+"""The command `fuse-overlay` and its command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fuse_overlay import options
+from fuse_overlay.errors import OverlayError
+
+if TYPE_CHECKING:
+    from tests.overlay.conftest import Mounted
+
+COMMAND = (sys.executable, "-m", "fuse_overlay.cli")
+
+
+def fuse_overlay(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False, timeout=60)
+
+
+def in_namespace(script: str) -> subprocess.CompletedProcess[str]:
+    """Run a shell script as root of a user namespace."""
+    shell = ["unshare", "-Urm", "bash", "-euc", script]
+    return subprocess.run(shell, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_options_in_several_pieces() -> None:
+    """-o may come more than once, with colons and commas escaped."""
+    command = options.parse(["-olowerdir=a\\:b:c\\,d", "-f", "-o", "upperdir=u,workdir=w,allow_other,fancy=1", "m"])
+    assert (b"a:b", b"c,d") == command.lowers
+    assert (b"u", b"w", b"m") == (command.upper, command.work, command.mountpoint)
+    assert (("fancy=1",), frozenset({"allow_other"}), True) == (command.ignored, command.mount, command.foreground)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no mountpoint"),
+        (["m"], "no lowerdir"),
+        (["-o", "lowerdir=a,upperdir=b", "m"], "upperdir and workdir need each other"),
+        (["-o", "lowerdir=", "m"], "lowerdir needs a directory"),
+        (["-x", "m"], "unknown option -x"),
+        (["-o", "lowerdir=a", "m", "n"], "more than one mountpoint: m n"),
+    ],
+)
+def test_bad_options(arguments: list[str], message: str) -> None:
+    """A wrong command line is an error that says what is wrong with it."""
+    with pytest.raises(OverlayError) as caught:
+        options.parse(arguments)
+    assert message == str(caught.value)
+
+
+def test_version_and_help() -> None:
+    """Both go to stdout and succeed."""
+    assert fuse_overlay("--version").stdout.startswith("fuse-overlay: version ")
+    assert fuse_overlay("--help").stdout.startswith("usage: fuse-overlay ")
+
+
+def test_a_missing_layer(mounted: Mounted) -> None:
+    """One line names the directory, the status is 1, and nothing is mounted."""
+    missing = mounted.base / "missing"
+    result = fuse_overlay("-o", f"lowerdir={missing}", str(mounted.merged))
+    assert (1, f"fuse-overlay: cannot open {missing}: No such file or directory\n") == (
+        result.returncode,
+        result.stderr,
+    )
+
+
+def test_a_missing_mountpoint(mounted: Mounted) -> None:
+    """The status is 1 when libfuse can't mount."""
+    result = fuse_overlay("-o", f"lowerdir={mounted.lower}", str(mounted.base / "missing"))
+    assert 1 == result.returncode
+
+
+def test_it_mounts_behind_the_scenes(mounted: Mounted) -> None:
+    """Relative paths, a daemon that is ready when the command returns, an unknown option that is named."""
+    (mounted.lower / "f").write_text("below")
+    script = (
+        f"cd {mounted.base}; {' '.join(COMMAND)} -o lowerdir=lower -o upperdir=upper,workdir=work,volatile merged; "
+        "cat merged/f; echo above >merged/f; umount merged"
+    )
+    result = in_namespace(script)
+    assert (0, "below") == (result.returncode, result.stdout)
+    assert "fuse-overlay: unknown option volatile ignored\n" == result.stderr
+    assert "above\n" == (mounted.upper / "f").read_text()
+
+
+def test_without_an_upper_it_is_read_only(mounted: Mounted) -> None:
+    """Two lower directories alone can be read."""
+    (mounted.lower / "f").write_text("f")
+    (mounted.upper / "g").write_text("g")
+    result = in_namespace(
+        f"cd {mounted.base}; {' '.join(COMMAND)} -o lowerdir=lower:upper merged; cat merged/f merged/g; "
+        "touch merged/h || echo no; umount merged"
+    )
+    assert (0, "fgno\n") == (result.returncode, result.stdout)
+
+
+def test_it_stays_in_the_foreground(mounted: Mounted) -> None:
+    """With -f it serves until it is unmounted, then succeeds."""
+    result = in_namespace(
+        f"cd {mounted.base}; {' '.join(COMMAND)} -f -o lowerdir=lower merged & "
+        "while ! mountpoint -q merged; do sleep 0.05; done; umount merged; wait $!; echo done"
+    )
+    assert (0, "done\n") == (result.returncode, result.stdout)
+
+
+def test_sigterm_unmounts(mounted: Mounted) -> None:
+    """SIGTERM ends the server with its mount, whatever was written is in the upper."""
+    result = in_namespace(
+        f"cd {mounted.base}; {' '.join(COMMAND)} -f -o lowerdir=lower,upperdir=upper,workdir=work merged & "
+        "while ! mountpoint -q merged; do sleep 0.05; done; echo x >merged/f; kill $!; wait $! || true; "
+        "grep -c merged /proc/self/mountinfo || true"
+    )
+    assert (0, "0\n") == (result.returncode, result.stdout)
+    assert "x\n" == (mounted.upper / "f").read_text()
