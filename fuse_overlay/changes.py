@@ -51,7 +51,7 @@ class Changes:
                 self._make_aside(parent, directory, name, kind, owner, maker)
         self.unmark(directory, name)
         parent.version += 1
-        return self._entered(parent, name)
+        return self._entered(parent, name, owner)
 
     def link(self, node: Node, parent: Node, name: bytes) -> Entry:
         """Give a file one more name."""
@@ -137,6 +137,7 @@ class Changes:
             node.dirs = ()
             node.version += 1
             self._tree.origins.pop(node.key, None)
+            self._tree.records.forget(node.key)
         table.settle(node)
 
     def _remove_upper_directory(self, parent: Node, name: bytes) -> None:
@@ -188,8 +189,8 @@ class Changes:
         if not isinstance(self._tree.resolve(parent, name), Missing):
             raise failure(errno.EEXIST)
 
-    def _entered(self, parent: Node, name: bytes) -> Entry:
-        entry = self._tree.enter(parent, name)
+    def _entered(self, parent: Node, name: bytes, owner: Owner | None = None) -> Entry:
+        entry = self._tree.enter(parent, name, owner=owner)
         if isinstance(entry, Missing):
             raise failure(errno.ESTALE)
         return entry

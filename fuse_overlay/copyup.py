@@ -198,6 +198,7 @@ class CopyUp:
         self._tree.origins[st.st_dev, st.st_ino] = node.ino
         self._tree.table.rekey(node, (st.st_dev, st.st_ino))
         node.source = self._upper
+        node.owner = None
 
     def _link_aliases(self, node: Node) -> None:
         """Give a copy all the names that its original is known by, so that it stays one file under them."""

@@ -7,11 +7,13 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from fuse_overlay.changes import maker_of
+from fuse_overlay import ownership
 from fuse_overlay.errors import failure
 from fuse_overlay.layers import at_fd, open_regular
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fuse_overlay.changes import Changes
     from fuse_overlay.copyup import CopyUp
     from fuse_overlay.inodes import Node
@@ -55,8 +57,20 @@ class Handles:
 
     def create(self, changes: Changes, parent: Node, name: bytes, owner: Owner, flags: int) -> tuple[Opened, Entry]:
         """Make a new regular file and open it. Raises OSError, EEXIST if there is one."""
-        entry = changes.make(parent, name, stat.S_IFREG, owner, maker_of(stat.S_IFREG, owner))
-        return self._opened(entry.node, self._open(entry.node, flags & _KEPT), True), entry
+        flags = flags & _KEPT | os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        mode = ownership.real_mode(stat.S_IFREG, owner.mode)
+        made: list[int] = []
+
+        def maker(directory: int, called: bytes) -> None:
+            made.append(self._sparing(lambda: os.open(called, flags, mode, dir_fd=directory)))
+
+        try:
+            entry = changes.make(parent, name, stat.S_IFREG, owner, maker)
+        except BaseException:
+            for fd in made:
+                os.close(fd)
+            raise
+        return self._opened(entry.node, made[0], True), entry
 
     def close(self, fd: int) -> None:
         """Close a file handle."""
@@ -74,14 +88,17 @@ class Handles:
         # The upper's files always for both: the kernel reads what is around a part of a page before it writes that, and
         # truncates by whichever handle there is.
         flags |= os.O_RDWR if node.source.writable else os.O_RDONLY
-        for attempt in range(2):
-            try:
-                return self._open_once(node, flags)
-            except OSError as error:
-                if error.errno != errno.EMFILE or attempt == 1:
-                    raise
-                self._tree.directories.shrink(0)
-        raise failure(errno.EMFILE)
+        return self._sparing(lambda: self._open_once(node, flags))
+
+    def _sparing(self, opening: Callable[[], int]) -> int:
+        """Open something, at the cost of the descriptors held for speed if there are no others left."""
+        try:
+            return opening()
+        except OSError as error:
+            if error.errno != errno.EMFILE:
+                raise
+            self._tree.directories.shrink(0)
+            return opening()
 
     def _open_once(self, node: Node, flags: int) -> int:
         if node.gone:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from fuse_overlay.layers import Layer
+    from fuse_overlay.ownership import Owner
 
 ROOT = 1
 
@@ -28,13 +29,13 @@ class Node:
     `parent` and `name` say where it is; `aliases` holds more such places when it has hard links. `source` is the
     layer that its attributes come from, `key` the real (st_dev, st_ino) there. `dirs` are a directory's layers, from
     the top, in which its entries are looked up. `seen` is (st_ctime_ns, st_size) as the kernel learnt it. `own`: it
-    belongs to the server's user. `handles` are the descriptors it is open by. `gone`: it has no name any more.
-    `version` changes with a directory's entries.
+    belongs to the server's user. `owner`: what is shown, when it is known and nobody but us can change it. `handles`
+    are the descriptors it is open by. `gone`: it has no name any more. `version` changes with a directory's entries.
     """
 
     __slots__ = (
-        "aliases", "children", "dirs", "gone", "handles", "ino", "key", "kind", "lookups", "name", "own", "parent",
-        "seen", "source", "version",
+        "aliases", "children", "dirs", "gone", "handles", "ino", "key", "kind", "lookups", "name", "own", "owner",
+        "parent", "seen", "source", "version",
     )  # fmt: skip
 
     def __init__(self, ino: int, kind: int, key: Key, parent: Node | None, name: bytes, source: Layer) -> None:
@@ -47,6 +48,7 @@ class Node:
         self.dirs: tuple[Layer, ...] = ()
         self.seen = (0, 0)
         self.own = False
+        self.owner: Owner | None = None
         self.lookups = 0
         self.children = 0
         self.handles: list[int] = []

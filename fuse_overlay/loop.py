@@ -1,8 +1,9 @@
 """How the server waits for requests.
 
 pyfuse3 takes a lock and waits with trio before each request; trio's way round its scheduler costs more than most
-requests. Here the descriptor is asked first whether the next request is there already, and trio is gone to only when
-nothing is, or when its other tasks (signals) have waited for long enough.
+requests. Here the descriptor itself is waited for, and trio is gone to only when nothing has come for some
+milliseconds, or when its other tasks (signals) have waited for long enough. A client that does one thing after another
+leaves a gap before each request, so asking without waiting would find nothing most of the time.
 
 pyfuse3 looks up `trio` in its own module at each use, which is how pyfuse3.asyncio plugs in. It uses Lock,
 ClosedResourceError, open_nursery, and from lowlevel: wait_readable, notify_closing, current_task, current_trio_token
@@ -18,6 +19,9 @@ import trio
 
 # Requests in a row before trio's other tasks have a turn.
 _TURNS = 256
+
+# How long a request may take to come before trio is asked to wait for it, in milliseconds.
+_GAP = 5
 
 
 class _NoLock:
@@ -50,7 +54,7 @@ class _LowLevel:
             self._poll.register(fd, select.POLLIN)
             self._fd = fd
         self._turns += 1
-        ready = self._poll.poll(0)
+        ready = self._poll.poll(_GAP)
         if not ready:
             await trio.lowlevel.wait_readable(fd)
             ready = self._poll.poll(0)

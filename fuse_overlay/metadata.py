@@ -115,6 +115,7 @@ class Metadata:
         if node.kind != stat.S_IFLNK:
             os.chmod(file, real)
         self._tree.records.write(file, st, owner)
+        node.owner = owner
 
 
 def _changed_owner(kind: int, owner: ownership.Owner, wanted: Wanted) -> ownership.Owner:

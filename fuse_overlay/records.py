@@ -32,11 +32,13 @@ class Records:
         self._upper = upper
         self._xattrs = xattrs
         self._memory: dict[Key, Owner] = {}
+        # One Owner for all files of the same ids and mode.
+        self._plain: dict[tuple[int, int, int], Owner] = {}
 
-    def shown(self, layer: Layer, real: Real, st: os.stat_result) -> Owner:
-        """The owner to show for a file of `layer`, whose real file is `real`."""
+    def shown(self, layer: Layer, st: os.stat_result, fd: int, name: bytes | None = None) -> Owner:
+        """The owner to show for a file of `layer`: `name` in the directory `fd`, or the open file `fd` itself."""
         if layer.records and stat.S_IFMT(st.st_mode) in _CARRIERS:
-            value = read_xattr(real, ownership.XATTR)
+            value = read_xattr(fd if name is None else at(fd, name), ownership.XATTR)
             record = ownership.parse_record(value) if value is not None else None
             if record is not None:
                 return self._admitted(record)
@@ -44,9 +46,12 @@ class Records:
             remembered = self._memory.get((st.st_dev, st.st_ino))
             if remembered is not None:
                 return remembered
-        return ownership.Owner(
-            self._uids.shown(st.st_uid), self._gids.shown(st.st_gid), st.st_mode & ownership.MODE_BITS
-        )
+        plain = (st.st_uid, st.st_gid, st.st_mode & ownership.MODE_BITS)
+        owner = self._plain.get(plain)
+        if owner is None:
+            owner = ownership.Owner(self._uids.shown(plain[0]), self._gids.shown(plain[1]), plain[2])
+            self._plain[plain] = owner
+        return owner
 
     def needed(self, kind: int, owner: Owner) -> bool:
         """Whether a file of this kind that shows this owner needs a record beside its real mode."""
@@ -76,10 +81,9 @@ class Records:
         elif self._upper is not None and self._upper.records and read_xattr(real, ownership.XATTR) is not None:
             os.removexattr(real, ownership.XATTR)
 
-    def forget(self, st: os.stat_result) -> None:
-        """The file is gone: its number may be another file's tomorrow."""
-        if self._memory:
-            self._memory.pop((st.st_dev, st.st_ino), None)
+    def forget(self, key: Key) -> None:
+        """The file with this (st_dev, st_ino) is gone: the number may be another file's tomorrow."""
+        self._memory.pop(key, None)
 
     def _admitted(self, record: Owner) -> Owner:
         return record._replace(uid=self._uids.admitted(record.uid), gid=self._gids.admitted(record.gid))

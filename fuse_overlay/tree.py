@@ -165,14 +165,15 @@ class Tree:
         check_name(name)
         return self.enter(parent, name)
 
-    def enter(self, parent: Node, name: bytes, first: int = 0) -> Entry | Missing:
-        """The entry for a name that is known to be good, and its node in the table."""
+    def enter(self, parent: Node, name: bytes, first: int = 0, owner: Owner | None = None) -> Entry | Missing:
+        """The entry for a name that is known to be good, and its node in the table. `owner`, if that is known."""
         found = self.resolve(parent, name, first)
         if isinstance(found, Missing):
             return found
         node = self.adopt(parent, name, found)
-        fd = self.directories.get(parent, found.source).fd
-        return self._entry(node, found.st, self.records.shown(found.source, at(fd, name), found.st), found.live)
+        if owner is not None:
+            node.owner = owner
+        return self._entry(node, found.st, found.live, self.directories.get(parent, found.source).fd, name)
 
     def require(self, parent: Node, name: bytes) -> Node:
         """The node at a name. Raises OSError ENOENT."""
@@ -187,12 +188,12 @@ class Tree:
         if node.handles:
             fd = node.handles[0]
             st = os.fstat(fd)
-            return self._entry(node, st, self.records.shown(node.source, fd, st), False)
+            return self._entry(node, st, False, fd)
         fd, name = self.place(node)
         st = os.stat(name, dir_fd=fd, follow_symlinks=False)
         if (st.st_dev, st.st_ino) != node.key:
             raise failure(errno.ESTALE)  # somebody put another file there
-        return self._entry(node, st, self.records.shown(node.source, at(fd, name), st), False)
+        return self._entry(node, st, False, fd, name)
 
     def place(self, node: Node) -> tuple[int, bytes]:
         """The directory and the name of the real file of a node. Raises OSError ENOENT when it has none any more."""
@@ -204,7 +205,7 @@ class Tree:
 
     def owner(self, node: Node) -> Owner:
         """The owner that is shown of a node."""
-        return self.attributes(node).owner
+        return node.owner or self.attributes(node).owner
 
     def adopt(self, parent: Node, name: bytes, found: Found) -> Node:
         """The node for what was found: the known one if it is still the same file, else a new one."""
@@ -251,7 +252,13 @@ class Tree:
         finally:
             os.close(listed)
 
-    def _entry(self, node: Node, st: os.stat_result, owner: Owner, live: bool) -> Entry:
+    def _entry(self, node: Node, st: os.stat_result, live: bool, fd: int, name: bytes | None = None) -> Entry:
+        """The entry of a node whose real file is `name` in the directory `fd`, or open as `fd`."""
+        owner = node.owner
+        if owner is None:
+            owner = self.records.shown(node.source, st, fd, name)
+            if not node.source.live:
+                node.owner = owner
         # A merged directory has link count 1, "not counted", as btrfs shows all of its.
         nlink = 1 if len(node.dirs) > 1 else 0 if node.gone else st.st_nlink
         return Entry(node, st, owner, nlink, live, node.source.live)
