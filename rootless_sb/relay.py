@@ -82,6 +82,12 @@ class Pump:
         return len(self._pending)
 
 
+def _pass_over_hangup(error: OSError) -> None:
+    """Raise any error but the one of a terminal that was hung up (EIO, termios(3)): SIGHUP tells us of that as well."""
+    if error.errno != errno.EIO:
+        raise error
+
+
 class Relay:
     """All the pumps of one run, and the caller's terminal while it is in raw mode."""
 
@@ -131,18 +137,27 @@ class Relay:
         """Put the caller's terminal into raw mode while there is a pty, and give that the terminal's size."""
         if self._terminal is not None and self._master is not None:
             self.resize()
-            self._modes = terminals.modes(self._terminal)
-            terminals.set_modes(self._terminal, terminals.raw(self._modes))
+            try:
+                self._modes = terminals.modes(self._terminal)
+                terminals.set_modes(self._terminal, terminals.raw(self._modes))
+            except OSError as error:
+                _pass_over_hangup(error)
 
     def resize(self) -> None:
         """Give the pty the size of the caller's terminal."""
         if self._terminal is not None and self._master is not None:
-            terminals.copy_window_size(self._terminal, self._master)
+            try:
+                terminals.copy_window_size(self._terminal, self._master)
+            except OSError as error:
+                _pass_over_hangup(error)
 
     def restore(self) -> None:
         """Give the caller's terminal its modes back."""
         if self._modes is not None and self._terminal is not None:
-            terminals.set_modes(self._terminal, self._modes)
+            try:
+                terminals.set_modes(self._terminal, self._modes)
+            except OSError as error:
+                _pass_over_hangup(error)
             self._modes = None
 
     def inputs(self) -> list[Pump]:

@@ -32,13 +32,19 @@ def copy_window_size(source: int, target: int) -> None:
 
 
 def modes(terminal: int) -> list[Any]:
-    """The terminal's modes, for `set_modes`."""
-    return termios.tcgetattr(terminal)
+    """The terminal's modes, for `set_modes`. Raises OSError: EIO once it was hung up."""
+    try:
+        return termios.tcgetattr(terminal)
+    except termios.error as error:  # the one exception of the kernel's errors that is no OSError
+        raise OSError(*error.args) from error
 
 
 def set_modes(terminal: int, attributes: list[Any]) -> None:
-    """Set a terminal's modes after what was written to it has gone out."""
-    termios.tcsetattr(terminal, termios.TCSADRAIN, attributes)
+    """Set a terminal's modes after what was written to it has gone out. Raises OSError: EIO once it was hung up."""
+    try:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, attributes)
+    except termios.error as error:  # as in `modes`
+        raise OSError(*error.args) from error
 
 
 def raw(attributes: list[Any]) -> list[Any]:
