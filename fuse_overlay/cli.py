@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
         for option in command.ignored:
             print(f"fuse-overlay: unknown option {option} ignored", file=sys.stderr)
         return _run(command) if command.foreground else _run_behind(command)
-    except OverlayError as error:
+    except (OverlayError, OSError) as error:
         print(f"fuse-overlay: {error}", file=sys.stderr)
         return 1
 
@@ -96,7 +96,7 @@ def _run_behind(command: options.Command) -> int:
 def _child(command: options.Command, ready: int) -> int:
     try:
         return _run(command, ready)
-    except OverlayError as error:
+    except (OverlayError, OSError) as error:
         print(f"fuse-overlay: {error}", file=sys.stderr)
         return 1
     finally:

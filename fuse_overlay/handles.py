@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from fuse_overlay.tree import Entry, Tree
 
 # What of open(2)'s flags concerns the real file. Appending is the kernel's with the writeback cache: it knows the size.
-_KEPT = os.O_DIRECT | os.O_SYNC | os.O_DSYNC
+# O_DIRECT is for the way between the client and the kernel: our own buffers are not aligned for it.
+_KEPT = os.O_SYNC | os.O_DSYNC
 
 
 class Opened(NamedTuple):
@@ -75,7 +76,8 @@ class Handles:
     def close(self, fd: int) -> None:
         """Close a file handle."""
         node = self._nodes.pop(fd)
-        node.handles.remove(fd)
+        if node.handles is not None:
+            node.handles.remove(fd)
         os.close(fd)
         self._tree.table.settle(node)
 
@@ -111,5 +113,7 @@ class Handles:
 
     def _opened(self, node: Node, fd: int, keep: bool) -> Opened:
         self._nodes[fd] = node
+        if node.handles is None:
+            node.handles = []
         node.handles.append(fd)
         return Opened(fd, keep)

@@ -51,7 +51,7 @@ class Node:
         self.owner: Owner | None = None
         self.lookups = 0
         self.children = 0
-        self.handles: list[int] = []
+        self.handles: list[int] | None = None  # a list of its own for each would be a quarter of a node's memory
         self.aliases: dict[tuple[Node, bytes], None] | None = None
         self.gone = False
         self.version = 0

@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
+import os
+import select
+
 from fuse_overlay import policy
 
 
 class Mounts:
-    """The types of the file systems that devices stand for, read again when an unknown one comes up."""
+    """The types of the file systems that devices stand for: those given, or those in the kernel's table."""
 
-    __slots__ = ("_kinds",)
+    __slots__ = ("_kinds", "_poll", "_table")
 
     def __init__(self, kinds: dict[int, str] | None = None) -> None:
-        self._kinds: dict[int, str] = {} if kinds is None else kinds
+        self._table = -1
+        self._kinds: dict[int, str] = {}
+        if kinds is not None:
+            self._kinds.update(kinds)
+            return
+        self._table = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        # proc_pid_mounts(5): a change of the table polls as POLLPRI, once.
+        self._poll = select.poll()
+        self._poll.register(self._table, select.POLLPRI)
+        self._read()
 
     def is_pseudo(self, device: int) -> bool:
-        """Whether this st_dev is a pseudo file system."""
-        if device not in self._kinds:
-            self._kinds.update(_read())
-            # Some devices never are in the table: a subvolume of btrfs has an st_dev of its own.
-            self._kinds.setdefault(device, "")
-        return self._kinds[device] in policy.PSEUDO
+        """Whether this st_dev is a pseudo file system now."""
+        if self._table >= 0 and self._poll.poll(0):
+            self._read()
+        # Some devices never are in the table: a subvolume of btrfs has an st_dev of its own.
+        return self._kinds.get(device, "") in policy.PSEUDO
 
+    def close(self) -> None:
+        """Close the table."""
+        if self._table >= 0:
+            os.close(self._table)
+            self._table = -1
 
-def _read() -> dict[int, str]:
-    with open("/proc/self/mountinfo", "rb") as table:
-        return policy.file_systems(table.read())
+    def _read(self) -> None:
+        os.lseek(self._table, 0, os.SEEK_SET)
+        parts = []
+        while part := os.read(self._table, 1 << 16):
+            parts.append(part)
+        self._kinds = policy.file_systems(b"".join(parts))

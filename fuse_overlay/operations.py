@@ -186,12 +186,20 @@ class FuseOperations(pyfuse3.Operations):
     @_request
     def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         reply = pyfuse3.readdir_reply
-        for name, entry, cookie in self._overlay.readdir(fh, start_id):
-            if not reply(token, name, _attributes(entry), cookie):
-                self._overlay.settle(entry.node)
-                break
-            if name not in (b".", b".."):
-                self._overlay.count(entry.node)
+        given = 0
+        try:
+            for name, entry, cookie in self._overlay.readdir(fh, start_id):
+                if not reply(token, name, _attributes(entry), cookie):
+                    self._overlay.settle(entry.node)
+                    break
+                given += 1
+                if name not in (b".", b".."):
+                    self._overlay.count(entry.node)
+        except OSError:
+            # What has been given must reach the kernel, or its look-ups were never taken back. The next request
+            # begins at the entry that failed, and gets the error.
+            if not given:
+                raise
 
     @_request
     def releasedir(self, fh: int) -> None:

@@ -60,7 +60,7 @@ class Overlay:
     """
 
     def __init__(self, config: Config, mounts: Mounts | None = None) -> None:
-        """Open the layers. Raises OverlayError."""
+        """Open the layers. Raises OverlayError. Sets the process's umask to 0: modes are what the callers ask for."""
         os.umask(0)
         self.tree = Tree(config, _directories_limit(), mounts)
         self._writer: Writer | None = None

@@ -43,6 +43,8 @@ def start(overlay: Overlay, mountpoint: str, options: set[str]) -> None:
         pyfuse3.init(FuseOperations(overlay), mountpoint, options)
     except RuntimeError as error:
         raise OverlayError(f"cannot serve {mountpoint}: {error}") from None
+    # All that it logs is replies that nobody waits for any more, when the mount goes in the middle of a request.
+    pyfuse3.log.disabled = True  # type: ignore[attr-defined]  # not in its type stubs
     # What is there by now stays: the collector needn't look at it again.
     gc.freeze()
 

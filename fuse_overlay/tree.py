@@ -106,6 +106,7 @@ class Tree:
 
     def close(self) -> None:
         """Close all descriptors of layers and directories."""
+        self.mounts.close()
         self.directories.shrink(0)
         for layer in self.layers:
             os.close(layer.root.fd)
