@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import time
 
 from rootless_sb import protocol
 from rootless_sb.errors import SbError
@@ -35,6 +36,14 @@ class OverlayServer:
             self.failure = status
             self._reaped = not os.WIFSTOPPED(status)
             self.stop()
+
+    def look_for(self, seconds: float) -> None:
+        """As `look`, giving an end that is on its way so much time to arrive."""
+        deadline = time.monotonic() + seconds
+        self.look()
+        while not self._reaped and time.monotonic() < deadline:
+            time.sleep(0.005)
+            self.look()
 
     def stop(self) -> None:
         """End it at once if it hasn't ended, and wait for that; what isn't in the layer yet is lost."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 _HANDLED = (*_FORWARDED, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH, signal.SIGCHLD)
+_ARRIVAL = 0.1  # seconds
 _LOOK_AROUND = 1.0  # seconds between looks at the parent, where it can't be watched
 
 
@@ -138,7 +139,8 @@ class Supervisor:
     def finish(self) -> None:
         """End the server and wait for the watcher: nothing is left after this."""
         self.relay.give_back()
-        self._server.look()
+        # A server that was killed closes /dev/fuse before it can be waited for, so others may have told of it earlier.
+        self._server.look_for(0.0 if self._failure is None and self._wait_status is not None else _ARRIVAL)
         self._server.stop()
         while not self._watcher_ended:
             self._hear_watcher()

@@ -27,7 +27,7 @@ def take_controlling_terminal(slave: int) -> None:
 
 
 def copy_window_size(source: int, target: int) -> None:
-    """Give the terminal `target` the rows and columns of the terminal `source`."""
+    """Give the terminal `target` the rows and columns of the terminal `source`. Raises OSError."""
     fcntl.ioctl(target, termios.TIOCSWINSZ, fcntl.ioctl(source, termios.TIOCGWINSZ, bytes(8)))
 
 
