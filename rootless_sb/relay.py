@@ -182,9 +182,3 @@ class Relay:
                     raise
         os.close(self._stdin_reader)
         self._stdin_reader = None
-
-
-def _unless_hung_up(error: OSError) -> None:
-    """Raise `error`, unless it only says that the caller's terminal is gone (EIO; SIGHUP tells us too)."""
-    if error.errno != errno.EIO:
-        raise error
