@@ -38,6 +38,7 @@ class Changes:
     def make(self, parent: Node, name: bytes, kind: int, owner: Owner, maker: Maker) -> Entry:
         """Make a new file or directory that shows `owner`. Raises OSError, EEXIST if the name is taken."""
         check_new_name(name)
+        self._require_free(parent, name)
         directory = self._copyup.directory(parent)
         if self._tree.records.needed(kind, owner):
             self._make_aside(parent, directory, name, kind, owner, maker)
@@ -47,7 +48,6 @@ class Changes:
                     raise failure(errno.EEXIST)
                 maker(directory, name)
             except FileExistsError:
-                self._require_free(parent, name)
                 self._make_aside(parent, directory, name, kind, owner, maker)
         self.unmark(directory, name)
         parent.version += 1
@@ -58,13 +58,13 @@ class Changes:
         check_new_name(name)
         if node.gone:
             raise failure(errno.ENOENT)
+        self._require_free(parent, name)
         self._copyup.node(node)
         directory = self._copyup.directory(parent)
         known_in, known = self._tree.place(node)
         try:
             os.link(known, name, src_dir_fd=known_in, dst_dir_fd=directory, follow_symlinks=False)
         except FileExistsError:
-            self._require_free(parent, name)
             aside = self._work.name()
             os.link(known, aside, src_dir_fd=known_in, dst_dir_fd=self._work.fd, follow_symlinks=False)
             self._work.move_in(aside, directory, name)
@@ -186,6 +186,7 @@ class Changes:
             raise
 
     def _require_free(self, parent: Node, name: bytes) -> None:
+        """What is at the name in the upper after this, is a whiteout. Raises OSError EEXIST."""
         if not isinstance(self._tree.resolve(parent, name), Missing):
             raise failure(errno.EEXIST)
 

@@ -43,10 +43,10 @@ class Rename:
         for one in held:
             one.lookups += 1
         try:
-            if target is node:
-                return
             if flags == paths.RENAME_NOREPLACE and target is not None:
                 raise failure(errno.EEXIST)
+            if target is node:
+                return  # two names of one file: both stay (rename(2))
             if flags != paths.RENAME_EXCHANGE:
                 self._move(node, old_parent, old, target, new_parent, new)
             elif target is not None:

@@ -175,8 +175,8 @@ class Stage:
 
     def close(self) -> None:
         """Close all overlays."""
-        for overlay in self._open:
-            overlay.close()
+        while self._open:
+            self._open.pop().close()
 
 
 @pytest.fixture
