@@ -52,7 +52,7 @@ def _start(plan: Plan, directory: str, supervisor: Channel, standard: Standard) 
         nonlocal slave
         slave = opened
         terminals.take_controlling_terminal(opened)
-        supervisor.send(protocol.encode(protocol.TERMINAL), (master,))
+        supervisor.try_send(protocol.encode(protocol.TERMINAL), (master,))
         os.close(master)
 
     with Doing("cannot make a mount namespace"):

@@ -46,7 +46,7 @@ def start(plan: Plan, surroundings: Surroundings) -> int:
         os.close(directory)
     if surroundings.slave is not None:
         os.tcsetpgrp(surroundings.slave, pid)
-    ours.send(protocol.encode(protocol.MAPPED))
+    ours.try_send(protocol.encode(protocol.MAPPED))
     _answer(ours)  # the end: exec closed it
     ours.close()
     return pid

@@ -72,7 +72,7 @@ def _start(plan: Plan, sandbox: Sandbox, links: Links, standard: Standard) -> in
     keep = {links.init.fileno(), *relay.opened(standard)}
     with Doing("cannot start pid 1"):
         pid = processes.fork(lambda: init.run(plan, sandbox.directory, links.init, standard), keep)
-    links.supervisor.send(protocol.encode(protocol.RUNNING, pid))
+    links.supervisor.try_send(protocol.encode(protocol.RUNNING, pid))
     return pid
 
 
@@ -81,7 +81,7 @@ def _enter_namespaces(plan: Plan, supervisor: Channel) -> Plan:
     with Lacking("user"):
         namespaces.unshare(namespaces.NEWUSER)
     if plan.id_maps.helpers and plan.with_one_id is not None:
-        supervisor.send(protocol.encode(protocol.UNSHARED))
+        supervisor.try_send(protocol.encode(protocol.UNSHARED))
         answer, _ = supervisor.receive()
         if answer != protocol.encode(protocol.MAPPED):
             plan = plan.with_one_id

@@ -25,14 +25,17 @@ class Channel:
         return self._socket.fileno()
 
     def send(self, message: bytes, descriptors: Sequence[int] = ()) -> None:
-        """Send one message and duplicates of `descriptors`. Raises OSError (EPIPE when the other end is gone)."""
+        """Send one message and duplicates of `descriptors`.
+
+        Raises OSError, ConnectionError when the other end is gone: EPIPE, or once ECONNRESET if it left messages unread.
+        """
         socket.send_fds(self._socket, [message], list(descriptors), socket.MSG_NOSIGNAL)
 
-    def try_send(self, message: bytes) -> None:
-        """Send one message, if there still is somebody to read it."""
+    def try_send(self, message: bytes, descriptors: Sequence[int] = ()) -> None:
+        """Send one message and duplicates of `descriptors`, if there still is somebody to read it."""
         try:
-            self.send(message)
-        except BrokenPipeError:
+            self.send(message, descriptors)
+        except ConnectionError:
             return
 
     def receive(self) -> tuple[bytes, list[int]]:
