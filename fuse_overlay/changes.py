@@ -114,16 +114,19 @@ class Changes:
         if not self._work.devices and self._upper.has_mark(directory, name):
             os.unlink(whiteout.mark_of(name), dir_fd=directory)
 
-    def clear_marks(self, node: Node) -> None:
-        """Make the upper counterpart of an empty directory really empty, without showing what is below it."""
+    def clear_marks(self, node: Node, parent: Node, name: bytes) -> None:
+        """See that another directory can be renamed over this empty one, in which the upper may have marks."""
         directory = self._copyup.directory(node)
         marks = os.listdir(at(directory, b"."))
         if not marks:
             return
+        if not self._work.xattrs:
+            # A directory that is opaque by a file in it is never empty. A crash after this leaves the name free.
+            self._remove_upper_directory(parent, name)
+            return
         self._work.set_opaque(at(directory, b"."))
         for mark in marks:
-            if mark != whiteout.OPAQUE_FILE:
-                os.unlink(mark, dir_fd=directory)
+            os.unlink(mark, dir_fd=directory)
         node.dirs = (self._upper,)
 
     def lost_name(self, node: Node, parent: Node, name: bytes) -> None:

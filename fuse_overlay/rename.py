@@ -61,7 +61,7 @@ class Rename:
         self, node: Node, old_parent: Node, old: bytes, target: Node | None, new_parent: Node, new: bytes
     ) -> None:
         if target is not None:
-            self._make_way(node, target)
+            self._make_way(node, target, new_parent, new)
         self._raise(node)
         to_whiteout = self._changes.needs_whiteout(old_parent, old)
         source = self._copyup.directory(old_parent)
@@ -106,7 +106,7 @@ class Rename:
         found = self._tree.resolve(parent, name)
         return None if isinstance(found, Missing) else self._tree.adopt(parent, name, found)
 
-    def _make_way(self, node: Node, target: Node) -> None:
+    def _make_way(self, node: Node, target: Node, parent: Node, name: bytes) -> None:
         """See that the target may be replaced, and that the real rename can replace it."""
         if target.kind != stat.S_IFDIR:
             if node.kind == stat.S_IFDIR:
@@ -117,7 +117,7 @@ class Rename:
         if not self._tree.is_empty(target):
             raise failure(errno.ENOTEMPTY)
         if target.source is self._upper:
-            self._changes.clear_marks(target)
+            self._changes.clear_marks(target, parent, name)
 
     def _raise(self, node: Node) -> None:
         """Bring a node to the upper, with all that is in it."""

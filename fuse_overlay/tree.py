@@ -101,7 +101,7 @@ class Tree:
         """Learn what the upper's file system can do, and with that what can be in the upper."""
         self.records = Records(self.uids, self.gids, self.upper, xattrs)
         if self.upper is not None and not os.listdir(at(self.upper.root.fd, b".")):
-            self.upper.dot_marks = not devices
+            self.upper.dot_marks = not (devices and xattrs)
             self.stored_origins = False
 
     def close(self) -> None:
