@@ -23,9 +23,9 @@ PATIENCE = 60.0  # seconds for what takes a fraction of one, so that a hang is a
 class Streams(TypedDict, total=False):
     """What a started command's 0, 1 and 2 are, as subprocess.Popen takes it."""
 
-    stdin: int | IO[bytes]
-    stdout: int | IO[bytes]
-    stderr: int | IO[bytes]
+    stdin: int | IO[bytes] | IO[str]
+    stdout: int | IO[bytes] | IO[str]
+    stderr: int | IO[bytes] | IO[str]
 
 
 class Sandboxes:
