@@ -135,6 +135,16 @@ def test_programs_of_the_terminal_work_inside(screen: Screen) -> None:
     screen.shows("/dev/pts/1")
 
 
+def test_what_is_shut_is_said_at_the_start(screen: Screen) -> None:
+    """On a terminal one line tells what the sandbox lacks; -q keeps it back."""
+    screen.types(f"{SB} run --hide /etc/motd -- true", "Enter")
+    screen.shows("sb: no network; hidden: /etc/motd; changes are thrown away at the end")
+    screen.comes_back()
+    screen.types(f"clear; {SB} run -q -- echo quiet | tr a-z A-Z; {SB} run -q -- echo done", "Enter")
+    screen.shows("QUIET\ndone")
+    assert "no network" not in screen.text()
+
+
 def test_a_hang_up_ends_the_sandbox(screen: Screen, sb: Sandboxes) -> None:
     """When the terminal goes, so does the sandbox."""
     screen.types(f"{SB} run -q -- sleep 1000", "Enter")

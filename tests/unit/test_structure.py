@@ -12,7 +12,7 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parents[2]
 SOURCES = sorted([*CHECKOUT.glob("rootless_sb/**/*.py"), *CHECKOUT.glob("fuse_overlay/**/*.py")])
 # Modules that only decide: no operating system in them.
-PURE = ("errors", "maps", "paths", "plan", "protocol", "root", "spec", "stdio", "steps")
+PURE = ("ending", "errors", "maps", "paths", "plan", "protocol", "requirements", "root", "spec", "stdio", "steps")
 
 
 def imports(path: Path) -> set[str]:
