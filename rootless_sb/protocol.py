@@ -6,6 +6,7 @@ path, argument or variable can hold one). The end of a channel means that the pr
     supervisor (sb run)               watcher                          pid 1                     server
         |--- fork --------------------------------------------------------------------------------->|  imports pyfuse3
         |--- fork -------------------->|                                                            |
+        |                              | makes the sandbox's directory                              |
         |                              | unshare A and the rest                                     |
         |<-------------- unshared -----|                                                            |
         | newuidmap, newgidmap         |                                                            |

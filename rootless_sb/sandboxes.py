@@ -59,6 +59,21 @@ def remove(sandbox: Sandbox) -> trees.Removed:
     return changed._replace(directories=changed.directories - 1)
 
 
+def remove_wherever(places: tuple[str, ...], identifier: str, uid: int) -> None:
+    """Remove the directory of a sandbox, in whichever of `places` it was made, if it was. Raises OSError."""
+    for place in places:
+        for name in paths.base_names(uid):
+            parent = _open_own(f"{place}/{name}", uid)
+            if parent is None:
+                continue
+            try:
+                trees.remove_tree(parent, identifier)
+            except FileNotFoundError:  # it isn't in this one
+                continue
+            finally:
+                os.close(parent)
+
+
 def _open_base(place: str, uid: int) -> tuple[int, str]:
     """The user's own directory in `place`, made if need be: its descriptor and its path. Raises SbError.
 
@@ -72,12 +87,20 @@ def _open_base(place: str, uid: int) -> tuple[int, str]:
                 os.mkdir(path, 0o700)
             except FileExistsError:
                 pass
-            try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            except (PermissionError, NotADirectoryError):  # somebody else's, or a symlink (O_DIRECTORY | O_NOFOLLOW)
-                continue
-            status = os.fstat(descriptor)
-            if status.st_uid == uid and stat.S_IMODE(status.st_mode) & 0o077 == 0:
+            descriptor = _open_own(path, uid)
+            if descriptor is not None:
                 return descriptor, path
-            os.close(descriptor)
     raise SbError(f"cannot make a sandbox in {place}", f"{place}/sb-{uid} belongs to somebody else")
+
+
+def _open_own(path: str, uid: int) -> int | None:
+    """A descriptor of the directory `path`, if it is this user's and closed to others, else None. Raises OSError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (FileNotFoundError, PermissionError, NotADirectoryError):  # somebody else's, or a symlink (open(2))
+        return None
+    status = os.fstat(descriptor)
+    if status.st_uid == uid and stat.S_IMODE(status.st_mode) & 0o077 == 0:
+        return descriptor
+    os.close(descriptor)
+    return None

@@ -12,7 +12,6 @@ from rootless_sb import ending, protocol, relay, sandboxes, watcher
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import channel, processes
 from rootless_sb.kernel.signals import SignalPipe
-from rootless_sb.plan import with_layer
 from rootless_sb.ui import messages
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from rootless_sb.overlay_server import OverlayServer
     from rootless_sb.plan import Plan
     from rootless_sb.relay import Pump
-    from rootless_sb.sandboxes import Sandbox
 
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 _HANDLED = (*_FORWARDED, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH, signal.SIGCHLD)
@@ -31,8 +29,7 @@ _LOOK_AROUND = 1.0  # seconds between looks at the parent, where it can't be wat
 
 def run(plan: Plan, server: OverlayServer) -> int:
     """Run a plan to its end and return the exit status that `sb run` ends with. Raises SbError."""
-    sandbox = sandboxes.create(plan.places, plan.identifier, plan.uid)
-    supervisor = Supervisor(with_layer(plan, sandbox.directory), sandbox, server)
+    supervisor = Supervisor(plan, server)
     try:
         supervisor.start()
         supervisor.loop()
@@ -56,7 +53,6 @@ class Supervisor:
         "_parent_watch",
         "_plan",
         "_removed",
-        "_sandbox",
         "_server",
         "_signals",
         "_wait_status",
@@ -66,9 +62,8 @@ class Supervisor:
         "relay",
     )
 
-    def __init__(self, plan: Plan, sandbox: Sandbox, server: OverlayServer) -> None:
+    def __init__(self, plan: Plan, server: OverlayServer) -> None:
         self._plan = plan
-        self._sandbox = sandbox
         self._server = server
         self._signals = SignalPipe(_HANDLED)
         self.relay = relay.Relay(plan.attachments)
@@ -89,11 +84,9 @@ class Supervisor:
         self._init, init_end = channel.pair()
         links = watcher.Links(theirs, self._server.channel, init_end)
         standard = self.relay.inside
-        keep = {*(link.fileno() for link in links), self._sandbox.parent, *relay.opened(standard)}
+        keep = {*(link.fileno() for link in links), *relay.opened(standard)}
         with Doing("cannot fork"):
-            self._watcher_pid = processes.fork(
-                lambda: watcher.watch(self._plan, self._sandbox, links, standard), keep
-            )
+            self._watcher_pid = processes.fork(lambda: watcher.watch(self._plan, links, standard), keep)
         for link in links:
             link.close()
         relay.release(standard)
@@ -145,9 +138,9 @@ class Supervisor:
         while not self._watcher_ended:
             self._hear_watcher()
         os.waitpid(self._watcher_pid, 0)
-        if not self._removed:  # the watcher was killed
-            with Doing(f"cannot remove {self._sandbox.directory}"):
-                sandboxes.remove(self._sandbox)
+        if not self._removed:  # the watcher was killed, or has failed
+            with Doing("cannot remove the sandbox's layer"):
+                sandboxes.remove_wherever(self._plan.places, self._plan.identifier, self._plan.uid)
 
     def exit_status(self) -> int:
         """What `sb run` exits with. Raises SbError when the sandbox didn't come to a proper end."""

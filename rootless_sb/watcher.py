@@ -17,6 +17,7 @@ from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import descriptors, mounts, namespaces, processes
 from rootless_sb.kernel.signals import SignalPipe
 from rootless_sb.maps import map_text
+from rootless_sb.plan import with_layer
 from rootless_sb.requirements import Lacking, hint
 
 if TYPE_CHECKING:
@@ -33,13 +34,19 @@ class Links(NamedTuple):
     init: Channel
 
 
-def watch(plan: Plan, sandbox: Sandbox, links: Links, standard: Standard) -> int:
+def watch(plan: Plan, links: Links, standard: Standard) -> int:
     """The watcher's life. Returns its exit status."""
     os.setsid()
     processes.set_title("sb-watch")
     events = SignalPipe((signal.SIGCHLD,))
     try:
-        pid = _start(plan, sandbox, links, standard)
+        # Made by who removes it: a supervisor that is killed leaves nothing.
+        sandbox = sandboxes.create(plan.places, plan.identifier, plan.uid)
+    except SbError as error:
+        links.supervisor.try_send(protocol.failed(error))
+        return error.status
+    try:
+        pid = _start(with_layer(plan, sandbox.directory), sandbox, links, standard)
         links.init.close()
         relay.release(standard)
         descriptors.shut((0, 1))  # their other ends are to see the sandbox's end, not ours
