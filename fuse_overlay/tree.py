@@ -91,10 +91,11 @@ class Tree:
         self.records = Records(self.uids, self.gids, self.upper, xattrs=True)
         self.table = Table(self._released)
         try:
-            self._hidden = policy.hidden_paths(config.lowers, config.hidden)
+            hidden = (*config.hidden, *map(os.path.realpath, config.hidden))
+            self._hidden = policy.hidden_paths(config.lowers, hidden)
         except ValueError as error:
             raise OverlayError(f"cannot hide: {error}") from None
-        self._hidden_keys = _keys_of(config.hidden)
+        self._hidden_keys = _keys_of(hidden)
         self.root = self._make_root()
 
     def use(self, *, xattrs: bool, devices: bool) -> None:

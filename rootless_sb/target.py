@@ -95,7 +95,8 @@ def execute(arguments: tuple[str, ...], environment: dict[str, str]) -> NoReturn
             _exec_or_shell(path, arguments, environment)
         except OSError as error:
             # EACCES of a directory in PATH that root can't enter either (the host's /root) is no refusal of a program.
-            if error.errno not in (errno.ENOENT, errno.ENOTDIR) and os.path.exists(path):
+            absent = error.errno == errno.EACCES and not os.path.exists(path)
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR) and not absent:
                 refused = refused or error
     if refused is not None:
         raise SbError(f"cannot run {program}", refused.strerror or str(refused), status=EXIT_NOT_EXECUTABLE)

@@ -47,32 +47,43 @@ def _dispatch(arguments: list[str]) -> int:
     from rootless_sb.errors import SbError
 
     try:
-        if not arguments:
-            sys.stderr.write(_USAGE)
-            return 125
-        command, *rest = arguments
-        if command in ("--help", "-h", "help"):
-            sys.stdout.write(_USAGE)
-            return 0
-        if command == "--version":
-            from rootless_sb import __version__
-
-            sys.stdout.write(f"sb {__version__}\n")
-            return 0
-        if command == "run":
-            from rootless_sb.cli import run
-
-            return run.main(rest)
-        if command == "doctor":
-            from rootless_sb.cli import doctor
-
-            return doctor.main(rest)
-        raise SbError(f"unknown command {command}", hint=f"sb {_nearest(command)} --help, or sb --help")
+        return _run_command(arguments)
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # what no narrower place has named
+        failure = SbError("cannot go on", error.strerror or str(error))
     except SbError as error:
-        from rootless_sb.ui import messages
+        failure = error
+    from rootless_sb.ui import messages
 
-        messages.report(error)
-        return error.status
+    messages.report(failure)
+    return failure.status
+
+
+def _run_command(arguments: list[str]) -> int:
+    from rootless_sb.errors import SbError
+
+    if not arguments:
+        sys.stderr.write(_USAGE)
+        return 125
+    command, *rest = arguments
+    if command in ("--help", "-h", "help"):
+        sys.stdout.write(_USAGE)
+        return 0
+    if command == "--version":
+        from rootless_sb import __version__
+
+        sys.stdout.write(f"sb {__version__}\n")
+        return 0
+    if command == "run":
+        from rootless_sb.cli import run
+
+        return run.main(rest)
+    if command == "doctor":
+        from rootless_sb.cli import doctor
+
+        return doctor.main(rest)
+    raise SbError(f"unknown command {command}", hint=f"sb {_nearest(command)} --help, or sb --help")
 
 
 def _nearest(command: str) -> str:

@@ -27,7 +27,7 @@ class Channel:
     def send(self, message: bytes, descriptors: Sequence[int] = ()) -> None:
         """Send one message and duplicates of `descriptors`.
 
-        Raises OSError, ConnectionError when the other end is gone: EPIPE, or once ECONNRESET if it left messages unread.
+        Raises OSError; ConnectionError when the other end is gone: EPIPE, or once ECONNRESET if it left some unread.
         """
         socket.send_fds(self._socket, [message], list(descriptors), socket.MSG_NOSIGNAL)
 
@@ -47,6 +47,15 @@ class Channel:
         except ConnectionResetError:  # the other end died with messages unread
             return b"", []
         return message, descriptors
+
+    def has_ended(self) -> bool:
+        """Whether the other end is gone and has left nothing to read; doesn't wait."""
+        try:
+            return not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:  # as in `receive`
+            return True
 
     def wait_for_end(self) -> None:
         """Wait until the other end is gone."""

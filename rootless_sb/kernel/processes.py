@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -100,7 +101,17 @@ def hide_from_others() -> None:
 def set_title(title: str) -> None:
     """Name the process as ps(1) shows it; the command line that it was forked with is not the sandbox's business."""
     prctl.set_name(title)
-    prctl.set_proctitle(title)
+    first, last = _place_of_arguments()
+    # (python-prctl's own set_proctitle crashes when the command line is longer than some thousand bytes.)
+    ctypes.memset(first, 0, last - first)
+    ctypes.memmove(first, title.encode(), min(len(title), last - first - 1))
+
+
+def _place_of_arguments() -> tuple[int, int]:
+    """Where the command line that ps(1) shows lies in this process: arg_start and arg_end of proc_pid_stat(5)."""
+    with open("/proc/self/stat", "rb", buffering=0) as file:
+        fields = file.readall().rpartition(b")")[2].split()
+    return int(fields[45]), int(fields[46])  # fields 48 and 49, counted from 1; two stand before the parenthesis
 
 
 def new_privileges_are_forbidden() -> bool:

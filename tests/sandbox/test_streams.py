@@ -72,6 +72,13 @@ def test_a_full_disk_under_stdout(sb: Sandboxes) -> None:
     )
 
 
+def test_a_long_command_line_and_environment(sb: Sandboxes) -> None:
+    """Megabytes of arguments and variables reach the command as they are."""
+    words = ["x" * 100_000] * 15
+    counted = sb("-q", "--", "sh", "-c", 'echo $# ${#1} ${#LONG}', "sh", *words, variables={"LONG": "y" * 90_000})
+    assert "15 100000 90000\n" == counted.stdout
+
+
 def test_closed_descriptors(sb: Sandboxes) -> None:
     """With stdin, stdout and stderr closed the command still finds all three, as /dev/null."""
     script = f"'{SB}' run -q -- sh -c 'ls -l /proc/self/fd >/tmp/x; grep -c /dev/null /tmp/x; exit 7' <&- >&- 2>&-"
