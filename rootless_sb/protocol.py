@@ -48,7 +48,7 @@ STARTED = "started"
 SIGNAL = "signal"  # number
 STOPPED = "stopped"
 EXITED = "exited"  # wait status of the target
-GONE = "gone"  # wait status of pid 1
+GONE = "gone"  # wait status of pid 1; 1 if the server had ended before it, else 0
 REMOVED = "removed"  # directories, files, bytes of the layer that was thrown away
 FAILED = "failed"  # what, why, hint, exit status
 
@@ -63,7 +63,7 @@ _FIELDS = {
     SIGNAL: 1,
     STOPPED: 0,
     EXITED: 1,
-    GONE: 1,
+    GONE: 2,
     REMOVED: 3,
     FAILED: 4,
 }

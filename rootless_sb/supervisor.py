@@ -54,6 +54,7 @@ class Supervisor:
         "_plan",
         "_removed",
         "_server",
+        "_server_ended",
         "_signals",
         "_wait_status",
         "_watcher",
@@ -73,6 +74,7 @@ class Supervisor:
         self._watcher_pid = 0
         self._wait_status: int | None = None  # the target's
         self._init_status: int | None = None  # the wait status of pid 1
+        self._server_ended = 0  # 1: before pid 1 did
         self._failure: SbError | None = None
         self._init_ended = self._watcher_ended = False  # their channels' ends were seen
         self._gone = False  # nothing runs in the sandbox any more
@@ -133,7 +135,8 @@ class Supervisor:
         """End the server and wait for the watcher: nothing is left after this."""
         self.relay.give_back()
         # A server that was killed closes /dev/fuse before it can be waited for, so others may have told of it earlier.
-        self._server.look_for(0.0 if self._failure is None and self._wait_status is not None else _ARRIVAL)
+        well = self._failure is None and self._wait_status is not None and not self._server_ended
+        self._server.look_for(0.0 if well else _ARRIVAL)
         self._server.stop()
         while not self._watcher_ended:
             self._hear_watcher()
@@ -146,7 +149,7 @@ class Supervisor:
         """What `sb run` exits with. Raises SbError when the sandbox didn't come to a proper end."""
         if self._failure is not None and not _killed(self._server.failure):
             raise self._failure
-        if self._wait_status is None:
+        if self._wait_status is None or self._server_ended:
             raise SbError("the sandbox was ended", self._why_early(), "the command's exit status is not known")
         return processes.exit_code(self._wait_status)
 
@@ -194,7 +197,7 @@ class Supervisor:
             self._watcher.try_send(protocol.encode(answer))
         elif message.kind == protocol.GONE:
             self._gone = True
-            self._init_status = int(message.fields[0])
+            self._init_status, self._server_ended = map(int, message.fields)
         elif message.kind == protocol.FAILED:
             self._failure = self._failure or protocol.failure(message)
             self._server.stop()  # the watcher that failed waits for this; a server that did has ended

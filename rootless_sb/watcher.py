@@ -149,4 +149,5 @@ def _wait(pid: int, events: SignalPipe, links: Links) -> None:
                 continue
             poll.unregister(descriptor)  # the channel's end
             os.kill(pid, signal.SIGKILL)
-    links.supervisor.try_send(protocol.encode(protocol.GONE, wait_status))
+    # What a command does once its files are gone, and what status that gives it, says nothing: tell it apart.
+    links.supervisor.try_send(protocol.encode(protocol.GONE, wait_status, int(links.server.has_ended())))
