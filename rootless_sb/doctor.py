@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from rootless_sb import host, paths, sandboxes
+from rootless_sb import host, paths, sandboxes, spec, state
 from rootless_sb.errors import SbError
 from rootless_sb.kernel import namespaces, probes
 from rootless_sb.requirements import REQUIREMENTS
@@ -61,9 +60,10 @@ def _no_ranges(user: str) -> str:
 def _layer_try(machine: host.Host) -> str:
     """Make a sandbox's directory and remove it."""
     try:
-        sandbox = sandboxes.create(paths.layer_places(dict(machine.environment)), sandboxes.new_id(), machine.uid)
+        record = state.State(sandboxes.new_id(), "", False, state.CREATED, 0, spec.RunSpec(), (), "/", ())
+        sandbox = sandboxes.create(record, paths.layer_places(dict(machine.environment)), "", machine.uid)
     except SbError as error:
         return str(error)
-    sandboxes.remove(sandbox)
-    os.close(sandbox.parent)
+    sandboxes.remove(sandbox, machine.uid)
+    sandbox.close()
     return ""

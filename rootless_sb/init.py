@@ -81,7 +81,7 @@ def _wait(pid: int, events: SignalPipe, supervisor: Channel) -> int:
                 continue
             message, _ = supervisor.receive()
             if not message:  # nobody is left to tell how it ends; the rest of this namespace ends with us
-                os._exit(1)
+                os._exit(0)
             _forward(pid, protocol.decode(message))
 
 

@@ -45,6 +45,17 @@ class OverlayServer:
             time.sleep(0.005)
             self.look()
 
+    def wait(self, seconds: float) -> None:
+        """Give it so much time to end by itself, as it does when it was unmounted and all is in the layer."""
+        deadline = time.monotonic() + seconds
+        while not self._reaped and time.monotonic() < deadline:
+            ended, status = os.waitpid(self._pid, os.WNOHANG)
+            self._reaped = bool(ended)
+            if not ended:
+                time.sleep(0.005)
+            elif status:
+                self.failure = status
+
     def stop(self) -> None:
         """End it at once if it hasn't ended, and wait for that; what isn't in the layer yet is lost."""
         if not self._reaped:

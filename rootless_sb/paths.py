@@ -6,6 +6,11 @@ from __future__ import annotations
 _CANDIDATES = 16
 
 
+def store(environment: dict[str, str], home: str) -> str:
+    """Where sandboxes that are kept lie, a directory each, and their names in `names`."""
+    return f"{_data(environment, home)}/sandboxes"
+
+
 def layer_places(environment: dict[str, str]) -> tuple[str, ...]:
     """Where a layer that will be thrown away may lie, best first: never a home, which may be a network's."""
     wanted = (environment.get("SLURM_TMPDIR"), environment.get("TMPDIR"), "/var/tmp", "/tmp")
@@ -19,8 +24,13 @@ def base_names(uid: int) -> tuple[str, ...]:
 
 def own_paths(environment: dict[str, str], uid: int, home: str) -> tuple[str, ...]:
     """Everything of sb's own that no sandbox may see: state, store, sockets, and all layers."""
-    data = environment.get("XDG_DATA_HOME") or f"{home}/.local/share"
     cache = environment.get("XDG_CACHE_HOME") or f"{home}/.cache"
     runtime = environment.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}"
     layers = (f"{place}/{name}" for place in layer_places(environment) for name in base_names(uid))
-    return (f"{data}/sb", f"{cache}/sb", f"{runtime}/sb", *layers)
+    return (_data(environment, home), f"{cache}/sb", f"{runtime}/sb", *layers)
+
+
+def _data(environment: dict[str, str], home: str) -> str:
+    """The directory of what sb keeps; the one variable that moves it alone is SB_DATA_HOME."""
+    base = environment.get("XDG_DATA_HOME") or f"{home}/.local/share"
+    return environment.get("SB_DATA_HOME") or f"{base}/sb"

@@ -13,6 +13,7 @@ from rootless_sb.kernel.namespaces import KINDS
 from rootless_sb.maps import id_maps
 from rootless_sb.requirements import REQUIREMENTS
 from rootless_sb.root import root_steps
+from rootless_sb.state import CREATED, State
 
 if TYPE_CHECKING:
     from rootless_sb.host import Host
@@ -35,7 +36,9 @@ class Target(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """All of a run, decided. `places`: where the sandbox's directory may lie, best first.
+    """All of a run, decided. `places`: where the directory of a sandbox that isn't kept may lie, best first;
+    `store`: where those lie that are. `record` is what is written down of the sandbox. `existing`: start this
+    sandbox, a directory, again; empty for a new one.
 
     `parent`: the process with whose end the sandbox ends, 0 for none: the one that started sb, unless that is the
     machine's init or sb runs under nohup(1).
@@ -56,6 +59,9 @@ class Plan(NamedTuple):
     quiet: bool
     greeting: str
     parent: int
+    store: str
+    record: State
+    existing: str = ""
     with_one_id: Plan | None = None
 
 
@@ -76,6 +82,7 @@ def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...],
     lower = Lower(os.fsencode(wanted.rootfs or "/"), layer=False, live=True)
     places = paths.layer_places(environment)
     attachments = stdio.attachments(descriptors, wanted.tty, wanted.interactive)
+    program = target(wanted, host)
     return Plan(
         identifier=identifier,
         uid=host.uid,
@@ -101,10 +108,26 @@ def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...],
             pty=stdio.on_terminal(attachments),
         ),
         attachments=attachments,
-        target=target(wanted, host),
+        target=program,
         quiet=wanted.quiet,
         greeting="" if wanted.quiet or not stdio.on_terminal(attachments) else greeting(wanted),
         parent=host.parent if host.parent > 1 and signal.SIGHUP not in host.ignored_signals else 0,
+        store=paths.store(environment, host.home),
+        record=_record(wanted, identifier, program),
+    )
+
+
+def _record(wanted: RunSpec, identifier: str, program: Target) -> State:
+    return State(
+        identifier=identifier,
+        name=wanted.name,
+        kept=wanted.keep,
+        status=CREATED,
+        created=0,  # when that is, whoever makes the directory knows
+        wanted=wanted,
+        command=program.arguments,
+        directory=program.directory,
+        environment=program.environment,
     )
 
 
@@ -132,7 +155,7 @@ def greeting(wanted: RunSpec) -> str:
     shut = [] if "net" in wanted.allow_degraded else ["no network"]
     if wanted.hidden:
         shut.append(f"hidden: {', '.join(wanted.hidden)}")
-    return "; ".join((*shut, "changes are thrown away at the end"))
+    return "; ".join((*shut, "changes are kept" if wanted.keep else "changes are thrown away at the end"))
 
 
 def _extents(lines: tuple[MapLine, ...]) -> tuple[Extent, ...]:

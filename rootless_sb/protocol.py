@@ -6,7 +6,8 @@ path, argument or variable can hold one). The end of a channel means that the pr
     supervisor (sb run)               watcher                          pid 1                     server
         |--- fork --------------------------------------------------------------------------------->|  imports pyfuse3
         |--- fork -------------------->|                                                            |
-        |                              | makes the sandbox's directory                              |
+        |                              | makes the sandbox's directory, or locks one that was kept  |
+        |<-------------- placed -------|  (its descriptor, and the lock's)                          |
         |                              | unshare A and the rest                                     |
         |<-------------- unshared -----|                                                            |
         | newuidmap, newgidmap         |                                                            |
@@ -25,8 +26,9 @@ path, argument or variable can hold one). The end of a channel means that the pr
         |                              | reaps pid 1: all of its namespace is gone                  |
         |<-------------- gone ---------|                                                            |
         | ends the server (SIGKILL, or waits for it when the layer is kept) ----------------------->|
-        |                              | sees the server's end, removes the layer, exits
+        |                              | sees the server's end, removes the layer unless it is kept, exits
         |<-------------- removed ------|
+        | notes how it ended, if it is kept
 
 `failed` can come from the watcher, from pid 1 and, by way of the watcher, from the server; the sender then exits.
 If the supervisor dies, the server dies with it (PR_SET_PDEATHSIG), and the watcher kills pid 1 and goes on as above.
@@ -39,6 +41,7 @@ from typing import NamedTuple
 
 from rootless_sb.errors import SbError
 
+PLACED = "placed"
 UNSHARED = "unshared"
 MAPPED = "mapped"
 REFUSED = "refused"  # newuidmap or newgidmap said no
@@ -48,12 +51,13 @@ STARTED = "started"
 SIGNAL = "signal"  # number
 STOPPED = "stopped"
 EXITED = "exited"  # wait status of the target
-GONE = "gone"  # wait status of pid 1; 1 if the server had ended before it, else 0
+GONE = "gone"  # wait status of pid 1; 1 if the server had ended before it, else 0; 1 if the layer is kept
 REMOVED = "removed"  # directories, files, bytes of the layer that was thrown away
 FAILED = "failed"  # what, why, hint, exit status
 
 # How many fields each kind has.
 _FIELDS = {
+    PLACED: 0,
     UNSHARED: 0,
     MAPPED: 0,
     REFUSED: 0,
@@ -63,7 +67,7 @@ _FIELDS = {
     SIGNAL: 1,
     STOPPED: 0,
     EXITED: 1,
-    GONE: 2,
+    GONE: 3,
     REMOVED: 3,
     FAILED: 4,
 }

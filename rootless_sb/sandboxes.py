@@ -1,28 +1,50 @@
-"""What is on disk of a sandbox: one directory, made at its start and removed at its end.
+"""What is on disk of a sandbox: one directory, locked by whoever uses it, removed at its end unless it is kept.
 
     DIRECTORY/upper   what the sandbox changed      DIRECTORY/root    where the watcher mounts the overlay
     DIRECTORY/work    copy-ups under way            DIRECTORY/stage   where pid 1 prepares /proc, /dev and the like
+    DIRECTORY/state   what is known of it           DIRECTORY/lock    held by supervisor and watcher while they live
+    DIRECTORY/state.lock   held while the state is changed, and while it is decided that the sandbox isn't kept
+
+A directory that is being made or removed has a dot before its name: nobody sees one without its state and its lock.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from rootless_sb import paths
+from rootless_sb import faults, names, paths, state
 from rootless_sb.errors import Doing, SbError
-from rootless_sb.kernel import trees
+from rootless_sb.kernel import files, trees
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rootless_sb.state import State
 
 _PARTS = ("upper", "work", "root", "stage")
+# Where `sb ps` looks whatever TMPDIR says; sandboxes that lie elsewhere have a symlink here.
+_INDEX = "/var/tmp"
 
 
 class Sandbox(NamedTuple):
-    """A sandbox's place on disk; `parent` is an open descriptor of the directory that holds `name`."""
+    """A sandbox's place on disk.
+
+    `parent` is an open descriptor of the directory that holds `name`, `own` one of the sandbox's, `lock` the one that
+    holds its lock. `directory` is its path.
+    """
 
     parent: int
     name: str
     directory: str
+    own: int
+    lock: int
+
+    def close(self) -> None:
+        """Let go of it."""
+        for descriptor in (self.parent, self.own, self.lock):
+            os.close(descriptor)
 
 
 def new_id() -> str:
@@ -30,48 +52,192 @@ def new_id() -> str:
     return os.urandom(6).hex()
 
 
-def create(places: tuple[str, ...], identifier: str, uid: int) -> Sandbox:
-    """Make the directory of a new sandbox in the first of `places` that can be written to. Raises SbError."""
+def is_id(name: str) -> bool:
+    """Whether this is how `new_id` names sandboxes."""
+    return len(name) == 12 and all(character in "0123456789abcdef" for character in name)
+
+
+def create(record: State, places: tuple[str, ...], store: str, uid: int) -> Sandbox:
+    """Make and lock the directory of a new sandbox: in `store` if it is kept, else in the first of `places` that can be
+    written to. Raises SbError; a name that is taken is one.
+    """
+    if not record.name:
+        return _create_somewhere(record, places, store, uid)
+    with names.Names(store) as held:
+        held.require_free(record.name)
+        if record.kept:
+            held.point(record.name, f"../{record.identifier}")
+        sandbox = _create_somewhere(record, places, store, uid)
+        if not record.kept:
+            held.point(record.name, sandbox.directory)
+    return sandbox
+
+
+def _create_somewhere(record: State, places: tuple[str, ...], store: str, uid: int) -> Sandbox:
+    if record.kept:
+        with Doing(f"cannot keep a sandbox in {store}", "set SB_DATA_HOME to a directory on another disk"):
+            os.makedirs(store, 0o700, exist_ok=True)
+            return _create_in(os.open(store, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), store, record)
     refusals = []
     for place in places:
         try:
-            base = _open_base(place, uid)
             with Doing(f"cannot make a sandbox in {place}"):
-                os.mkdir(identifier, 0o700, dir_fd=base[0])
-                for part in _PARTS:
-                    os.mkdir(f"{identifier}/{part}", 0o755, dir_fd=base[0])
-            return Sandbox(base[0], identifier, f"{base[1]}/{identifier}")
+                sandbox = _create_in(*_open_base(place, uid), record)
         except SbError as error:
             refusals.append(str(error))
+            continue
+        _add_to_index(sandbox, uid)
+        return sandbox
     raise SbError("; ".join(refusals), hint="set TMPDIR to a directory that you can write to")
 
 
-def remove(sandbox: Sandbox) -> trees.Removed:
-    """Remove a sandbox's directory; what was in its upper is returned. Raises OSError."""
-    descriptor = os.open(sandbox.name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=sandbox.parent)
+def _create_in(parent: int, path: str, record: State) -> Sandbox:
+    """Make it under a hidden name, lock it, and only then let others see it. Raises OSError."""
+    identifier, hidden = record.identifier, f".{record.identifier}"
+    os.mkdir(hidden, 0o700, dir_fd=parent)
+    faults.point("directory-made")
+    own = _open_directory(parent, hidden)
+    lock = files.lock(own, "lock", wait=True)
+    assert lock is not None
+    for part in _PARTS:
+        os.mkdir(part, 0o755, dir_fd=own)
+    files.write_atomically(own, "state", state.encode(record), durable=record.kept)
+    faults.point("state-written")
+    os.rename(hidden, identifier, src_dir_fd=parent, dst_dir_fd=parent)
+    faults.point("directory-named")
+    return Sandbox(parent, identifier, f"{path}/{identifier}", own, lock)
+
+
+def take(directory: str) -> Sandbox | None:
+    """Lock a sandbox that is there; None if somebody else holds it or it is gone. Raises OSError."""
+    path, _, name = directory.rpartition("/")
     try:
-        changed = trees.remove_tree(descriptor, "upper")
+        parent = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        own = _open_directory(parent, name)
+    except (FileNotFoundError, NotADirectoryError):
+        os.close(parent)
+        return None
+    lock = files.lock(own, "lock", wait=False)
+    if lock is None or os.fstat(own).st_nlink == 0:  # removed meanwhile
+        for descriptor in (parent, own, lock):
+            if descriptor is not None:
+                os.close(descriptor)
+        return None
+    return Sandbox(parent, name, directory, own, lock)
+
+
+def read(own: int) -> State:
+    """A sandbox's state as it is now; `own` is a descriptor of its directory. Raises OSError, StateError."""
+    found = state.decode(files.read(own, "state"))
+    return found.seen(locked=files.is_locked(own, "lock"))
+
+
+def update(own: int, change: Callable[[State], State]) -> State:
+    """Change a sandbox's state as `change` says, nobody else changing it meanwhile; the new one is returned.
+
+    Raises OSError (ENOENT: it was removed), StateError.
+    """
+    lock = files.lock(own, "state.lock", wait=True)
+    try:
+        changed = change(state.decode(files.read(own, "state")))
+        files.write_atomically(own, "state", state.encode(changed), durable=changed.kept)
+    finally:
+        if lock is not None:
+            os.close(lock)
+    return changed
+
+
+def keep(own: int, name: str) -> State | None:
+    """Have a running sandbox kept, by `name` if that isn't empty; None if it is being removed. Raises OSError."""
+    lock = files.lock(own, "state.lock", wait=True)
+    try:
+        old = state.decode(files.read(own, "state"))
+        if old.status == state.REMOVING:
+            return None
+        changed = old._replace(kept=True, name=name or old.name)
+        files.write_atomically(own, "state", state.encode(changed), durable=True)
+    finally:
+        if lock is not None:
+            os.close(lock)
+    return changed
+
+
+def settle(sandbox: Sandbox, *, discard: bool) -> bool:
+    """Decide for good whether a sandbox that has ended stays: if it is kept, unless `discard`. Whether it does.
+
+    One that doesn't is marked, so that nobody has it kept from here on. Raises OSError.
+    """
+    lock = files.lock(sandbox.own, "state.lock", wait=True)
+    try:
+        found = state.decode(files.read(sandbox.own, "state"))
+        if found.kept and not discard:
+            return True
+        marked = found._replace(status=state.REMOVING, kept=False)
+        files.write_atomically(sandbox.own, "state", state.encode(marked), durable=False)
+    finally:
+        if lock is not None:
+            os.close(lock)
+    return False
+
+
+def remove(sandbox: Sandbox, uid: int) -> trees.Removed:
+    """Remove a sandbox's directory; what was in its upper is returned. Raises OSError."""
+    hidden = f".{sandbox.name.lstrip('.')}"
+    if sandbox.name != hidden:
+        os.rename(sandbox.name, hidden, src_dir_fd=sandbox.parent, dst_dir_fd=sandbox.parent)
+    faults.point("removal-begun")
+    forget(sandbox.name, uid)
+    try:
+        changed = trees.remove_tree(sandbox.own, "upper")
     except FileNotFoundError:  # an earlier removal was cut short
         changed = trees.Removed(1, 0, 0)
-    finally:
-        os.close(descriptor)
-    trees.remove_tree(sandbox.parent, sandbox.name)
+    faults.point("layer-removed")
+    trees.remove_tree(sandbox.parent, hidden)
     return changed._replace(directories=changed.directories - 1)
 
 
 def remove_wherever(places: tuple[str, ...], identifier: str, uid: int) -> None:
     """Remove the directory of a sandbox, in whichever of `places` it was made, if it was. Raises OSError."""
-    for place in places:
-        for name in paths.base_names(uid):
-            parent = _open_own(f"{place}/{name}", uid)
-            if parent is None:
-                continue
+    for parent in own_bases(places, uid):
+        for name in (identifier, f".{identifier}"):
             try:
-                trees.remove_tree(parent, identifier)
-            except FileNotFoundError:  # it isn't in this one
+                trees.remove_tree(parent, name)
+            except (FileNotFoundError, NotADirectoryError):  # it isn't in this one, or there is but a symlink to it
                 continue
-            finally:
-                os.close(parent)
+        os.close(parent)
+    forget(identifier, uid)
+
+
+def own_bases(places: tuple[str, ...], uid: int) -> list[int]:
+    """Descriptors of all directories of this user's sandboxes in `places`."""
+    found = (_open_own(f"{place}/{name}", uid) for place in places for name in paths.base_names(uid))
+    return [descriptor for descriptor in found if descriptor is not None]
+
+
+def _add_to_index(sandbox: Sandbox, uid: int) -> None:
+    """Have a sandbox found that lies where only its own TMPDIR says."""
+    if sandbox.directory.startswith(f"{_INDEX}/sb-{uid}"):
+        return
+    try:
+        base, _ = _open_base(_INDEX, uid)
+    except SbError:  # then it is found with that TMPDIR only
+        return
+    os.symlink(sandbox.directory, sandbox.name, dir_fd=base)
+    os.close(base)
+
+
+def forget(name: str, uid: int) -> None:
+    """Remove the symlink by which a sandbox is found that lies elsewhere, if there is one. Raises OSError."""
+    for base in own_bases((_INDEX,), uid):
+        try:
+            if stat.S_ISLNK(os.stat(name, dir_fd=base, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=base)
+        except FileNotFoundError:  # it isn't in this one
+            pass
+        os.close(base)
 
 
 def _open_base(place: str, uid: int) -> tuple[int, str]:
@@ -104,3 +270,7 @@ def _open_own(path: str, uid: int) -> int | None:
         return descriptor
     os.close(descriptor)
     return None
+
+
+def _open_directory(parent: int, name: str) -> int:
+    return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)

@@ -27,3 +27,5 @@ class RunSpec(NamedTuple):
     allow_degraded: tuple[str, ...] = ()
     quiet: bool = False
     verbose: bool = False
+    name: str = ""
+    keep: bool = False

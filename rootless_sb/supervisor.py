@@ -8,8 +8,8 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from rootless_sb import ending, protocol, relay, sandboxes, watcher
-from rootless_sb.errors import Doing, SbError
+from rootless_sb import ending, faults, protocol, relay, sandboxes, state, watcher
+from rootless_sb.errors import EXIT_SIGNAL_BASE, Doing, SbError
 from rootless_sb.kernel import channel, processes
 from rootless_sb.kernel.signals import SignalPipe
 from rootless_sb.ui import messages
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 _HANDLED = (*_FORWARDED, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH, signal.SIGCHLD)
 _ARRIVAL = 0.1  # seconds
+_FLUSH = 60.0  # seconds that the server has to bring what a kept layer still lacks to the disk
 _LOOK_AROUND = 1.0  # seconds between looks at the parent, where it can't be watched
 
 
@@ -48,7 +49,10 @@ class Supervisor:
         "_gone",
         "_init",
         "_init_ended",
+        "_init_pid",
         "_init_status",
+        "_kept",
+        "_own",
         "_parent",
         "_parent_watch",
         "_plan",
@@ -56,6 +60,7 @@ class Supervisor:
         "_server",
         "_server_ended",
         "_signals",
+        "_started",
         "_wait_status",
         "_watcher",
         "_watcher_ended",
@@ -79,6 +84,10 @@ class Supervisor:
         self._init_ended = self._watcher_ended = False  # their channels' ends were seen
         self._gone = False  # nothing runs in the sandbox any more
         self._removed = False
+        self._kept: bool | None = None  # not decided yet
+        self._own: int | None = None  # descriptor of the sandbox's directory
+        self._init_pid = 0
+        self._started = False
 
     def start(self) -> None:
         """Fork the watcher, which does the rest. Raises SbError."""
@@ -98,7 +107,7 @@ class Supervisor:
     def loop(self) -> None:
         """Carry messages, signals and bytes until the sandbox is gone and has nothing more to say."""
         while not self._gone or (self.relay.outputs() and not self._ending.forced_by_request):
-            own = self._own()
+            own = self._sources()
             poll = select.poll()
             for descriptor in own:
                 poll.register(descriptor, select.POLLIN)
@@ -113,7 +122,7 @@ class Supervisor:
             if self._parent and self._parent_watch is None and os.getppid() != self._parent:
                 self._act(self._ending.abandoned(time.monotonic()))
 
-    def _own(self) -> dict[int, Callable[[], None]]:
+    def _sources(self) -> dict[int, Callable[[], None]]:
         """What to listen to besides the pumps, and who does."""
         own: dict[int, Callable[[], None]] = {self._signals.reader: self._take_signals}
         if not self._watcher_ended:
@@ -136,14 +145,37 @@ class Supervisor:
         self.relay.give_back()
         # A server that was killed closes /dev/fuse before it can be waited for, so others may have told of it earlier.
         well = self._failure is None and self._wait_status is not None and not self._server_ended
+        if self._kept and well:
+            self._server.wait(_FLUSH)
         self._server.look_for(0.0 if well else _ARRIVAL)
         self._server.stop()
         while not self._watcher_ended:
             self._hear_watcher()
         os.waitpid(self._watcher_pid, 0)
-        if not self._removed:  # the watcher was killed, or has failed
+        self._settle()
+
+    def _settle(self) -> None:
+        """Remove the layer if the watcher couldn't; note how a sandbox that is kept has ended. Raises SbError."""
+        if self._removed:
+            return
+        if self._kept is None and not self._plan.existing:  # the watcher was killed, or has failed
+            self._kept = self._own is not None and sandboxes.read(self._own).kept
+        if not self._kept and not self._plan.existing:
             with Doing("cannot remove the sandbox's layer"):
                 sandboxes.remove_wherever(self._plan.places, self._plan.identifier, self._plan.uid)
+        elif self._own is not None:
+            faults.point("end-unnoted")
+            code = self._recorded_code()
+            with Doing("cannot note the sandbox's end"):
+                sandboxes.update(self._own, lambda old: state.ended(old, code))
+
+    def _recorded_code(self) -> int:
+        """The exit code to write down: the command's, or 137 for one that was ended, or 125."""
+        if self._wait_status is not None:
+            return processes.exit_code(self._wait_status)
+        if self._failure is not None:
+            return self._failure.status
+        return EXIT_SIGNAL_BASE + signal.SIGKILL
 
     def exit_status(self) -> int:
         """What `sb run` exits with. Raises SbError when the sandbox didn't come to a proper end."""
@@ -187,7 +219,7 @@ class Supervisor:
         self._act(self._ending.abandoned(time.monotonic()))
 
     def _hear_watcher(self) -> None:
-        data, _ = self._watcher.receive()
+        data, passed = self._watcher.receive()
         if not data:
             self._watcher_ended = self._gone = True
             return
@@ -195,9 +227,15 @@ class Supervisor:
         if message.kind == protocol.UNSHARED:
             answer = protocol.MAPPED if self._map_ids() else protocol.REFUSED
             self._watcher.try_send(protocol.encode(answer))
+        elif message.kind == protocol.PLACED:
+            self._own, _ = passed  # the other one holds the sandbox's lock as long as we live
+        elif message.kind == protocol.RUNNING:
+            self._init_pid = int(message.fields[0])
+            self._note_running()
         elif message.kind == protocol.GONE:
             self._gone = True
-            self._init_status, self._server_ended = map(int, message.fields)
+            self._init_status, self._server_ended, kept = map(int, message.fields)
+            self._kept = bool(kept)
         elif message.kind == protocol.FAILED:
             self._failure = self._failure or protocol.failure(message)
             self._server.stop()  # the watcher that failed waits for this; a server that did has ended
@@ -214,6 +252,9 @@ class Supervisor:
         message = protocol.decode(data)
         if message.kind == protocol.TERMINAL:
             self.relay.attach_terminal(descriptors[0])
+        elif message.kind == protocol.STARTED:
+            self._started = True
+            self._note_running()
         elif message.kind == protocol.STOPPED:
             self._suspend()
         elif message.kind == protocol.EXITED:
@@ -221,6 +262,14 @@ class Supervisor:
             self._ending.command_ended(time.monotonic())
         elif message.kind == protocol.FAILED:
             self._failure = self._failure or protocol.failure(message)
+
+    def _note_running(self) -> None:
+        """Write down that the command runs, once watcher and pid 1 have both said so."""
+        if self._own is None or not self._started or not self._init_pid:
+            return
+        faults.point("start-unnoted")
+        with Doing("cannot note that the sandbox runs"):
+            sandboxes.update(self._own, lambda old: state.running(old, self._init_pid, os.getpid()))
 
     def _suspend(self) -> None:
         """The command was stopped: give the terminal back and stop too; later go on together."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay.config import pack
-from rootless_sb import init, protocol, relay, sandboxes
+from rootless_sb import faults, init, leftovers, protocol, relay, sandboxes
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import descriptors, mounts, namespaces, processes
 from rootless_sb.kernel.signals import SignalPipe
@@ -41,34 +42,62 @@ def watch(plan: Plan, links: Links, standard: Standard) -> int:
     events = SignalPipe((signal.SIGCHLD,))
     try:
         # Made by who removes it: a supervisor that is killed leaves nothing.
-        sandbox = sandboxes.create(plan.places, plan.identifier, plan.uid)
+        sandbox = _place(plan)
     except SbError as error:
         links.supervisor.try_send(protocol.failed(error))
         return error.status
+    links.supervisor.try_send(protocol.encode(protocol.PLACED), (sandbox.own, sandbox.lock))
+    kept = bool(plan.existing)
     try:
         pid = _start(with_layer(plan, sandbox.directory), sandbox, links, standard)
         links.init.close()
         relay.release(standard)
         descriptors.shut((0, 1))  # their other ends are to see the sandbox's end, not ours
-        _wait(pid, events, links)
+        wait_status = _wait(pid, events, links)
+        # What a command does once its files are gone, and what status that gives it, says nothing: tell it apart.
+        server_ended = links.server.has_ended()
+        kept = _settle(plan, sandbox, never_ran=os.WIFEXITED(wait_status) and os.WEXITSTATUS(wait_status) != 0)
+        links.supervisor.try_send(protocol.encode(protocol.GONE, wait_status, int(server_ended), int(kept)))
     except SbError as error:
         links.init.close()
         links.supervisor.try_send(protocol.failed(error))
-    return _clean_up(sandbox, links)
+    return _clean_up(plan, sandbox, links, kept=kept)
 
 
-def _clean_up(sandbox: Sandbox, links: Links) -> int:
-    """Unmount, wait for the server's end and remove the layer; returns the exit status."""
+def _place(plan: Plan) -> Sandbox:
+    """The sandbox's directory, new or there already, locked. Raises SbError."""
+    if not plan.existing:
+        record = plan.record._replace(created=int(time.time()))
+        return sandboxes.create(record, plan.places, plan.store, plan.uid)
+    with Doing(f"cannot open {plan.existing}"):
+        sandbox = sandboxes.take(plan.existing)
+    if sandbox is None:
+        name = plan.record.name or plan.identifier
+        raise SbError(f"cannot start {name}", "it is running, or another sb is at work on it", f"sb exec {name} …")
+    return sandbox
+
+
+def _settle(plan: Plan, sandbox: Sandbox, *, never_ran: bool) -> bool:
+    """Whether the layer is kept: not that of a new sandbox whose command couldn't be run. Raises SbError."""
+    with Doing("cannot decide whether the sandbox is kept"):
+        return sandboxes.settle(sandbox, discard=never_ran and not plan.existing)
+
+
+def _clean_up(plan: Plan, sandbox: Sandbox, links: Links, *, kept: bool) -> int:
+    """Unmount, wait for the server's end and remove the layer unless it is kept; returns the exit status."""
     try:
         with Doing("cannot unmount the overlay"):
             mounts.detach_if_mounted(f"{sandbox.directory}/root")
+        faults.point("unmounted")
         links.server.wait_for_end()
-        with Doing(f"cannot remove {sandbox.directory}"):
-            removed = sandboxes.remove(sandbox)
+        if not kept:
+            with Doing(f"cannot remove {sandbox.directory}"):
+                removed = sandboxes.remove(sandbox, plan.uid)
+            links.supervisor.try_send(protocol.encode(protocol.REMOVED, *removed))
+        leftovers.sweep((*plan.places, plan.store), plan.uid)
     except SbError as error:
         links.supervisor.try_send(protocol.failed(error))
         return error.status
-    links.supervisor.try_send(protocol.encode(protocol.REMOVED, *removed))
     return 0
 
 
@@ -128,8 +157,8 @@ def _mount_overlay(plan: Plan, sandbox: Sandbox, server: Channel) -> None:
         os.close(fuse)
 
 
-def _wait(pid: int, events: SignalPipe, links: Links) -> None:
-    """Wait for pid 1's end, bringing it about when the supervisor or the server has ended; then say that it is gone.
+def _wait(pid: int, events: SignalPipe, links: Links) -> int:
+    """Wait for pid 1's end, bringing it about when the supervisor or the server has ended; its wait status is returned.
 
     waitpid(2) for the first process of a PID namespace returns after all others in it are gone: pid_namespaces(7).
     """
@@ -139,7 +168,7 @@ def _wait(pid: int, events: SignalPipe, links: Links) -> None:
     while True:
         ended, wait_status = os.waitpid(pid, os.WNOHANG)
         if ended:
-            break
+            return wait_status
         for descriptor, _ in poll.poll():
             if descriptor == events.reader:
                 events.take()
@@ -149,5 +178,3 @@ def _wait(pid: int, events: SignalPipe, links: Links) -> None:
                 continue
             poll.unregister(descriptor)  # the channel's end
             os.kill(pid, signal.SIGKILL)
-    # What a command does once its files are gone, and what status that gives it, says nothing: tell it apart.
-    links.supervisor.try_send(protocol.encode(protocol.GONE, wait_status, int(links.server.has_ended())))

@@ -12,6 +12,11 @@ A root shell in a sandbox, without root: everything is there, nothing that it ch
 
 commands:
   run          run a command in a new sandbox
+  ps           list sandboxes
+  inspect      what is known of a sandbox
+  keep         keep a running sandbox after all
+  rm           remove sandboxes
+  prune        remove all sandboxes that have ended
   doctor       what sb needs of this host, and what is missing
 
 options:
@@ -21,7 +26,8 @@ options:
 example: sb run /bin/bash
 """
 
-_COMMANDS = ("run", "doctor")
+# The module of each command has its name.
+_COMMANDS = ("run", "ps", "inspect", "keep", "rm", "prune", "doctor")
 
 
 def main() -> int:
@@ -75,14 +81,11 @@ def _run_command(arguments: list[str]) -> int:
 
         sys.stdout.write(f"sb {__version__}\n")
         return 0
-    if command == "run":
-        from rootless_sb.cli import run
+    if command in _COMMANDS:
+        import importlib
 
-        return run.main(rest)
-    if command == "doctor":
-        from rootless_sb.cli import doctor
-
-        return doctor.main(rest)
+        status: int = importlib.import_module(f"rootless_sb.cli.{command}").main(rest)
+        return status
     raise SbError(f"unknown command {command}", hint=f"sb {_nearest(command)} --help, or sb --help")
 
 

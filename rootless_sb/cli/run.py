@@ -71,6 +71,9 @@ def parser() -> Parser:
     add("--allow-degraded", metavar="CHECK", action="append", default=[], help="go on without it: net, uts, …")
     add("-t", "--tty", action=argparse.BooleanOptionalAction, help="a terminal (default: when stdin and stdout are)")
     add("-i", "--interactive", action="store_true", help="read stdin although it is a terminal and stdout is not")
+    add("--keep", action="store_true", help="keep the sandbox and what it changes")
+    add("--name", metavar="NAME", default="", help="keep it, by this name")
+    add("--rm", action="store_true", help="throw its changes away although it has a name")
     add("--dry-run", action="store_true", help="print what would be done, and do nothing")
     add("--json", action="store_true", help="with --dry-run: as JSON")
     add("-q", "--quiet", action="store_true", help="no messages but errors")
@@ -99,6 +102,8 @@ def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
         allow_degraded=tuple(parsed.allow_degraded),
         quiet=parsed.quiet,
         verbose=parsed.verbose,
+        name=_name(parsed.name),
+        keep=_kept(parsed),
     )
 
 
@@ -108,3 +113,19 @@ def _directory(path: str) -> str:
         why = "not a directory" if os.path.exists(path) else "No such file or directory"
         raise SbError(f"--rootfs {path}", why, "a directory that holds a root file system: bin, etc, usr and so on")
     return os.path.abspath(path)
+
+
+def _name(name: str) -> str:
+    """The name if it can be one, or none at all. Raises SbError."""
+    if name:
+        from rootless_sb import names
+
+        names.check(name)
+    return name
+
+
+def _kept(parsed: argparse.Namespace) -> bool:
+    """Whether the sandbox stays at its end. Raises SbError for both at once."""
+    if parsed.keep and parsed.rm:
+        raise SbError("--keep and --rm", "they exclude each other", "--keep keeps the sandbox, --rm removes it")
+    return bool(parsed.keep or parsed.name) and not parsed.rm

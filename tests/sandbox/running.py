@@ -36,7 +36,7 @@ class Sandboxes:
 
     def __init__(self, place: Path) -> None:
         self.layers = place / f"sb-{os.getuid()}"
-        self.environment = {**os.environ, "SLURM_TMPDIR": str(place)}
+        self.environment = {**os.environ, "SLURM_TMPDIR": str(place), "XDG_DATA_HOME": str(place / "data")}
         self._started: list[subprocess.Popen[bytes]] = []
 
     def __call__(
@@ -56,6 +56,18 @@ class Sandboxes:
             raise AssertionError(f"still running after {PATIENCE} s: {output!r} {errors!r}") from None
         assert [] == self.left_behind()
         return subprocess.CompletedProcess(arguments, process.returncode, output.decode(), errors.decode())
+
+    def command(self, *arguments: str, fault: str = "") -> subprocess.CompletedProcess[str]:
+        """Run another command of sb's than `run`; `fault` names the point at which it is to be killed."""
+        return subprocess.run(
+            [SB, *arguments],
+            env={**self.environment, "SB_FAULT": fault},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
 
     def start(
         self,

@@ -20,7 +20,7 @@ def doctor(sb: Sandboxes, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_changes_that_are_thrown_away_are_named(sb: Sandboxes) -> None:
     """A run that changed something says how much is lost; one that didn't says nothing; -q says nothing either."""
     change = ("--", "sh", "-c", "echo x >/tmp/one; echo y >/tmp/two")
-    assert "sb: 2 files (8.2 kB) thrown away\n" == sb(*change).stderr
+    assert "sb: 2 files (8.2 kB) thrown away; --keep keeps them\n" == sb(*change).stderr
     assert "" == sb("-q", *change).stderr
     assert "" == sb("--", "ls", "/").stderr
 

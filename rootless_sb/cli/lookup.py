@@ -1,0 +1,69 @@
+"""From what a person calls a sandbox to the sandbox: its name, its id, or the first digits of its id."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from rootless_sb import leftovers, names, paths
+from rootless_sb.errors import SbError
+
+if TYPE_CHECKING:
+    from rootless_sb.state import State
+
+
+class Known(NamedTuple):
+    """A sandbox that was found: where it lies, and its state."""
+
+    directory: str
+    state: State
+
+
+class Places(NamedTuple):
+    """Where this user's sandboxes lie: those that are thrown away, and the store of those that are kept."""
+
+    shared: tuple[str, ...]
+    store: str
+    uid: int
+
+    def all(self) -> tuple[str, ...]:
+        """All of them, as `leftovers` takes them: the store last."""
+        return (*self.shared, self.store)
+
+
+def places() -> Places:
+    """The places, from this process's environment."""
+    environment = dict(os.environ)
+    return Places(
+        paths.layer_places(environment), paths.store(environment, environment.get("HOME") or "/"), os.geteuid()
+    )
+
+
+def find(called: str, where: Places) -> Known:
+    """The sandbox that is called so. Raises SbError: for an unknown name with the nearest one as the hint."""
+    directory = names.directory(where.store, called) if called and "/" not in called else None
+    if directory is None:
+        directory = _by_id(called, where)
+    found = leftovers.look(directory) if directory is not None else None
+    if found is None:
+        raise SbError(f"there is no sandbox {called}", hint=_nearest(called, where))
+    if found.state is None:
+        raise SbError(f"cannot read the sandbox {called}", found.why, f"sb rm -f {called}")
+    return Known(found.directory, found.state)
+
+
+def _by_id(called: str, where: Places) -> str | None:
+    """The directory of the one sandbox whose id begins so. Raises SbError if there are more."""
+    known = leftovers.directories(where.all(), where.uid)
+    matching = [name for name in known if called and name.startswith(called) and not name.startswith(".")]
+    if len(matching) > 1:
+        raise SbError(f"more than one sandbox's id begins with {called}", hint=", ".join(sorted(matching)))
+    return known[matching[0]] if matching else None
+
+
+def _nearest(called: str, where: Places) -> str:
+    from rootless_sb.cli.parsing import nearest
+
+    known = [found.state for found in leftovers.everything(where.all(), where.uid) if found.state is not None]
+    near = nearest(called, [each.name or each.identifier for each in known])
+    return f"did you mean {near}? (sb ps -a lists all)" if near else "sb ps -a lists all"

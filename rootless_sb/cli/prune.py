@@ -1,0 +1,44 @@
+"""`sb prune`: remove every sandbox that has ended."""
+
+from __future__ import annotations
+
+import sys
+
+from rootless_sb import leftovers, names, removal
+from rootless_sb.cli import lookup, parsing
+from rootless_sb.errors import SbError
+from rootless_sb.state import EXITED, LOST
+from rootless_sb.ui import messages
+
+
+def main(arguments: list[str]) -> int:
+    """Remove what has ended; the ids go to stdout, what was freed to stderr. Raises SbError."""
+    options = parsing.Parser("prune", "Remove all sandboxes that have ended.", "sb prune -f")
+    options.add_argument("-f", "--force", action="store_true", help="don't ask")
+    parsed = options.parse_strictly(arguments)
+    where = lookup.places()
+    states = (found for found in leftovers.everything(where.all(), where.uid) if found.state is not None)
+    ended = [(found, found.state) for found in states if found.state and found.state.status in (EXITED, LOST)]
+    if ended and not parsed.force and not _agreed(len(ended)):
+        return 1
+    freed = 0
+    for found, state in ended:
+        try:
+            freed += removal.remove(found.directory, state.identifier, where.store, where.uid).bytes
+        except SbError as error:  # somebody has just started or removed it
+            messages.warn(str(error))
+            continue
+        sys.stdout.write(f"{state.identifier}\n")
+    leftovers.sweep(where.all(), where.uid)
+    names.drop_dangling(where.store)
+    messages.say(f"{messages.human_size(freed)} freed")
+    return 0
+
+
+def _agreed(number: int) -> bool:
+    """Ask whoever sits at the terminal. Raises SbError if nobody does."""
+    if not sys.stdin.isatty():
+        raise SbError(f"{number} sandboxes would be removed for good", hint="sb prune -f")
+    sys.stderr.write(f"sb: remove {number} sandboxes and what they changed? [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -1,0 +1,29 @@
+"""`sb rm`: remove sandboxes and what they changed."""
+
+from __future__ import annotations
+
+import sys
+
+from rootless_sb import removal
+from rootless_sb.cli import lookup, parsing
+from rootless_sb.errors import SbError
+from rootless_sb.ui import messages
+
+
+def main(arguments: list[str]) -> int:
+    """Remove sandboxes; each one's name goes to stdout. What can't be removed is said, and the status is 125 then."""
+    options = parsing.Parser("rm", "Remove sandboxes and what they changed.", "sb rm build")
+    options.add_argument("name", metavar="NAME", nargs="+", help="a sandbox's name or id")
+    parsed = options.parse_strictly(arguments)
+    where = lookup.places()
+    status = 0
+    for name in parsed.name:
+        try:
+            known = lookup.find(name, where)
+            removal.remove(known.directory, name, where.store, where.uid)
+        except SbError as error:
+            messages.report(error)
+            status = error.status
+            continue
+        sys.stdout.write(f"{name}\n")
+    return status
