@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 class Builder:
     """Builds one root. `stage` is the directory to mount the stage on, `root` the overlay's; both are host paths."""
 
-    __slots__ = ("_devpts", "_root", "_stage", "_terminal_opened", "proc")
+    __slots__ = ("_devpts", "_root", "_stage", "_terminal_opened", "devpts", "proc")
 
     def __init__(self, stage: str, root: str, terminal_opened: Callable[[int, int], None]) -> None:
         self._stage = stage
         self._root = root
         self._terminal_opened = terminal_opened
-        self.proc = -1  # descriptor of the sandbox's own /proc, once it is mounted
+        # Descriptors of the roots of the sandbox's own /proc and /dev/pts, once they are mounted.
+        self.proc = self.devpts = -1
 
     def carry_out(self, step: steps.Step) -> None:
         """Carry out one step. Raises SbError that names it."""
@@ -42,6 +43,8 @@ class Builder:
             mounts.mount(step.kind, self._at(step.place), step.kind, step.flags, step.options)
             if step.kind == "proc":
                 self.proc = os.open(self._at(step.place), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            elif step.kind == "devpts":
+                self.devpts = os.open(self._at(step.place), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def _make_directory(self, step: steps.MakeDirectory) -> None:
         with Doing(f"cannot make /{step.place}"):
@@ -78,8 +81,7 @@ class Builder:
 
     def _open_terminal(self, step: steps.OpenTerminal) -> None:
         with Doing("cannot open a terminal in the sandbox"):
-            master, number = terminals.open_pty(self._at(step.place))
-            slave = os.open(self._at(f"{step.place}/{number}"), os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+            master, slave = terminals.open_pty(self.devpts)
         self._terminal_opened(master, slave)
 
     def _attach(self, step: steps.Attach) -> None:

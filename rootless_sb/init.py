@@ -7,52 +7,72 @@ pivot_root on it imports nothing and looks up no name: whatever it would find li
 from __future__ import annotations
 
 import os
-import select
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from rootless_sb import protocol, relay, target
+from rootless_sb import protocol, relay, session, target, tending
 from rootless_sb.builder import Builder
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import descriptors, mounts, namespaces, processes, terminals
 from rootless_sb.kernel.signals import SignalPipe
 
 if TYPE_CHECKING:
-    from rootless_sb.kernel.channel import Channel
+    from rootless_sb.kernel.channel import Channel, Listener
     from rootless_sb.plan import Plan
     from rootless_sb.relay import Standard
 
 
-# What a terminal sends to the whole foreground process group (termios(3), ISIG), and what wakes a stopped one.
-_OF_TERMINALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGCONT)
+class Ends(NamedTuple):
+    """pid 1's connections: its channel to the supervisor, where `sb exec` connects, and the target's 0, 1 and 2."""
+
+    supervisor: Channel
+    control: Listener
+    standard: Standard
 
 
-def run(plan: Plan, directory: str, supervisor: Channel, standard: Standard) -> int:
+def run(plan: Plan, directory: str, ends: Ends) -> int:
     """pid 1's life; `directory` is the sandbox's own on the host. Returns its exit status."""
     processes.die_with_parent()
     os.setsid()
     processes.set_title("sb-init")
     events = SignalPipe((signal.SIGCHLD,))
+    supervisor = ends.supervisor
     try:
-        pid = _start(plan, directory, supervisor, standard)
+        pid, lent = _start(plan, directory, ends)
     except SbError as error:
         supervisor.try_send(protocol.failed(error))
         return error.status
     descriptors.shut((0, 1, 2))
-    relay.release(standard)
+    relay.release(ends.standard)
     supervisor.try_send(protocol.encode(protocol.STARTED))
-    supervisor.try_send(protocol.encode(protocol.EXITED, _wait(pid, events, supervisor)))
+    wait_status = tending.tend(pid, events, supervisor, (ends.control, lambda: _open_session(ends.control, lent)))
+    if wait_status is not None:  # else nobody is left to tell; the rest of this namespace ends with us
+        supervisor.try_send(protocol.encode(protocol.EXITED, wait_status))
     return 0
 
 
-def _start(plan: Plan, directory: str, supervisor: Channel, standard: Standard) -> int:
+def _open_session(control: Listener, lent: session.Lent) -> None:
+    """Fork a session for whoever has just connected."""
+    connection = control.accept()
+    if connection is None:
+        return
+    keep = {connection.fileno(), lent.devpts, lent.inner}
+    try:
+        processes.fork(lambda: session.serve(connection, lent), keep)
+    except OSError as error:  # no more processes, or no memory: for this one caller
+        connection.try_send(protocol.failed(SbError("cannot fork", error.strerror or str(error))))
+    connection.close()
+
+
+def _start(plan: Plan, directory: str, ends: Ends) -> tuple[int, session.Lent]:
+    """Build the root and start the target; its pid, and what sessions are lent. Raises SbError."""
     slave: int | None = None
 
     def terminal_opened(master: int, opened: int) -> None:
         nonlocal slave
         slave = opened
         terminals.take_controlling_terminal(opened)
-        supervisor.try_send(protocol.encode(protocol.TERMINAL), (master,))
+        ends.supervisor.try_send(protocol.encode(protocol.TERMINAL), (master,))
         os.close(master)
 
     with Doing("cannot make a mount namespace"):
@@ -61,50 +81,6 @@ def _start(plan: Plan, directory: str, supervisor: Channel, standard: Standard) 
     builder = Builder(f"{directory}/stage", f"{directory}/root", terminal_opened)
     for step in plan.steps:
         builder.carry_out(step)
-    return target.start(plan, target.Surroundings(builder.proc, slave, standard))
-
-
-def _wait(pid: int, events: SignalPipe, supervisor: Channel) -> int:
-    """Reap whatever ends, until the target does; its wait status is returned. Signals for it come over the channel."""
-    poll = select.poll()
-    poll.register(events.reader, select.POLLIN)
-    poll.register(supervisor.fileno(), select.POLLIN)
-    while True:
-        for child, wait_status in _changed_children():
-            if child == pid and os.WIFSTOPPED(wait_status):
-                supervisor.try_send(protocol.encode(protocol.STOPPED))
-            elif child == pid:
-                return wait_status
-        for descriptor, _ in poll.poll():
-            if descriptor == events.reader:
-                events.take()
-                continue
-            message, _ = supervisor.receive()
-            if not message:  # nobody is left to tell how it ends; the rest of this namespace ends with us
-                os._exit(0)
-            _forward(pid, protocol.decode(message))
-
-
-def _changed_children() -> list[tuple[int, int]]:
-    """The pids and wait statuses of all children that have ended, which reaps them, or have stopped."""
-    changed: list[tuple[int, int]] = []
-    while True:
-        try:
-            pid, wait_status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
-        except ChildProcessError:  # none is left
-            return changed
-        if pid == 0:
-            return changed
-        changed.append((pid, wait_status))
-
-
-def _forward(pid: int, message: protocol.Message) -> None:
-    """Send the target a signal; one typed at a terminal goes to its whole process group, as a terminal would do it."""
-    number = int(message.fields[0])
-    try:
-        if number in _OF_TERMINALS:
-            os.killpg(pid, number)
-        else:
-            os.kill(pid, number)
-    except ProcessLookupError:  # it has just ended
-        return
+    wanted = target.NewNamespace(plan.id_maps, builder.proc)
+    started = target.start(plan.target, target.Surroundings(slave, ends.standard, wanted))
+    return started.pid, session.Lent(builder.devpts, started.inner)

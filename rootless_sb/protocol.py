@@ -30,6 +30,15 @@ path, argument or variable can hold one). The end of a channel means that the pr
         |<-------------- removed ------|
         | notes how it ended, if it is kept
 
+`sb exec` connects to pid 1, at the socket `control` in the sandbox's directory:
+
+    client (sb exec)                  pid 1                            session
+        |--- connect ---------------->|--- fork --------------------->|
+        |--- exec + the request (a memfd), the descriptors of 0, 1, 2 >|
+        |<---------------------------------- terminal + pty master ----|
+        |                                                              | forks the command in B
+        |<---------------------------------- started, ... exited ------|  as above; the client's end ends the command
+
 `failed` can come from the watcher, from pid 1 and, by way of the watcher, from the server; the sender then exits.
 If the supervisor dies, the server dies with it (PR_SET_PDEATHSIG), and the watcher kills pid 1 and goes on as above.
 If the watcher dies, pid 1 dies with it, and the supervisor removes the layer itself.
@@ -48,6 +57,7 @@ REFUSED = "refused"  # newuidmap or newgidmap said no
 RUNNING = "running"  # pid 1's pid, as the supervisor sees it
 TERMINAL = "terminal"
 STARTED = "started"
+EXEC = "exec"
 SIGNAL = "signal"  # number
 STOPPED = "stopped"
 EXITED = "exited"  # wait status of the target
@@ -64,6 +74,7 @@ _FIELDS = {
     RUNNING: 1,
     TERMINAL: 0,
     STARTED: 0,
+    EXEC: 0,
     SIGNAL: 1,
     STOPPED: 0,
     EXITED: 1,

@@ -51,7 +51,7 @@ def root_steps(
         *(network_steps(gids) if "net" in own else ()),
         *((SetHostname(hostname),) if "uts" in own else ()),
         *device_steps(devices, gids),
-        *((OpenTerminal("dev/pts"),) if pty else ()),
+        *((OpenTerminal(),) if pty else ()),
         MakeDirectory("sys"),
         IfPossible(MountAt("sysfs", "sys", RDONLY | NOSUID | NODEV | NOEXEC)),
         WriteFile("hostname", f"{hostname}\n".encode()),

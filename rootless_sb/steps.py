@@ -67,9 +67,7 @@ class BringLoopbackUp(NamedTuple):
 
 
 class OpenTerminal(NamedTuple):
-    """Open a pty of the devpts at `place` and hand its master to the supervisor."""
-
-    place: str
+    """Open a pty of the devpts that was mounted and hand its master to the supervisor."""
 
 
 class Attach(NamedTuple):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import time
 from typing import TYPE_CHECKING
 
-from rootless_sb import ending, faults, protocol, relay, sandboxes, state, watcher
+from rootless_sb import conversation, ending, faults, protocol, relay, sandboxes, state, watcher
 from rootless_sb.errors import EXIT_SIGNAL_BASE, Doing, SbError
 from rootless_sb.kernel import channel, processes
 from rootless_sb.kernel.signals import SignalPipe
@@ -19,10 +18,7 @@ if TYPE_CHECKING:
 
     from rootless_sb.overlay_server import OverlayServer
     from rootless_sb.plan import Plan
-    from rootless_sb.relay import Pump
 
-_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
-_HANDLED = (*_FORWARDED, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH, signal.SIGCHLD)
 _ARRIVAL = 0.1  # seconds
 _FLUSH = 60.0  # seconds that the server has to bring what a kept layer still lacks to the disk
 _LOOK_AROUND = 1.0  # seconds between looks at the parent, where it can't be watched
@@ -47,8 +43,6 @@ class Supervisor:
         "_ending",
         "_failure",
         "_gone",
-        "_init",
-        "_init_ended",
         "_init_pid",
         "_init_status",
         "_kept",
@@ -61,7 +55,7 @@ class Supervisor:
         "_server_ended",
         "_signals",
         "_started",
-        "_wait_status",
+        "_talk",
         "_watcher",
         "_watcher_ended",
         "_watcher_pid",
@@ -71,17 +65,16 @@ class Supervisor:
     def __init__(self, plan: Plan, server: OverlayServer) -> None:
         self._plan = plan
         self._server = server
-        self._signals = SignalPipe(_HANDLED)
+        self._signals = SignalPipe(conversation.HANDLED)
         self.relay = relay.Relay(plan.attachments)
         self._ending = ending.Ending()
         self._parent = plan.parent
         self._parent_watch = processes.watch(plan.parent) if plan.parent else None
         self._watcher_pid = 0
-        self._wait_status: int | None = None  # the target's
         self._init_status: int | None = None  # the wait status of pid 1
         self._server_ended = 0  # 1: before pid 1 did
         self._failure: SbError | None = None
-        self._init_ended = self._watcher_ended = False  # their channels' ends were seen
+        self._watcher_ended = False  # its channel's end was seen
         self._gone = False  # nothing runs in the sandbox any more
         self._removed = False
         self._kept: bool | None = None  # not decided yet
@@ -92,7 +85,8 @@ class Supervisor:
     def start(self) -> None:
         """Fork the watcher, which does the rest. Raises SbError."""
         self._watcher, theirs = channel.pair()
-        self._init, init_end = channel.pair()
+        init, init_end = channel.pair()
+        self._talk = conversation.Conversation(init, self.relay)
         links = watcher.Links(theirs, self._server.channel, init_end)
         standard = self.relay.inside
         keep = {*(link.fileno() for link in links), *relay.opened(standard)}
@@ -107,17 +101,8 @@ class Supervisor:
     def loop(self) -> None:
         """Carry messages, signals and bytes until the sandbox is gone and has nothing more to say."""
         while not self._gone or (self.relay.outputs() and not self._ending.forced_by_request):
-            own = self._sources()
-            poll = select.poll()
-            for descriptor in own:
-                poll.register(descriptor, select.POLLIN)
-            pumps = _waiting(self.relay.outputs() + ([] if self._gone else self.relay.inputs()), poll)
-            for descriptor, _ in poll.poll(self._timeout()):
-                if descriptor in own:
-                    own[descriptor]()
-                with Doing("cannot pass on what the command reads or writes"):
-                    for pump in pumps.get(descriptor, ()):
-                        pump.move()
+            pumps = self.relay.outputs() + ([] if self._gone else self.relay.inputs())
+            conversation.carry(self._sources(), pumps, self._timeout())
             self._act(self._ending.overdue(time.monotonic()))
             if self._parent and self._parent_watch is None and os.getppid() != self._parent:
                 self._act(self._ending.abandoned(time.monotonic()))
@@ -127,8 +112,8 @@ class Supervisor:
         own: dict[int, Callable[[], None]] = {self._signals.reader: self._take_signals}
         if not self._watcher_ended:
             own[self._watcher.fileno()] = self._hear_watcher
-        if not self._init_ended:
-            own[self._init.fileno()] = self._hear_init
+        if not self._talk.ended:
+            own[self._talk.fileno()] = self._hear_init
         if self._parent_watch is not None:
             own[self._parent_watch] = self._lose_parent
         return own
@@ -144,7 +129,7 @@ class Supervisor:
         """End the server and wait for the watcher: nothing is left after this."""
         self.relay.give_back()
         # A server that was killed closes /dev/fuse before it can be waited for, so others may have told of it earlier.
-        well = self._failure is None and self._wait_status is not None and not self._server_ended
+        well = self._failure is None and self._talk.wait_status is not None and not self._server_ended
         if self._kept and well:
             self._server.wait(_FLUSH)
         self._server.look_for(0.0 if well else _ARRIVAL)
@@ -171,8 +156,8 @@ class Supervisor:
 
     def _recorded_code(self) -> int:
         """The exit code to write down: the command's, or 137 for one that was ended, or 125."""
-        if self._wait_status is not None:
-            return processes.exit_code(self._wait_status)
+        if self._talk.wait_status is not None:
+            return processes.exit_code(self._talk.wait_status)
         if self._failure is not None:
             return self._failure.status
         return EXIT_SIGNAL_BASE + signal.SIGKILL
@@ -181,9 +166,9 @@ class Supervisor:
         """What `sb run` exits with. Raises SbError when the sandbox didn't come to a proper end."""
         if self._failure is not None and not _killed(self._server.failure):
             raise self._failure
-        if self._wait_status is None or self._server_ended:
+        if self._talk.wait_status is None or self._server_ended:
             raise SbError("the sandbox was ended", self._why_early(), "the command's exit status is not known")
-        return processes.exit_code(self._wait_status)
+        return processes.exit_code(self._talk.wait_status)
 
     def _why_early(self) -> str:
         if self._server.failure is not None:
@@ -207,7 +192,7 @@ class Supervisor:
             elif number == signal.SIGCHLD:
                 self._server.look()  # the watcher sees its end too, and ends the sandbox
             elif self._ending.signalled(number, time.monotonic()) == ending.FORWARD:
-                self._init.try_send(protocol.encode(protocol.SIGNAL, number))
+                self._talk.forward(number)
             else:
                 self._act(ending.END_SANDBOX)
 
@@ -245,23 +230,14 @@ class Supervisor:
                 messages.thrown_away(*map(int, message.fields))
 
     def _hear_init(self) -> None:
-        data, descriptors = self._init.receive()
-        if not data:
-            self._init_ended = True
-            return
-        message = protocol.decode(data)
-        if message.kind == protocol.TERMINAL:
-            self.relay.attach_terminal(descriptors[0])
-        elif message.kind == protocol.STARTED:
+        kind = self._talk.hear()
+        if kind == protocol.STARTED:
             self._started = True
             self._note_running()
-        elif message.kind == protocol.STOPPED:
-            self._suspend()
-        elif message.kind == protocol.EXITED:
-            self._wait_status = int(message.fields[0])
+        elif kind == protocol.EXITED:
             self._ending.command_ended(time.monotonic())
-        elif message.kind == protocol.FAILED:
-            self._failure = self._failure or protocol.failure(message)
+        elif kind == protocol.FAILED:
+            self._failure = self._failure or self._talk.failure
 
     def _note_running(self) -> None:
         """Write down that the command runs, once watcher and pid 1 have both said so."""
@@ -270,13 +246,6 @@ class Supervisor:
         faults.point("start-unnoted")
         with Doing("cannot note that the sandbox runs"):
             sandboxes.update(self._own, lambda old: state.running(old, self._init_pid, os.getpid()))
-
-    def _suspend(self) -> None:
-        """The command was stopped: give the terminal back and stop too; later go on together."""
-        self.relay.restore()
-        processes.suspend()
-        self.relay.make_raw()
-        self._init.try_send(protocol.encode(protocol.SIGNAL, signal.SIGCONT))
 
     def _map_ids(self) -> bool:
         """Have newuidmap(1) and newgidmap(1) write the maps of A; whether both did."""
@@ -290,18 +259,6 @@ class Supervisor:
         if not mapped:
             messages.warn("newuidmap refused the subordinate ids of /etc/subuid: going on with one id")
         return mapped
-
-
-def _waiting(pumps: list[Pump], poll: select.poll) -> dict[int, list[Pump]]:
-    """Have `poll` wait for what the pumps wait for; returns the pumps by descriptor."""
-    waiting: dict[int, list[Pump]] = {}
-    events: dict[int, int] = {}
-    for pump in pumps:
-        descriptor, event = pump.interest()
-        waiting.setdefault(descriptor, []).append(pump)
-        events[descriptor] = events.get(descriptor, 0) | event
-        poll.register(descriptor, events[descriptor])
-    return waiting
 
 
 def _killed(wait_status: int | None) -> bool:

@@ -14,42 +14,71 @@ from rootless_sb.requirements import Lacking
 
 if TYPE_CHECKING:
     from rootless_sb.kernel.channel import Channel
-    from rootless_sb.plan import Plan, Target
+    from rootless_sb.maps import IdMaps
+    from rootless_sb.plan import Target
     from rootless_sb.relay import Standard
 
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"  # what execvp(3) searches when PATH isn't set, and /usr/local
 
 
-class Surroundings(NamedTuple):
-    """What pid 1 lends: a descriptor of its /proc, the pty's slave if there is one, and what is to be 0, 1 and 2."""
+class NewNamespace(NamedTuple):
+    """What user namespace B is made with."""
 
+    id_maps: IdMaps
     proc: int
+
+
+class Surroundings(NamedTuple):
+    """What the starting process lends: the pty's slave if there is one, what is to be 0, 1 and 2, and either B, to be
+    joined (a descriptor), or what it takes to make B: its maps, and a descriptor of the sandbox's /proc.
+    """
+
     slave: int | None
     standard: Standard
+    inner: int | NewNamespace
 
 
-def start(plan: Plan, surroundings: Surroundings) -> int:
-    """Fork and start the target; its pid is returned once it runs. Raises SbError when it can't be run.
+class Started(NamedTuple):
+    """A program that runs: its pid, and a descriptor of B."""
+
+    pid: int
+    inner: int
+
+
+def start(wanted: Target, surroundings: Surroundings) -> Started:
+    """Fork and start a program; returns once it runs. Raises SbError when it can't be run.
 
     pid 1 writes the maps of B, which the new process makes: whoever is in A has the right to, B itself has not.
     """
     ours, theirs = channel.pair()
-    keep = {theirs.fileno(), *(each for each in (surroundings.slave, *surroundings.standard) if each is not None)}
+    lent = (surroundings.slave, *surroundings.standard)
+    keep = {theirs.fileno(), *(each for each in lent if each is not None)}
+    if isinstance(surroundings.inner, int):
+        keep.add(surroundings.inner)
     with Doing("cannot fork"):
-        pid = processes.fork(lambda: _become(plan.target, theirs, surroundings), keep)
+        pid = processes.fork(lambda: _become(wanted, theirs, surroundings), keep)
     theirs.close()
     _answer(ours)  # UNSHARED
-    with Doing("cannot map ids in the inner user namespace"):
-        directory = os.open(str(pid), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=surroundings.proc)
-        namespaces.write_id_map(directory, "uid_map", map_text(nested(plan.id_maps.uids)))
-        namespaces.write_id_map(directory, "gid_map", map_text(nested(plan.id_maps.gids)))
-        os.close(directory)
+    inner = surroundings.inner
+    if not isinstance(inner, int):
+        inner = _map_ids(inner, pid)
     if surroundings.slave is not None:
         os.tcsetpgrp(surroundings.slave, pid)
     ours.try_send(protocol.encode(protocol.MAPPED))
     _answer(ours)  # the end: exec closed it
     ours.close()
-    return pid
+    return Started(pid, inner)
+
+
+def _map_ids(wanted: NewNamespace, pid: int) -> int:
+    """Write the maps of the namespace B that the process `pid` has made; returns a descriptor of B. Raises SbError."""
+    with Doing("cannot map ids in the inner user namespace"):
+        directory = os.open(str(pid), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=wanted.proc)
+        namespaces.write_id_map(directory, "uid_map", map_text(nested(wanted.id_maps.uids)))
+        namespaces.write_id_map(directory, "gid_map", map_text(nested(wanted.id_maps.gids)))
+        inner = os.open("ns/user", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+        os.close(directory)
+    return inner
 
 
 def _answer(process: Channel) -> None:
@@ -64,7 +93,10 @@ def _become(wanted: Target, parent: Channel, surroundings: Surroundings) -> int:
     try:
         os.setpgid(0, 0)
         with Lacking("nested"):
-            namespaces.unshare(namespaces.NEWUSER)
+            if isinstance(surroundings.inner, int):
+                namespaces.setns(surroundings.inner, namespaces.NEWUSER)
+            else:
+                namespaces.unshare(namespaces.NEWUSER)
         parent.send(protocol.encode(protocol.UNSHARED))
         parent.receive()  # MAPPED
         _place_standard(surroundings)

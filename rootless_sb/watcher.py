@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fuse_overlay.config import pack
 from rootless_sb import faults, init, leftovers, protocol, relay, sandboxes
 from rootless_sb.errors import Doing, SbError
-from rootless_sb.kernel import descriptors, mounts, namespaces, processes
+from rootless_sb.kernel import channel, descriptors, mounts, namespaces, processes
 from rootless_sb.kernel.signals import SignalPipe
 from rootless_sb.maps import map_text
 from rootless_sb.plan import with_layer
@@ -49,7 +49,10 @@ def watch(plan: Plan, links: Links, standard: Standard) -> int:
     links.supervisor.try_send(protocol.encode(protocol.PLACED), (sandbox.own, sandbox.lock))
     kept = bool(plan.existing)
     try:
-        pid = _start(with_layer(plan, sandbox.directory), sandbox, links, standard)
+        with Doing("cannot listen for other commands"):
+            control = channel.listen(sandbox.own, "control")
+        pid = _start(with_layer(plan, sandbox.directory), sandbox, links, init.Ends(links.init, control, standard))
+        control.close()
         links.init.close()
         relay.release(standard)
         descriptors.shut((0, 1))  # their other ends are to see the sandbox's end, not ours
@@ -101,13 +104,13 @@ def _clean_up(plan: Plan, sandbox: Sandbox, links: Links, *, kept: bool) -> int:
     return 0
 
 
-def _start(plan: Plan, sandbox: Sandbox, links: Links, standard: Standard) -> int:
+def _start(plan: Plan, sandbox: Sandbox, links: Links, ends: init.Ends) -> int:
     """Everything up to a running pid 1, whose pid is returned. Raises SbError."""
     plan = _enter_namespaces(plan, links.supervisor)
     _mount_overlay(plan, sandbox, links.server)
-    keep = {links.init.fileno(), *relay.opened(standard)}
+    keep = {ends.supervisor.fileno(), ends.control.fileno(), *relay.opened(ends.standard)}
     with Doing("cannot start pid 1"):
-        pid = processes.fork(lambda: init.run(plan, sandbox.directory, links.init, standard), keep)
+        pid = processes.fork(lambda: init.run(plan, sandbox.directory, ends), keep)
     links.supervisor.try_send(protocol.encode(protocol.RUNNING, pid))
     return pid
 

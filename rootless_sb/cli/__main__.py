@@ -12,6 +12,7 @@ A root shell in a sandbox, without root: everything is there, nothing that it ch
 
 commands:
   run          run a command in a new sandbox
+  exec         run one more command in a sandbox
   ps           list sandboxes
   inspect      what is known of a sandbox
   keep         keep a running sandbox after all
@@ -27,7 +28,7 @@ example: sb run /bin/bash
 """
 
 # The module of each command has its name.
-_COMMANDS = ("run", "ps", "inspect", "keep", "rm", "prune", "doctor")
+_COMMANDS = ("run", "exec", "ps", "inspect", "keep", "rm", "prune", "doctor")
 
 
 def main() -> int:

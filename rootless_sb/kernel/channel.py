@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import struct
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,11 +43,11 @@ class Channel:
     def receive(self) -> tuple[bytes, list[int]]:
         """Wait for one message and what descriptors came with it (close-on-exec). Empty when the other end is gone."""
         try:
-            message, descriptors, _, _ = socket.recv_fds(
-                self._socket, _LARGEST, _MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
-            )
+            message, descriptors, _, _ = socket.recv_fds(self._socket, _LARGEST, _MOST_DESCRIPTORS)
         except ConnectionResetError:  # the other end died with messages unread
             return b"", []
+        for descriptor in descriptors:  # recv_fds of Python 3.11 takes flags (MSG_CMSG_CLOEXEC) and doesn't use them
+            os.set_inheritable(descriptor, False)
         return message, descriptors
 
     def has_ended(self) -> bool:
@@ -69,6 +71,59 @@ class Channel:
     def close(self) -> None:
         """Close this end."""
         self._socket.close()
+
+
+class Listener:
+    """Where others of the same user connect."""
+
+    __slots__ = ("_socket",)
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
+
+    def fileno(self) -> int:
+        """The descriptor, to poll or to keep over a fork."""
+        return self._socket.fileno()
+
+    def accept(self) -> Channel | None:
+        """The next connection; None if it came from somebody else's process (SO_PEERCRED, unix(7))."""
+        connection, _ = self._socket.accept()
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        _, uid, _ = struct.unpack("3i", credentials)
+        if uid != os.geteuid():
+            connection.close()
+            return None
+        return Channel(connection)
+
+    def close(self) -> None:
+        """Listen no longer."""
+        self._socket.close()
+
+
+def listen(directory: int, name: str) -> Listener:
+    """Listen at `name` in `directory`, in place of what listened there before. Raises OSError.
+
+    By way of /proc/self/fd, since an address is at most 107 bytes long (unix(7)).
+    """
+    try:
+        os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:  # nobody did
+        pass
+    end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    end.bind(f"/proc/self/fd/{directory}/{name}")
+    end.listen(socket.SOMAXCONN)
+    return Listener(end)
+
+
+def connect(directory: int, name: str) -> Channel:
+    """Connect to who listens at `name` in `directory`. Raises OSError: ECONNREFUSED when that process is gone."""
+    end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        end.connect(f"/proc/self/fd/{directory}/{name}")
+    except BaseException:
+        end.close()
+        raise
+    return Channel(end)
 
 
 def pair() -> tuple[Channel, Channel]:

@@ -13,12 +13,12 @@ _TIOCSPTLCK = 0x40045431
 _TIOCGPTN = 0x80045430
 
 
-def open_pty(devpts: str) -> tuple[int, int]:
-    """A new pty of the devpts mounted at `devpts`: the master's descriptor, and the number N of its slave (pts/N)."""
-    master = os.open(f"{devpts}/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+def open_pty(devpts: int) -> tuple[int, int]:
+    """A new pty of a devpts, given a descriptor of its root: the descriptors of master and slave. Raises OSError."""
+    master = os.open("ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=devpts)
     fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
     (number,) = struct.unpack("i", fcntl.ioctl(master, _TIOCGPTN, struct.pack("i", 0)))
-    return master, number
+    return master, os.open(str(number), os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=devpts)
 
 
 def take_controlling_terminal(slave: int) -> None:

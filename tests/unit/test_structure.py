@@ -68,8 +68,9 @@ def test_the_waiting_process_imports_nothing_heavy() -> None:
     """What `sb run` imports before and after its fork: none of the modules that cost more than they bring."""
     program = (
         "import sys\n"
-        "from rootless_sb.cli import __main__, run, parsing, environment\n"
+        "from rootless_sb.cli import __main__, run, exec, lookup, parsing, environment\n"
         "from rootless_sb import supervisor, plan, host, sandboxes, overlay_server, watcher, init, target, builder\n"
+        "from rootless_sb import execution\n"
         "from rootless_sb.ui import messages\n"
         "print(*sys.modules)\n"
     )

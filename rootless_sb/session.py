@@ -1,0 +1,70 @@
+"""One `sb exec` inside the sandbox: a child of pid 1 with a session of its own that starts one command and tends it.
+
+It is behind every barrier that pid 1 is behind, and like pid 1 it imports nothing and looks up no name.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING, NamedTuple
+
+from rootless_sb import protocol, relay, request, target, tending
+from rootless_sb.errors import Doing, SbError
+from rootless_sb.kernel import processes, terminals
+from rootless_sb.kernel.signals import SignalPipe
+
+if TYPE_CHECKING:
+    from rootless_sb.kernel.channel import Channel
+
+
+class Lent(NamedTuple):
+    """What pid 1 lends: descriptors of the root of the sandbox's devpts, and of user namespace B."""
+
+    devpts: int
+    inner: int
+
+
+def serve(client: Channel, lent: Lent) -> int:
+    """The session's life: one command for one client. Returns its exit status."""
+    processes.die_with_parent()
+    os.setsid()
+    processes.set_name("sb-session")
+    events = SignalPipe((signal.SIGCHLD,))
+    try:
+        pid = _start(client, lent)
+    except SbError as error:
+        client.try_send(protocol.failed(error))
+        return error.status
+    client.try_send(protocol.encode(protocol.STARTED))
+    wait_status = tending.tend(pid, events, client)
+    if wait_status is None:  # the client is gone, and the command goes with it
+        os.killpg(pid, signal.SIGKILL)
+        return 0
+    client.try_send(protocol.encode(protocol.EXITED, wait_status))
+    return 0
+
+
+def _start(client: Channel, lent: Lent) -> int:
+    """Receive the request and start its command; the pid is returned. Raises SbError."""
+    message, passed = client.receive()
+    if not passed or protocol.decode(message).kind != protocol.EXEC:
+        raise SbError("cannot run the command", "there was no request")
+    with open(passed[0], "rb") as file:
+        wanted = request.unpack(file.read())
+    standard = relay.Standard(*(each if each is None or each < 0 else passed[1 + each] for each in wanted.standard))
+    slave = _open_terminal(client, lent) if None in standard else None
+    started = target.start(wanted.target, target.Surroundings(slave, standard, lent.inner))
+    for descriptor in (*passed[1:], *((slave,) if slave is not None else ())):
+        os.close(descriptor)
+    return started.pid
+
+
+def _open_terminal(client: Channel, lent: Lent) -> int:
+    """Make a pty the session's terminal and hand its master to the client; the slave is returned. Raises SbError."""
+    with Doing("cannot open a terminal in the sandbox"):
+        master, slave = terminals.open_pty(lent.devpts)
+        terminals.take_controlling_terminal(slave)
+    client.try_send(protocol.encode(protocol.TERMINAL), (master,))
+    os.close(master)
+    return slave
