@@ -20,12 +20,17 @@ if TYPE_CHECKING:
 _SILENCE = 100
 
 
-def run(directory: int, wanted: Target, attachments: tuple[Attachment, ...]) -> int:
-    """Run a command in the sandbox with this directory (a descriptor), to its end; the exit status. Raises SbError."""
+def connect(directory: int) -> channel.Channel:
+    """Connect to pid 1 of the sandbox with this directory (a descriptor). Raises SbError: it has ended, say."""
     try:
-        connection = channel.connect(directory, "control")
+        return channel.connect(directory, "control")
     except (ConnectionRefusedError, FileNotFoundError):
         raise SbError("cannot reach the sandbox", "it has just ended", "sb ps -a") from None
+
+
+def run(directory: int, wanted: Target, attachments: tuple[Attachment, ...]) -> int:
+    """Run a command in the sandbox with this directory (a descriptor), to its end; the exit status. Raises SbError."""
+    connection = connect(directory)
     with_relay = relay.Relay(attachments)
     _ask(connection, wanted, with_relay.inside)
     relay.release(with_relay.inside)

@@ -83,4 +83,4 @@ def _start(plan: Plan, directory: str, ends: Ends) -> tuple[int, session.Lent]:
         builder.carry_out(step)
     wanted = target.NewNamespace(plan.id_maps, builder.proc)
     started = target.start(plan.target, target.Surroundings(slave, ends.standard, wanted))
-    return started.pid, session.Lent(builder.devpts, started.inner)
+    return started.pid, session.Lent(builder.devpts, started.inner, started.pid)

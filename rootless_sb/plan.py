@@ -81,7 +81,10 @@ def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...],
     own_uid, own_gid = (host.uid, host.gid) if wanted.userns == spec.KEEP_ID else (0, 0)
     lower = Lower(os.fsencode(wanted.rootfs or "/"), layer=False, live=True)
     places = paths.layer_places(environment)
-    attachments = stdio.attachments(descriptors, wanted.tty, wanted.interactive)
+    if wanted.detach:
+        attachments = stdio.detached(wanted.tty)
+    else:
+        attachments = stdio.attachments(descriptors, wanted.tty, wanted.interactive)
     program = target(wanted, host)
     return Plan(
         identifier=identifier,
@@ -110,11 +113,18 @@ def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...],
         attachments=attachments,
         target=program,
         quiet=wanted.quiet,
-        greeting="" if wanted.quiet or not stdio.on_terminal(attachments) else greeting(wanted),
-        parent=host.parent if host.parent > 1 and signal.SIGHUP not in host.ignored_signals else 0,
+        greeting="" if wanted.quiet or wanted.detach or not stdio.on_terminal(attachments) else greeting(wanted),
+        parent=_parent(wanted, host),
         store=paths.store(environment, host.home),
         record=_record(wanted, identifier, program),
     )
+
+
+def _parent(wanted: RunSpec, host: Host) -> int:
+    """The process with whose end the sandbox ends, 0 for none."""
+    if wanted.detach or signal.SIGHUP in host.ignored_signals or host.parent <= 1:
+        return 0
+    return host.parent
 
 
 def _record(wanted: RunSpec, identifier: str, program: Target) -> State:
@@ -137,6 +147,17 @@ def with_layer(plan: Plan, directory: str) -> Plan:
     return plan._replace(
         overlay=plan.overlay._replace(upper=upper, work=work),
         with_one_id=with_layer(plan.with_one_id, directory) if plan.with_one_id else None,
+    )
+
+
+def again(plan: Plan, known: State, directory: str, program: Target) -> Plan:
+    """The plan to start a sandbox that is there: in its `directory`, with what is known of it."""
+    return plan._replace(
+        identifier=known.identifier,
+        existing=directory,
+        record=known,
+        target=program,
+        with_one_id=again(plan.with_one_id, known, directory, program) if plan.with_one_id else None,
     )
 
 

@@ -39,6 +39,8 @@ path, argument or variable can hold one). The end of a channel means that the pr
         |                                                              | forks the command in B
         |<---------------------------------- started, ... exited ------|  as above; the client's end ends the command
 
+`sb stop` and `sb kill` connect there too and send `signal`, which the session passes on to the sandbox's own command.
+
 `failed` can come from the watcher, from pid 1 and, by way of the watcher, from the server; the sender then exits.
 If the supervisor dies, the server dies with it (PR_SET_PDEATHSIG), and the watcher kills pid 1 and goes on as above.
 If the watcher dies, pid 1 dies with it, and the supervisor removes the layer itself.

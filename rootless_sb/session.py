@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 
 class Lent(NamedTuple):
-    """What pid 1 lends: descriptors of the root of the sandbox's devpts, and of user namespace B."""
+    """What pid 1 lends: descriptors of the root of the sandbox's devpts and of user namespace B; the target's pid."""
 
     devpts: int
     inner: int
+    target: int
 
 
 def serve(client: Channel, lent: Lent) -> int:
@@ -32,7 +33,13 @@ def serve(client: Channel, lent: Lent) -> int:
     processes.set_name("sb-session")
     events = SignalPipe((signal.SIGCHLD,))
     try:
-        pid = _start(client, lent)
+        message, passed = client.receive()
+        first = protocol.decode(message) if message else None
+        if first is None or first.kind == protocol.SIGNAL:
+            if first is not None:
+                tending.forward(lent.target, first)
+            return 0
+        pid = _start(passed, client, lent)
     except SbError as error:
         client.try_send(protocol.failed(error))
         return error.status
@@ -45,10 +52,9 @@ def serve(client: Channel, lent: Lent) -> int:
     return 0
 
 
-def _start(client: Channel, lent: Lent) -> int:
-    """Receive the request and start its command; the pid is returned. Raises SbError."""
-    message, passed = client.receive()
-    if not passed or protocol.decode(message).kind != protocol.EXEC:
+def _start(passed: list[int], client: Channel, lent: Lent) -> int:
+    """Start the command of the request that came with these descriptors; the pid is returned. Raises SbError."""
+    if not passed:
         raise SbError("cannot run the command", "there was no request")
     with open(passed[0], "rb") as file:
         wanted = request.unpack(file.read())

@@ -29,3 +29,4 @@ class RunSpec(NamedTuple):
     verbose: bool = False
     name: str = ""
     keep: bool = False
+    detach: bool = False

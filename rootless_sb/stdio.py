@@ -42,6 +42,13 @@ def on_terminal(attached: tuple[Attachment, ...]) -> bool:
     return any(each.kind == PTY for each in attached)
 
 
+def detached(tty: bool | None) -> tuple[Attachment, Attachment, Attachment]:
+    """How 0, 1 and 2 of a command in the background are served: what it writes goes to our own stdout, in order."""
+    if tty:
+        return Attachment(0, PTY, 0), Attachment(1, PTY, 1), Attachment(2, PTY, 2)
+    return Attachment(0, SHUT, -1), Attachment(1, COPY, 1), Attachment(2, COPY, 1)
+
+
 def attachments(
     descriptors: tuple[Descriptor, ...], tty: bool | None, interactive: bool
 ) -> tuple[Attachment, Attachment, Attachment]:

@@ -16,6 +16,7 @@ from rootless_sb.ui import messages
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rootless_sb.background import Background
     from rootless_sb.overlay_server import OverlayServer
     from rootless_sb.plan import Plan
 
@@ -24,9 +25,12 @@ _FLUSH = 60.0  # seconds that the server has to bring what a kept layer still la
 _LOOK_AROUND = 1.0  # seconds between looks at the parent, where it can't be watched
 
 
-def run(plan: Plan, server: OverlayServer) -> int:
-    """Run a plan to its end and return the exit status that `sb run` ends with. Raises SbError."""
-    supervisor = Supervisor(plan, server)
+def run(plan: Plan, server: OverlayServer, background: Background | None = None) -> int:
+    """Run a plan to its end and return the exit status that `sb run` ends with. Raises SbError.
+
+    `background`: whom to tell of the start and where the output goes, for a sandbox in the background.
+    """
+    supervisor = Supervisor(plan, server, background)
     try:
         supervisor.start()
         supervisor.loop()
@@ -40,6 +44,7 @@ class Supervisor:
     """One run: its processes, its channels, and what is known of its end."""
 
     __slots__ = (
+        "_background",
         "_ending",
         "_failure",
         "_gone",
@@ -62,7 +67,8 @@ class Supervisor:
         "relay",
     )
 
-    def __init__(self, plan: Plan, server: OverlayServer) -> None:
+    def __init__(self, plan: Plan, server: OverlayServer, background: Background | None) -> None:
+        self._background = background
         self._plan = plan
         self._server = server
         self._signals = SignalPipe(conversation.HANDLED)
@@ -103,6 +109,8 @@ class Supervisor:
         while not self._gone or (self.relay.outputs() and not self._ending.forced_by_request):
             pumps = self.relay.outputs() + ([] if self._gone else self.relay.inputs())
             conversation.carry(self._sources(), pumps, self._timeout())
+            if self._background is not None:
+                self._background.rotate()
             self._act(self._ending.overdue(time.monotonic()))
             if self._parent and self._parent_watch is None and os.getppid() != self._parent:
                 self._act(self._ending.abandoned(time.monotonic()))
@@ -214,6 +222,8 @@ class Supervisor:
             self._watcher.try_send(protocol.encode(answer))
         elif message.kind == protocol.PLACED:
             self._own, _ = passed  # the other one holds the sandbox's lock as long as we live
+            if self._background is not None:
+                self._background.open_log(self._own)
         elif message.kind == protocol.RUNNING:
             self._init_pid = int(message.fields[0])
             self._note_running()
@@ -246,6 +256,8 @@ class Supervisor:
         faults.point("start-unnoted")
         with Doing("cannot note that the sandbox runs"):
             sandboxes.update(self._own, lambda old: state.running(old, self._init_pid, os.getpid()))
+        if self._background is not None:
+            self._background.started()
 
     def _map_ids(self) -> bool:
         """Have newuidmap(1) and newgidmap(1) write the maps of A; whether both did."""

@@ -48,7 +48,7 @@ def tend(
                 message, _ = owner.receive()
                 if not message:
                     return None
-                _forward(pid, protocol.decode(message))
+                forward(pid, protocol.decode(message))
             elif visitors is not None:
                 visitors[1]()
 
@@ -66,8 +66,8 @@ def _changed_children() -> list[tuple[int, int]]:
         changed.append((pid, wait_status))
 
 
-def _forward(pid: int, message: protocol.Message) -> None:
-    """Send the program a signal; one typed at a terminal goes to its whole process group, as a terminal would do it."""
+def forward(pid: int, message: protocol.Message) -> None:
+    """Send the program the signal of a `signal` message; one typed at a terminal goes to its whole process group."""
     number = int(message.fields[0])
     try:
         if number in _OF_TERMINALS:

@@ -13,6 +13,10 @@ A root shell in a sandbox, without root: everything is there, nothing that it ch
 commands:
   run          run a command in a new sandbox
   exec         run one more command in a sandbox
+  start        start a sandbox that was kept again
+  stop         end a running sandbox
+  kill         send a sandbox's command a signal
+  logs         what a sandbox in the background has written
   ps           list sandboxes
   inspect      what is known of a sandbox
   keep         keep a running sandbox after all
@@ -28,7 +32,7 @@ example: sb run /bin/bash
 """
 
 # The module of each command has its name.
-_COMMANDS = ("run", "exec", "ps", "inspect", "keep", "rm", "prune", "doctor")
+_COMMANDS = ("run", "exec", "start", "stop", "kill", "logs", "ps", "inspect", "keep", "rm", "prune", "doctor")
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ from rootless_sb.cli import lookup, parsing
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import descriptors, processes
 from rootless_sb.plan import Target
-from rootless_sb.state import RUNNING, State
+from rootless_sb.state import EXITED, LOST, State
 
 
 def main(arguments: list[str]) -> int:
@@ -19,8 +19,11 @@ def main(arguments: list[str]) -> int:
     if not parsed.command:
         raise SbError("no command", hint=f"sb exec {parsed.name} COMMAND")
     known = lookup.find(parsed.name, lookup.places())
-    if known.state.status != RUNNING:
-        raise SbError(f"the sandbox {parsed.name} isn't running", known.state.status, f"sb start {parsed.name}")
+    if known.state.status in (EXITED, LOST):
+        from rootless_sb.cli import start
+
+        streams = start.Streams(parsed.tty, parsed.interactive, detach=False)
+        return start.again(known, target(parsed, known.state, terminal=False), streams)
     standard = descriptors.describe_standard()
     attachments = stdio.attachments(standard, parsed.tty, parsed.interactive)
     wanted = target(parsed, known.state, terminal=stdio.on_terminal(attachments))

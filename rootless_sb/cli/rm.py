@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
-from rootless_sb import removal
+from rootless_sb import removal, stopping
 from rootless_sb.cli import lookup, parsing
 from rootless_sb.errors import SbError
+from rootless_sb.state import CREATED, RUNNING
 from rootless_sb.ui import messages
 
 
 def main(arguments: list[str]) -> int:
     """Remove sandboxes; each one's name goes to stdout. What can't be removed is said, and the status is 125 then."""
     options = parsing.Parser("rm", "Remove sandboxes and what they changed.", "sb rm build")
+    options.add_argument("-f", "--force", action="store_true", help="also those that run; their processes are killed")
     options.add_argument("name", metavar="NAME", nargs="+", help="a sandbox's name or id")
     parsed = options.parse_strictly(arguments)
     where = lookup.places()
@@ -20,7 +23,10 @@ def main(arguments: list[str]) -> int:
     for name in parsed.name:
         try:
             known = lookup.find(name, where)
-            removal.remove(known.directory, name, where.store, where.uid)
+            if parsed.force and known.state.status in (CREATED, RUNNING):
+                stopping.stop(known.directory, name, 0.0)
+            if os.path.isdir(known.directory):  # one that isn't kept goes with its end
+                removal.remove(known.directory, name, where.store, where.uid)
         except SbError as error:
             messages.report(error)
             status = error.status

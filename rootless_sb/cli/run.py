@@ -26,7 +26,15 @@ def main(arguments: list[str]) -> int:
         from rootless_sb import supervisor
 
         decided = _decide(arguments)
-        status = 0 if decided is None else supervisor.run(decided, server)
+        if decided is None:
+            status = 0
+        elif decided.record.wanted.detach:
+            from rootless_sb import background
+
+            server.stop()  # it dies with this process; the one in the background starts its own
+            status = background.run(decided)
+        else:
+            status = supervisor.run(decided, server)
     finally:
         server.stop()
     return status
@@ -73,6 +81,7 @@ def parser() -> Parser:
     add("-i", "--interactive", action="store_true", help="read stdin although it is a terminal and stdout is not")
     add("--keep", action="store_true", help="keep the sandbox and what it changes")
     add("--name", metavar="NAME", default="", help="keep it, by this name")
+    add("-d", "--detach", action="store_true", help="run in the background, and keep it; print its id")
     add("--rm", action="store_true", help="throw its changes away although it has a name")
     add("--dry-run", action="store_true", help="print what would be done, and do nothing")
     add("--json", action="store_true", help="with --dry-run: as JSON")
@@ -104,6 +113,7 @@ def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
         verbose=parsed.verbose,
         name=_name(parsed.name),
         keep=_kept(parsed),
+        detach=parsed.detach,
     )
 
 
@@ -128,4 +138,4 @@ def _kept(parsed: argparse.Namespace) -> bool:
     """Whether the sandbox stays at its end. Raises SbError for both at once."""
     if parsed.keep and parsed.rm:
         raise SbError("--keep and --rm", "they exclude each other", "--keep keeps the sandbox, --rm removes it")
-    return bool(parsed.keep or parsed.name) and not parsed.rm
+    return bool(parsed.keep or parsed.name or parsed.detach) and not parsed.rm

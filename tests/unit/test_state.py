@@ -32,6 +32,7 @@ SPECS = some.builds(
     verbose=some.booleans(),
     name=TEXT,
     keep=some.booleans(),
+    detach=some.booleans(),
 )
 STATES = some.builds(
     state.State,

@@ -1,0 +1,97 @@
+"""A sandbox in the background: its supervisor is a process of its own, and what the command writes goes to a log.
+
+    DIRECTORY/log   what the command has written, as it wrote it      DIRECTORY/log.1   what was there before
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from rootless_sb import overlay_server, protocol, supervisor
+from rootless_sb.errors import Doing, SbError
+from rootless_sb.kernel import channel, descriptors, processes
+from rootless_sb.ui import messages
+
+if TYPE_CHECKING:
+    from rootless_sb.plan import Plan
+
+LOG = "log"
+OLD_LOG = "log.1"
+_LARGEST = 10_000_000  # bytes
+
+
+def run(plan: Plan) -> int:
+    """Start a plan in the background and print the sandbox's id once its command runs. Raises SbError."""
+    ours, theirs = channel.pair()
+    with Doing("cannot fork"):
+        processes.fork(lambda: _supervise(plan, theirs), {theirs.fileno()})
+    theirs.close()
+    data, _ = ours.receive()
+    if not data:
+        raise SbError("the sandbox was ended before its command ran")
+    message = protocol.decode(data)
+    if message.kind == protocol.FAILED:
+        raise protocol.failure(message)
+    sys.stdout.write(f"{plan.identifier}\n")
+    return 0
+
+
+def _supervise(plan: Plan, starter: channel.Channel) -> int:
+    """The life of the supervisor in the background; its exit status matters to nobody."""
+    os.setsid()
+    descriptors.shut((0, 1, 2))
+    processes.set_title("sb")
+    background = Background(starter)
+    server = overlay_server.start()
+    try:
+        return supervisor.run(plan, server, background)
+    except SbError as error:
+        background.failed(error)
+        return error.status
+    finally:
+        server.stop()
+
+
+class Background:
+    """Whom to tell of the start, and the log, which takes the place of our stdout and stderr."""
+
+    __slots__ = ("_own", "_starter")
+
+    def __init__(self, starter: channel.Channel) -> None:
+        self._starter: channel.Channel | None = starter
+        self._own: int | None = None
+
+    def open_log(self, own: int) -> None:
+        """Have our stdout and stderr be the log in the directory `own`. Raises SbError."""
+        self._own = own
+        with Doing("cannot write the sandbox's log"):
+            log = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600, dir_fd=own)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            os.close(log)
+
+    def rotate(self) -> None:
+        """Begin a new log if this one has become large. Raises SbError."""
+        if self._own is None or os.fstat(1).st_size < _LARGEST:
+            return
+        with Doing("cannot begin a new log"):
+            os.rename(LOG, OLD_LOG, src_dir_fd=self._own, dst_dir_fd=self._own)
+        self.open_log(self._own)
+
+    def started(self) -> None:
+        """The command runs."""
+        self._tell(protocol.encode(protocol.STARTED))
+
+    def failed(self, error: SbError) -> None:
+        """Say what went wrong: to who waits for the start, or in the log if that is over."""
+        if self._starter is None:
+            messages.report(error)
+        self._tell(protocol.failed(error))
+
+    def _tell(self, message: bytes) -> None:
+        if self._starter is not None:
+            self._starter.try_send(message)
+            self._starter.close()
+            self._starter = None

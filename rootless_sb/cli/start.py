@@ -1,0 +1,77 @@
+"""`sb start`: run a sandbox that was kept again, over the layer that it has."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from rootless_sb.errors import SbError
+from rootless_sb.state import EXITED, LOST
+
+if TYPE_CHECKING:
+    from rootless_sb.cli.lookup import Known
+    from rootless_sb.cli.parsing import Parser
+    from rootless_sb.plan import Target
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line after `sb start`; returns the exit status. Raises SbError."""
+    from rootless_sb import plan
+    from rootless_sb.cli import lookup
+    from rootless_sb.kernel import processes
+
+    parsed = parser().parse_strictly(arguments)
+    known = lookup.find(parsed.name, lookup.places())
+    state = known.state
+    umask = os.umask(0o022)
+    command = parsed.command[1:] if parsed.command[:1] == ["--"] else parsed.command
+    program = plan.Target(
+        tuple(command) or state.command, state.environment, state.directory, umask, processes.ignored_signals()
+    )
+    attached = parsed.attach or (os.isatty(0) and os.isatty(1))
+    return again(known, program, Streams(parsed.tty, parsed.interactive, not attached))
+
+
+class Streams(NamedTuple):
+    """How the command's streams are served: a terminal or not, stdin or not, in the background or not."""
+
+    tty: bool | None
+    interactive: bool
+    detach: bool
+
+
+def parser() -> Parser:
+    """The options of `sb start`."""
+    from rootless_sb.cli.parsing import Parser
+
+    options = Parser("start", "Start a sandbox that was kept again, with its command or another.", "sb start build")
+    options.usage = "sb start [OPTIONS] NAME [--] [COMMAND [ARG …]]"
+    add = options.add_argument
+    add("-a", "--attach", action="store_true", help="in the foreground (default: on a terminal)")
+    add("-t", "--tty", action=argparse.BooleanOptionalAction, help="a terminal (default: when stdin and stdout are)")
+    add("-i", "--interactive", action="store_true", help="read stdin although it is a terminal and stdout is not")
+    add("name", metavar="NAME", help="the sandbox's name or id")
+    add("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return options
+
+
+def again(known: Known, program: Target, streams: Streams) -> int:
+    """Run a program in a sandbox that has ended; returns the exit status. Raises SbError: it runs, say."""
+    from rootless_sb import background, host, overlay_server, plan, supervisor
+    from rootless_sb.kernel import descriptors
+
+    state = known.state
+    if state.status not in (EXITED, LOST):
+        name = state.name or state.identifier
+        raise SbError(f"the sandbox {name} is {state.status}", hint=f"sb exec {name} COMMAND")
+    wanted = state.wanted._replace(**streams._asdict(), name=state.name, keep=state.kept)
+    decided = plan.make_plan(wanted, host.probe(), descriptors.describe_standard(), state.identifier)
+    decided = plan.again(decided, state, known.directory, program)
+    if streams.detach:
+        return background.run(decided)
+    server = overlay_server.start()
+    try:
+        return supervisor.run(decided, server)
+    finally:
+        server.stop()

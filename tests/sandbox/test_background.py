@@ -1,0 +1,104 @@
+"""Sandboxes in the background, and their logs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.sandbox.running import PATIENCE, SB, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.sandbox.running import Sandboxes
+
+
+@pytest.fixture
+def background(sb: Sandboxes) -> Iterator[Sandboxes]:
+    """Ends what a test has left in the background."""
+    yield sb
+    known = sb.command("ps", "-a", "-q").stdout.split()
+    own = [each for each in known if (sb.layers.parent / "data" / "sb" / "sandboxes" / each).exists()]
+    if own:
+        assert 0 == sb.command("rm", "-f", *own).returncode
+    assert [] == sb.left_behind(within=5.0)
+
+
+def test_it_goes_on_without_its_starter(background: Sandboxes) -> None:
+    """-d prints the id once the command runs; exec, logs and stop work on it; it is kept."""
+    sb = background
+    started = sb.command("run", "-d", "--", "sh", "-c", "echo out; echo err >&2; while :; do sleep 0.1; done")
+    assert (0, "") == (started.returncode, started.stderr)
+    identifier = started.stdout.strip()
+    assert 12 == len(identifier)
+    assert "1\n" == sb.command("exec", identifier, "sh", "-c", "echo 1").stdout
+    eventually(lambda: "out\nerr\n" == sb.command("logs", identifier).stdout)
+    assert 0 == sb.command("stop", "-t", "1", identifier).returncode
+    assert "exited (143)" in sb.command("ps", "-a").stdout
+    assert "out\nerr\n" == sb.command("logs", identifier).stdout
+
+
+def test_following_a_log_ends_with_the_sandbox(background: Sandboxes) -> None:
+    """`logs -f` writes what comes and ends when the sandbox does."""
+    sb = background
+    sb.command("run", "-d", "--name", "box", "--", "sh", "-c", "for i in 1 2 3; do echo $i; sleep 0.3; done")
+    assert "1\n2\n3\n" == sb.command("logs", "-f", "box").stdout
+
+
+def test_a_large_log_is_rotated(background: Sandboxes) -> None:
+    """At 10 MB a new log begins, and nothing of the last 10 MB is lost."""
+    sb = background
+    sb.command("run", "-d", "--name", "box", "--", "sh", "-c", "seq 1800000")
+    eventually(lambda: "exited (0)" in sb.command("ps", "-a").stdout)
+    lines = sb.command("logs", "box").stdout.split()
+    assert "1800000" == lines[-1]
+    (directory,) = (sb.layers.parent / "data" / "sb" / "sandboxes").glob("*/log.1")
+    assert directory.stat().st_size >= 10_000_000
+    assert directory.with_name("log").stat().st_size < 10_000_000
+
+
+def test_what_cannot_be_started_is_said(background: Sandboxes) -> None:
+    """The starter reports the error, with its exit status."""
+    sb = background
+    refused = sb.command("run", "-d", "no-such-program")
+    assert (127, "") == (refused.returncode, refused.stdout)
+    assert "sb: cannot run no-such-program: not found" in refused.stderr
+    sb.command("run", "-d", "--name", "box", "sleep", "1000")
+    assert "hint: sb start box" in sb.command("run", "-d", "--name", "box", "true").stderr
+
+
+def test_start_without_a_terminal(background: Sandboxes) -> None:
+    """`start` goes to the background when it isn't typed at a terminal, and writes to the same log."""
+    sb = background
+    sb.command("run", "-d", "--name", "box", "--", "sh", "-c", "echo again")
+    eventually(lambda: "exited (0)" in sb.command("ps", "-a").stdout)
+    assert 0 == sb.command("start", "box").returncode
+    assert "again\nagain\n" == sb.command("logs", "-f", "box").stdout
+
+
+def test_a_terminal_in_the_background(background: Sandboxes) -> None:
+    """-d -t: the command has a terminal of its own, although nobody sits at it."""
+    sb = background
+    assert 0 == sb.command("run", "-dt", "--name", "box", "--", "sh", "-c", "test -t 0 && echo terminal").returncode
+    assert ["terminal"] == sb.command("logs", "-f", "box").stdout.split()
+
+
+def test_eight_clients_and_many_sandboxes(background: Sandboxes) -> None:
+    """Sandboxes started, entered, stopped and removed by eight clients at once: nothing is lost or left."""
+    script = (
+        'for n in 1 2 3; do name=box-$1-$n; "$0" run -d --name $name sleep 1000 >/dev/null && '
+        '"$0" exec $name true && "$0" stop -t 0.1 $name && "$0" rm $name || exit 1; done'
+    )
+    clients = [
+        subprocess.Popen(
+            ["sh", "-c", script, SB, str(number)], env=background.environment, stdout=subprocess.DEVNULL
+        )
+        for number in range(8)
+    ]
+    for client in clients:
+        assert 0 == client.wait(PATIENCE * 4)
+    names = os.listdir(background.layers.parent / "data" / "sb" / "sandboxes")
+    assert ["names"] == names
