@@ -18,6 +18,8 @@ commands:
   kill         send a sandbox's command a signal
   logs         what a sandbox in the background has written
   ps           list sandboxes
+  top          the processes of sandboxes
+  stats        what sandboxes use
   inspect      what is known of a sandbox
   keep         keep a running sandbox after all
   rm           remove sandboxes
@@ -32,7 +34,10 @@ example: sb run /bin/bash
 """
 
 # The module of each command has its name.
-_COMMANDS = ("run", "exec", "start", "stop", "kill", "logs", "ps", "inspect", "keep", "rm", "prune", "doctor")
+_COMMANDS = (
+    *("run", "exec", "start", "stop", "kill", "keep", "rm", "prune"),
+    *("ps", "top", "stats", "logs", "inspect", "doctor"),
+)
 
 
 def main() -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from rootless_sb.ui.messages import printable
+from rootless_sb.ui.messages import human_size, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rootless_sb.census import Process
     from rootless_sb.state import State
 
 _WIDEST_COMMAND = 40
@@ -78,6 +79,57 @@ def sandboxes(states: Sequence[State], now: int) -> str:
         for each in states
     ]
     return columns((("ID", "NAME", "STATUS", "AGE", "COMMAND"), *rows))
+
+
+def tree(state: State, found: Sequence[Process]) -> str:
+    """A sandbox and its processes, each below its parent: pids on the host, in the sandbox, and of the parent there."""
+    inside = {each.pid: each.inside for each in found}
+    rows = [
+        (
+            str(each.pid),
+            str(each.inside or "-"),
+            str(each.parent),
+            str(inside.get(each.parent) or "-"),
+            "  " * each.depth + shortened(printable(each.command)),
+        )
+        for each in found
+    ]
+    title = " ".join(word for word in (state.identifier, state.name, status(state)) if word)
+    return f"{title}\n{columns((('PID', 'INSIDE', 'PARENT', 'INSIDE', 'COMMAND'), *rows))}"
+
+
+def processes(found: Sequence[Process]) -> list[dict[str, object]]:
+    """What JSON says of processes: pids on the host and inside, null where there is none; memory in bytes."""
+    inside = {each.pid: each.inside for each in found}
+    return [
+        {
+            "pid": each.pid,
+            "pid_inside": each.inside or None,
+            "parent": each.parent,
+            "parent_inside": inside.get(each.parent) or None,
+            "state": each.state,
+            "cpu_seconds": each.seconds,
+            "memory": each.memory,
+            "command": text(each.command),
+        }
+        for each in found
+    ]
+
+
+def top(found: Sequence[Process]) -> str:
+    """A table of processes and what they use."""
+    rows = [
+        (
+            str(each.pid),
+            str(each.inside or "-"),
+            each.state,
+            f"{each.seconds:.2f}",
+            human_size(each.memory),
+            shortened(printable(each.command)),
+        )
+        for each in found
+    ]
+    return columns((("PID", "INSIDE", "STATE", "CPU-SECONDS", "MEMORY", "COMMAND"), *rows))
 
 
 def status(state: State) -> str:

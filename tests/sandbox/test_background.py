@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from typing import TYPE_CHECKING
@@ -102,3 +103,23 @@ def test_eight_clients_and_many_sandboxes(background: Sandboxes) -> None:
         assert 0 == client.wait(PATIENCE * 4)
     names = os.listdir(background.layers.parent / "data" / "sb" / "sandboxes")
     assert ["names"] == names
+
+
+def test_the_tree_of_processes(background: Sandboxes) -> None:
+    """`ps --tree` gives each process its pid outside and inside; pid 1 is sb's, the command its child."""
+    sb = background
+    sb.command("run", "-d", "--name", "box", "--", "sh", "-c", "sleep 1000; true")
+    assert 0 == sb.command("exec", "box", "true").returncode
+    (found,) = (each for each in json.loads(sb.command("ps", "--tree", "--json").stdout)["sandboxes"] if each["name"])
+    by_pid = {each["pid"]: each for each in found["processes"]}
+    (first,) = (each for each in by_pid.values() if each["pid_inside"] == 1)
+    assert found["pid"] == first["pid"]
+    (sleep,) = (each for each in by_pid.values() if each["command"] == "sleep 1000")
+    shell = by_pid[sleep["parent"]]
+    assert (shell["pid_inside"], 1) == (sleep["parent_inside"], shell["parent_inside"])
+    assert None is by_pid[first["parent"]]["pid_inside"]
+    text = sb.command("ps", "--tree").stdout
+    assert f"{sleep['pid']} " in text
+    assert "sleep 1000" in sb.command("top", "box").stdout
+    (used,) = json.loads(sb.command("stats", "--json", "box").stdout)["sandboxes"]
+    assert 3 == used["processes"]
