@@ -57,11 +57,12 @@ def _supervise(plan: Plan, starter: channel.Channel) -> int:
 class Background:
     """Whom to tell of the start, and the log, which takes the place of our stdout and stderr."""
 
-    __slots__ = ("_own", "_starter")
+    __slots__ = ("_own", "_starter", "visitors")
 
     def __init__(self, starter: channel.Channel) -> None:
         self._starter: channel.Channel | None = starter
         self._own: int | None = None
+        self.visitors: channel.Listener | None = None  # where `sb attach` connects
 
     def open_log(self, own: int) -> None:
         """Have our stdout and stderr be the log in the directory `own`. Raises SbError."""
@@ -71,6 +72,18 @@ class Background:
             os.dup2(log, 1)
             os.dup2(log, 2)
             os.close(log)
+
+    def listen(self, own: int) -> None:
+        """Let `sb attach` connect at `attach` in the directory `own`. Raises SbError."""
+        with Doing("cannot listen for sb attach"):
+            self.visitors = channel.listen(own, "attach")
+
+    def welcome(self, master: int | None) -> None:
+        """Hand the master of the command's pty, if it has one, to who has connected; the output is in the log."""
+        visitor = self.visitors.accept() if self.visitors is not None else None
+        if visitor is not None:
+            visitor.try_send(protocol.encode(protocol.TERMINAL), () if master is None else (master,))
+            visitor.close()
 
     def rotate(self) -> None:
         """Begin a new log if this one has become large. Raises SbError."""

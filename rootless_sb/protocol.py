@@ -41,6 +41,9 @@ path, argument or variable can hold one). The end of a channel means that the pr
 
 `sb stop` and `sb kill` connect there too and send `signal`, which the session passes on to the sandbox's own command.
 
+`sb attach` connects to the supervisor of a sandbox in the background, at the socket `attach`, and gets `terminal` with
+the pty's master, to type into; what the command writes it reads from the log.
+
 `failed` can come from the watcher, from pid 1 and, by way of the watcher, from the server; the sender then exits.
 If the supervisor dies, the server dies with it (PR_SET_PDEATHSIG), and the watcher kills pid 1 and goes on as above.
 If the watcher dies, pid 1 dies with it, and the supervisor removes the layer itself.

@@ -133,6 +133,10 @@ class Relay:
         self._stdin = Pump(0, master)
         self._outputs.append(Pump(master, 1))
 
+    def master(self) -> int | None:
+        """The master of the command's pty, if it has one."""
+        return self._master
+
     def make_raw(self) -> None:
         """Put the caller's terminal into raw mode while there is a pty, and give that the terminal's size."""
         if self._terminal is not None and self._master is not None:

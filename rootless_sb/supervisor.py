@@ -122,6 +122,9 @@ class Supervisor:
             own[self._watcher.fileno()] = self._hear_watcher
         if not self._talk.ended:
             own[self._talk.fileno()] = self._hear_init
+        background = self._background
+        if background is not None and background.visitors is not None:
+            own[background.visitors.fileno()] = lambda: background.welcome(self.relay.master())
         if self._parent_watch is not None:
             own[self._parent_watch] = self._lose_parent
         return own
@@ -224,6 +227,7 @@ class Supervisor:
             self._own, _ = passed  # the other one holds the sandbox's lock as long as we live
             if self._background is not None:
                 self._background.open_log(self._own)
+                self._background.listen(self._own)
         elif message.kind == protocol.RUNNING:
             self._init_pid = int(message.fields[0])
             self._note_running()

@@ -14,6 +14,7 @@ commands:
   run          run a command in a new sandbox
   exec         run one more command in a sandbox
   start        start a sandbox that was kept again
+  attach       back to a sandbox in the background
   stop         end a running sandbox
   kill         send a sandbox's command a signal
   logs         what a sandbox in the background has written
@@ -35,7 +36,7 @@ example: sb run /bin/bash
 
 # The module of each command has its name.
 _COMMANDS = (
-    *("run", "exec", "start", "stop", "kill", "keep", "rm", "prune"),
+    *("run", "exec", "start", "attach", "stop", "kill", "keep", "rm", "prune"),
     *("ps", "top", "stats", "logs", "inspect", "doctor"),
 )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.sandbox.running import PATIENCE, SB, eventually
+from tests.sandbox.running import PATIENCE, SB, eventually, stdout_until, tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,3 +123,27 @@ def test_the_tree_of_processes(background: Sandboxes) -> None:
     assert "sleep 1000" in sb.command("top", "box").stdout
     (used,) = json.loads(sb.command("stats", "--json", "box").stdout)["sandboxes"]
     assert 3 == used["processes"]
+
+
+def test_attaching_and_detaching(background: Sandboxes) -> None:
+    """What is typed reaches the command, what it writes is shown, ctrl-p ctrl-q leaves it running."""
+    sb = background
+    sb.command("run", "-dt", "--name", "box", "--", "sh", "-c", "while read line; do echo got-$line; done; exit 6")
+    first = attach(sb, "box")
+    tell(first, "one\r")
+    stdout_until(first, b"got-one")
+    tell(first, "\x10\x11")
+    assert 0 == first.wait(PATIENCE)
+    second = attach(sb, "box")
+    tell(second, "two\r")
+    assert b"got-one" not in stdout_until(second, b"got-two")
+    tell(second, "\x04")
+    assert 6 == second.wait(PATIENCE)
+    for process in (first, second):
+        process.communicate()
+
+
+def attach(sb: Sandboxes, name: str) -> subprocess.Popen[bytes]:
+    """Start `sb attach NAME` with pipes; it has begun when a line typed has been answered."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen([SB, "attach", name], env=sb.environment, stdin=pipe, stdout=pipe, bufsize=0)
