@@ -33,19 +33,20 @@ def run(plan: Plan, directory: str, supervisor: Channel, standard: Standard) -> 
     os.setsid()
     processes.set_title("sb-init")
     events = SignalPipe((signal.SIGCHLD,))
+    null = descriptors.open_null()  # while /dev is the host's
     try:
-        pid = _start(plan, directory, supervisor, standard)
+        pid = _start(plan, directory, supervisor, standard, null)
     except SbError as error:
         supervisor.try_send(protocol.failed(error))
         return error.status
-    descriptors.shut((0, 1, 2))
+    descriptors.shut((0, 1, 2), null)
     relay.release(standard)
     supervisor.try_send(protocol.encode(protocol.STARTED))
     supervisor.try_send(protocol.encode(protocol.EXITED, _wait(pid, events, supervisor)))
     return 0
 
 
-def _start(plan: Plan, directory: str, supervisor: Channel, standard: Standard) -> int:
+def _start(plan: Plan, directory: str, supervisor: Channel, standard: Standard, null: int) -> int:
     slave: int | None = None
 
     def terminal_opened(master: int, opened: int) -> None:
@@ -61,7 +62,7 @@ def _start(plan: Plan, directory: str, supervisor: Channel, standard: Standard) 
     builder = Builder(f"{directory}/stage", f"{directory}/root", terminal_opened)
     for step in plan.steps:
         builder.carry_out(step)
-    return target.start(plan, target.Surroundings(builder.proc, slave, standard))
+    return target.start(plan, target.Surroundings(builder.proc, slave, null, standard))
 
 
 def _wait(pid: int, events: SignalPipe, supervisor: Channel) -> int:

@@ -35,14 +35,21 @@ def create(places: tuple[str, ...], identifier: str, uid: int) -> Sandbox:
     refusals = []
     for place in places:
         try:
-            base = _open_base(place, uid)
-            with Doing(f"cannot make a sandbox in {place}"):
-                os.mkdir(identifier, 0o700, dir_fd=base[0])
-                for part in _PARTS:
-                    os.mkdir(f"{identifier}/{part}", 0o755, dir_fd=base[0])
-            return Sandbox(base[0], identifier, f"{base[1]}/{identifier}")
+            parent, base = _open_base(place, uid)
         except SbError as error:
             refusals.append(str(error))
+            continue
+        try:
+            with Doing(f"cannot make a sandbox in {place}"):
+                os.mkdir(identifier, 0o700, dir_fd=parent)
+                for part in _PARTS:
+                    os.mkdir(f"{identifier}/{part}", 0o755, dir_fd=parent)
+            return Sandbox(parent, identifier, f"{base}/{identifier}")
+        except SbError as error:
+            refusals.append(str(error))
+            with Doing(f"cannot remove {base}/{identifier}"):
+                trees.remove_if_there(parent, identifier)
+            os.close(parent)
     raise SbError("; ".join(refusals), hint="set TMPDIR to a directory that you can write to")
 
 
@@ -50,13 +57,11 @@ def remove(sandbox: Sandbox) -> trees.Removed:
     """Remove a sandbox's directory; what was in its upper is returned. Raises OSError."""
     descriptor = os.open(sandbox.name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=sandbox.parent)
     try:
-        changed = trees.remove_tree(descriptor, "upper")
-    except FileNotFoundError:  # an earlier removal was cut short
-        changed = trees.Removed(1, 0, 0)
+        changed = trees.remove_if_there(descriptor, "upper")
     finally:
         os.close(descriptor)
     trees.remove_tree(sandbox.parent, sandbox.name)
-    return changed._replace(directories=changed.directories - 1)
+    return changed
 
 
 def remove_wherever(places: tuple[str, ...], identifier: str, uid: int) -> None:
@@ -67,9 +72,7 @@ def remove_wherever(places: tuple[str, ...], identifier: str, uid: int) -> None:
             if parent is None:
                 continue
             try:
-                trees.remove_tree(parent, identifier)
-            except FileNotFoundError:  # it isn't in this one
-                continue
+                trees.remove_if_there(parent, identifier)
             finally:
                 os.close(parent)
 

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from rootless_sb.plan import Plan
     from rootless_sb.relay import Pump
 
-_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
-_HANDLED = (*_FORWARDED, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH, signal.SIGCHLD)
+# What can be caught and isn't about this process itself goes to the command. (A mistake of ours, SIGSEGV and the like,
+# and what Python ignores, SIGPIPE and SIGXFSZ, are about us; SIGTTIN and SIGTTOU, about our place in the terminal.)
+_OURS = (signal.SIGKILL, signal.SIGSTOP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGURG)
+_MISTAKES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGSYS, signal.SIGABRT)
+_HANDLED = tuple(signal.valid_signals() - {*_OURS, *_MISTAKES})
 _ARRIVAL = 0.1  # seconds
 _LOOK_AROUND = 1.0  # seconds between looks at the parent, where it can't be watched
 
@@ -139,7 +142,11 @@ class Supervisor:
         self._server.look_for(0.0 if well else _ARRIVAL)
         self._server.stop()
         while not self._watcher_ended:
-            self._hear_watcher()
+            readable, _, _ = select.select([self._watcher.fileno(), self._signals.reader], [], [])
+            if self._watcher.fileno() in readable:
+                self._hear_watcher()
+            elif any(ending.asks_for_an_end(number) for number in self._signals.take()):
+                return  # who can't wait leaves the removal to the watcher
         os.waitpid(self._watcher_pid, 0)
         if not self._removed:  # the watcher was killed, or has failed
             with Doing("cannot remove the sandbox's layer"):
@@ -157,7 +164,7 @@ class Supervisor:
         if self._server.failure is not None:
             return f"its overlay server {_how(self._server.failure)}"
         if self._ending.forced_by_request:
-            return "as was asked for"
+            return "as it was asked to"
         if self._init_status is not None:
             return f"its pid 1 {_how(self._init_status)}"
         return "its watcher was killed"
@@ -167,6 +174,8 @@ class Supervisor:
             self._watcher.finish()
         elif action == ending.END_SERVER:
             self._server.stop()
+        elif action == ending.END_WATCHER:
+            os.kill(self._watcher_pid, signal.SIGKILL)
 
     def _take_signals(self) -> None:
         for number in self._signals.take():
@@ -230,17 +239,19 @@ class Supervisor:
         self._init.try_send(protocol.encode(protocol.SIGNAL, signal.SIGCONT))
 
     def _map_ids(self) -> bool:
-        """Have newuidmap(1) and newgidmap(1) write the maps of A; whether both did."""
-        pids = []
+        """Have newgidmap(1) and newuidmap(1) write the maps of A; whether both did.
+
+        Groups first: while no uid is mapped, the watcher can still map the one id by itself.
+        """
         maps = self._plan.id_maps
-        for helper, lines in zip(maps.helpers or (), (maps.uids, maps.gids), strict=True):
+        for helper, lines in zip(reversed(maps.helpers or ()), (maps.gids, maps.uids), strict=True):
             numbers = [str(number) for line in lines for number in line]
-            pids.append(processes.run_silently([helper, str(self._watcher_pid), *numbers]))
-        endings = [processes.exit_code(os.waitpid(pid, 0)[1]) for pid in pids]
-        mapped = not any(endings)
-        if not mapped:
-            messages.warn("newuidmap refused the subordinate ids of /etc/subuid: going on with one id")
-        return mapped
+            pid = processes.run_silently([helper, str(self._watcher_pid), *numbers])
+            if processes.exit_code(os.waitpid(pid, 0)[1]) != 0:
+                if not self._plan.quiet:
+                    messages.warn(f"{helper} refused the subordinate ids: going on with one id")
+                return False
+        return True
 
 
 def _waiting(pumps: list[Pump], poll: select.poll) -> dict[int, list[Pump]]:

@@ -21,10 +21,11 @@ _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"  # what execvp(3) searches when P
 
 
 class Surroundings(NamedTuple):
-    """What pid 1 lends: a descriptor of its /proc, the pty's slave if there is one, and what is to be 0, 1 and 2."""
+    """What pid 1 lends: descriptors of its /proc, the pty's slave (if any), /dev/null; and what is to be 0 to 2."""
 
     proc: int
     slave: int | None
+    null: int
     standard: Standard
 
 
@@ -34,7 +35,8 @@ def start(plan: Plan, surroundings: Surroundings) -> int:
     pid 1 writes the maps of B, which the new process makes: whoever is in A has the right to, B itself has not.
     """
     ours, theirs = channel.pair()
-    keep = {theirs.fileno(), *(each for each in (surroundings.slave, *surroundings.standard) if each is not None)}
+    lent = (surroundings.null, surroundings.slave, *surroundings.standard)
+    keep = {theirs.fileno(), *(each for each in lent if each is not None and each >= 0)}
     with Doing("cannot fork"):
         pid = processes.fork(lambda: _become(plan.target, theirs, surroundings), keep)
     theirs.close()
@@ -53,7 +55,7 @@ def start(plan: Plan, surroundings: Surroundings) -> int:
 
 
 def _answer(process: Channel) -> None:
-    """Wait for the new process's next word; raises SbError if that is a failure."""
+    """Wait for the new process's next word, or for its exec; raises SbError if that is a failure."""
     data, _ = process.receive()
     if data and (message := protocol.decode(data)).kind == protocol.FAILED:
         raise protocol.failure(message)
@@ -80,8 +82,7 @@ def _become(wanted: Target, parent: Channel, surroundings: Surroundings) -> int:
 
 
 def _place_standard(surroundings: Surroundings) -> None:
-    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    sources = {None: surroundings.slave, -1: null}
+    sources = {None: surroundings.slave, -1: surroundings.null}
     wanted = {number: sources.get(each, each) for number, each in enumerate(surroundings.standard)}
     descriptors.place({number: source for number, source in wanted.items() if source is not None})
 
