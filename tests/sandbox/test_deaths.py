@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from tests.conftest import Count
     from tests.sandbox.running import Sandboxes
 
-IDLE = "echo ready; exec sleep 1000"
-# Several processes that read and write without pause when the blow falls. What they say of it isn't sb's.
+# What the commands say of the blow isn't sb's.
+IDLE = "exec 2>/dev/null; echo ready; exec sleep 1000"
+# Several processes that read and write without pause when it falls.
 BUSY = """
     exec 2>/dev/null
     for each in 1 2 3; do
