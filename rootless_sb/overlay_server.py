@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 import time
 
 from rootless_sb import protocol
@@ -72,7 +73,9 @@ def _serve(orders: channel.Channel, parent: int) -> int:
         return 1
     processes.set_title("sb-overlay")
     os.chdir("/")
-    descriptors.shut((0, 1), descriptors.open_null())  # stderr stays, for what goes wrong
+    # stderr stays for what we have to say; libfuse would write there too, of every connection that ends early.
+    sys.stderr = open(os.dup(2), "w", buffering=1, errors="backslashreplace")  # noqa: SIM115 - for good
+    descriptors.shut((0, 1, 2), descriptors.open_null())
     processes.lift_limits()
     processes.ignore((signal.SIGXFSZ,))  # a file that grows too large is the client's EFBIG
     gc.disable()  # nothing to collect among imported modules, and it takes a tenth of the time

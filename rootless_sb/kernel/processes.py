@@ -6,6 +6,7 @@ import ctypes
 import os
 import resource
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 import prctl
@@ -51,7 +52,9 @@ def _complain(error: BaseException) -> None:
     while trace is not None:
         places.append(f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}")
         trace = trace.tb_next
-    os.write(2, f"sb: internal error: {error!r} in {' > '.join(places)}\n".encode(errors="replace"))
+    if sys.stderr is not None:
+        sys.stderr.write(f"sb: internal error: {error!r} in {' > '.join(places)}\n")
+        sys.stderr.flush()
 
 
 def reset_signals() -> None:
