@@ -30,6 +30,8 @@ class Config(NamedTuple):
 
     `lowers`: topmost first. `upper` and `work`: directories on one file system; None: the overlay is read-only.
     `hidden`: absolute paths, as the server sees them, whose files the merged tree lacks.
+    `hidden_names`: directories of these names, anywhere in a live lower, that belong to the server's user and are
+    closed to all others are lacking too: other overlays' layers, wherever they lie.
     `own_uid`, `own_gid`: what files of the server's own user and group are shown as.
     `uids`, `gids`: the ids that may be shown at all; a file of any other id is shown as own_uid's or own_gid's.
     """
@@ -38,6 +40,7 @@ class Config(NamedTuple):
     upper: bytes | None = None
     work: bytes | None = None
     hidden: tuple[bytes, ...] = ()
+    hidden_names: tuple[bytes, ...] = ()
     own_uid: int = 0
     own_gid: int = 0
     uids: tuple[Extent, ...] = ()

@@ -12,11 +12,14 @@ ClosedResourceError, open_nursery, and from lowlevel: wait_readable, notify_clos
 
 from __future__ import annotations
 
+import errno
 import select
 
 import pyfuse3
 import trio
 
+# What a read says when the mount went in the middle of it: unmounted, or its connection aborted (fuse_dev_do_read).
+_GONE = (errno.ENODEV, errno.ECONNABORTED)
 # Requests in a row before trio's other tasks have a turn.
 _TURNS = 256
 
@@ -88,7 +91,11 @@ async def _main(end_on: int | None) -> None:
         if end_on is not None:
             nursery.start_soon(_wait_for_end, end_on)
         # One task: every request is answered before the next is read, so no two of them are ever under way together.
-        await pyfuse3.main(min_tasks=1, max_tasks=1)
+        try:
+            await pyfuse3.main(min_tasks=1, max_tasks=1)
+        except* OSError as errors:
+            if errors.subgroup(lambda error: isinstance(error, OSError) and error.errno not in _GONE):
+                raise
         nursery.cancel_scope.cancel()
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fuse_overlay.inodes import Key
 
 _NAME_MAX = 255
+_CLOSED_DIRECTORY = stat.S_IFDIR | 0o700
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -96,6 +97,7 @@ class Tree:
         except ValueError as error:
             raise OverlayError(f"cannot hide: {error}") from None
         self._hidden_keys = _keys_of(hidden)
+        self._hidden_names = frozenset(config.hidden_names)
         self.root = self._make_root()
 
     def use(self, *, xattrs: bool, devices: bool) -> None:
@@ -143,7 +145,7 @@ class Tree:
                 if st is not None or (layer.marks and position < last and layer.has_mark(fd, name)):
                     break
                 continue
-            if self._hidden_keys and self._is_hidden(layer, parent, name, st):
+            if (self._hidden_keys or self._hidden_names) and self._is_hidden(layer, parent, name, st):
                 continue
             is_directory = stat.S_ISDIR(st.st_mode)
             if not is_directory:
@@ -286,6 +288,8 @@ class Tree:
         if layer.writable:
             return False
         if (st.st_dev, st.st_ino) in self._hidden_keys:
+            return True
+        if name in self._hidden_names and layer.live and st.st_uid == self._euid and st.st_mode == _CLOSED_DIRECTORY:
             return True
         if name not in self._hidden.names:
             return False

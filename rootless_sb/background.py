@@ -41,7 +41,7 @@ def run(plan: Plan) -> int:
 def _supervise(plan: Plan, starter: channel.Channel) -> int:
     """The life of the supervisor in the background; its exit status matters to nobody."""
     os.setsid()
-    descriptors.shut((0, 1, 2))
+    descriptors.shut((0, 1, 2), descriptors.open_null())
     processes.set_title("sb")
     background = Background(starter)
     server = overlay_server.start()

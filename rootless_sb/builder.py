@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,14 @@ class Builder:
         with Doing(f"cannot bind {step.source}"):
             os.close(os.open(self._at(step.place), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
             mounts.mount(step.source, self._at(step.place), None, mounts.BIND)
+            mounts.make_read_only(self._at(step.place))
+
+    def _make_read_only(self, step: steps.MakeReadOnly) -> None:
+        place = self._at(step.place)
+        with Doing(f"cannot make /{step.place} read-only"):
+            if os.path.exists(place):
+                mounts.mount(place, place, None, mounts.BIND)
+                mounts.make_read_only(place)
 
     def _set_hostname(self, step: steps.SetHostname) -> None:
         with Doing(f"cannot set the host name {step.name}"):
@@ -92,6 +101,7 @@ class Builder:
             except FileNotFoundError:
                 os.mkdir(step.target.lstrip("/"), 0o755, dir_fd=root)
                 target = mounts.open_in_root(root, step.target)
+            _require_same_mount(root, target)
             mounts.mount(self._at(step.place), f"/proc/self/fd/{target}", None, mounts.MOVE)
             os.close(target)
             os.close(root)
@@ -99,12 +109,9 @@ class Builder:
     def _attach_file(self, step: steps.AttachFile) -> None:
         with Doing(f"cannot mount {step.target}"):
             root = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                target = mounts.open_in_root(root, step.target)
-            except FileNotFoundError:  # an image without such a file has no use for it
-                return
-            finally:
-                os.close(root)
+            target = mounts.open_in_root(root, step.target)
+            _require_same_mount(root, target)
+            os.close(root)
             mounts.mount(self._at(step.place), f"/proc/self/fd/{target}", None, mounts.BIND)
             os.close(target)
 
@@ -120,6 +127,12 @@ class Builder:
             return
 
 
+def _require_same_mount(root: int, target: int) -> None:
+    """Refuse a place that a symlink in the tree has led onto a mount of ours. Raises OSError."""
+    if os.fstat(root).st_dev != os.fstat(target).st_dev:
+        raise OSError(errno.EXDEV, "a symlink leads to another mount")
+
+
 _ACTIONS: dict[type, Callable[[Builder, Any], None]] = {
     steps.MountStage: Builder._mount_stage,
     steps.MountAt: Builder._mount_at,
@@ -128,6 +141,7 @@ _ACTIONS: dict[type, Callable[[Builder, Any], None]] = {
     steps.WriteFile: Builder._write_file,
     steps.WriteSetting: Builder._write_setting,
     steps.BindDevice: Builder._bind_device,
+    steps.MakeReadOnly: Builder._make_read_only,
     steps.SetHostname: Builder._set_hostname,
     steps.BringLoopbackUp: Builder._bring_loopback_up,
     steps.OpenTerminal: Builder._open_terminal,

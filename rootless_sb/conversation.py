@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from rootless_sb.kernel.channel import Channel
     from rootless_sb.relay import Pump, Relay
 
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
-HANDLED = (*FORWARDED, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH, signal.SIGCHLD)
+# What can be caught and isn't about this process itself goes to the command. (A mistake of ours, SIGSEGV and the like,
+# and what Python ignores, SIGPIPE and SIGXFSZ, are about us; SIGTTIN and SIGTTOU, about our place in the terminal.)
+_OURS = (signal.SIGKILL, signal.SIGSTOP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGURG)
+_MISTAKES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGSYS, signal.SIGABRT)
+HANDLED = tuple(signal.valid_signals() - {*_OURS, *_MISTAKES})
 
 
 class Conversation:

@@ -1,9 +1,12 @@
 """When asking a sandbox to end turns into ending it. Pure: it is told what happens and what time it is.
 
 A signal that asks for an end reaches the command; the second one ends the sandbox. So does the first one, of those that
-nobody types (SIGTERM, SIGHUP), when the command takes longer than its grace. Once the sandbox is told to end, or its
-command has ended, the rest is the kernel's work and takes no time; if it does, the overlay server hangs, and a process
-that waits for its answer can't be killed (fs/fuse/dev.c, request_wait_answer): then the server is ended too.
+nobody types (SIGTERM, SIGHUP), when the command takes longer than its grace. Who ends a group of processes may send
+SIGTERM and SIGHUP together, and a terminal that goes sends SIGHUP twice: that is one request.
+
+Once the sandbox is told to end, or its command has ended, the rest is the kernel's work and takes no time; if it does,
+the overlay server hangs, and a process that waits for its answer can't be killed (fs/fuse/dev.c, request_wait_answer):
+then the server is ended too, and at last the watcher, should somebody have stopped it.
 """
 
 from __future__ import annotations
@@ -12,36 +15,44 @@ import signal
 
 GRACE = 10.0  # seconds, as docker stop
 TEARDOWN = 1.0  # seconds
+_TOGETHER = 1.0  # seconds
 
 # What to do.
 NOTHING = "nothing"
 FORWARD = "forward"
 END_SANDBOX = "end-sandbox"
 END_SERVER = "end-server"
+END_WATCHER = "end-watcher"
 
 _ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _NOT_TYPED = (signal.SIGTERM, signal.SIGHUP)
 
 
+def asks_for_an_end(number: int) -> bool:
+    """Whether a signal means that its sender wants an end."""
+    return number in _ASKING
+
+
 class Ending:
     """How far a sandbox is on its way to its end. Times are seconds of any one clock."""
 
-    __slots__ = ("_asked", "_deadline", "_over", "forced_by_request")
+    __slots__ = ("_asked", "_deadline", "_over", "_server_ended", "forced_by_request")
 
     def __init__(self) -> None:
-        self._asked = 0
+        self._asked: tuple[int, float] | None = None  # the last signal that asked for an end, and when
         self._deadline: float | None = None
+        self._server_ended = False  # END_SERVER was the answer
         self._over = False  # the command has ended, or is being ended
         self.forced_by_request = False  # END_SANDBOX was the answer
 
     def signalled(self, number: int, now: float) -> str:
         """A signal came for the sandbox: FORWARD it or END_SANDBOX."""
-        if number not in _ASKING:
+        if not asks_for_an_end(number):
             return FORWARD
-        self._asked += 1
-        if self._asked > 1:
+        before, self._asked = self._asked, (number, now)
+        if before is not None and _is_second(before, number, now):
             return self._force(now)
-        if number in _NOT_TYPED:
+        if number in _NOT_TYPED and self._deadline is None:
             self._deadline = now + GRACE
         return FORWARD
 
@@ -58,8 +69,12 @@ class Ending:
         """What the passing of time asks for."""
         if self._deadline is None or now < self._deadline:
             return NOTHING
-        if self._over:
+        if self._server_ended:
             self._deadline = None
+            return END_WATCHER
+        if self._over:
+            self._server_ended = True
+            self._deadline = now + TEARDOWN
             return END_SERVER
         return self._force(now)
 
@@ -71,3 +86,11 @@ class Ending:
         self._over = self.forced_by_request = True
         self._deadline = now + TEARDOWN
         return END_SANDBOX
+
+
+def _is_second(before: tuple[int, float], number: int, now: float) -> bool:
+    """Whether a signal repeats the request of the one before: not if both are one act, nor if that one is long past."""
+    earlier, since = before[0], now - before[1]
+    if since < _TOGETHER:
+        return number == earlier and number != signal.SIGHUP
+    return since < GRACE or earlier in _NOT_TYPED

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-EXIT_TIMEOUT = 124
 EXIT_SB = 125
 EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_FOUND = 127
-EXIT_SIGNAL_BASE = 128
 
 
 class SbError(Exception):

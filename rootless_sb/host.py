@@ -44,16 +44,16 @@ DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 def probe() -> Host:
     """Look at the host."""
     uid, gid = os.geteuid(), os.getegid()
-    user = _user_name(uid)
+    user, home = _account(uid)
     umask = os.umask(0o022)
     os.umask(umask)
     return Host(
         uid=uid,
         gid=gid,
         user=user,
-        home=os.environ.get("HOME") or "/",
+        home=home if not os.environ.get("HOME", "").startswith("/") else os.environ["HOME"],
         directory=_working_directory(),
-        environment=tuple(os.environ.items()),
+        environment=tuple((name, value) for name, value in os.environ.items() if name),
         umask=umask,
         parent=os.getppid(),
         ignored_signals=processes.ignored_signals(),
@@ -79,11 +79,13 @@ def subordinate_ranges(table: bytes, user: str, uid: int) -> tuple[SubordinateRa
     return tuple(ranges)
 
 
-def _user_name(uid: int) -> str:
+def _account(uid: int) -> tuple[str, str]:
+    """The user's name and home directory."""
     try:
-        return pwd.getpwuid(uid).pw_name
+        entry = pwd.getpwuid(uid)
     except KeyError:  # an id without an account, as batch systems and containers have them
-        return str(uid)
+        return str(uid), "/"
+    return entry.pw_name, entry.pw_dir
 
 
 def _working_directory() -> str | None:

@@ -37,12 +37,13 @@ def run(plan: Plan, directory: str, ends: Ends) -> int:
     processes.set_title("sb-init")
     events = SignalPipe((signal.SIGCHLD,))
     supervisor = ends.supervisor
+    null = descriptors.open_null()  # while /dev is the host's
     try:
-        pid, lent = _start(plan, directory, ends)
+        pid, lent = _start(plan, directory, ends, null)
     except SbError as error:
         supervisor.try_send(protocol.failed(error))
         return error.status
-    descriptors.shut((0, 1, 2))
+    descriptors.shut((0, 1, 2), null)
     relay.release(ends.standard)
     supervisor.try_send(protocol.encode(protocol.STARTED))
     wait_status = tending.tend(pid, events, supervisor, (ends.control, lambda: _open_session(ends.control, lent)))
@@ -56,7 +57,7 @@ def _open_session(control: Listener, lent: session.Lent) -> None:
     connection = control.accept()
     if connection is None:
         return
-    keep = {connection.fileno(), lent.devpts, lent.inner}
+    keep = {connection.fileno(), lent.devpts, lent.null, lent.inner}
     try:
         processes.fork(lambda: session.serve(connection, lent), keep)
     except OSError as error:  # no more processes, or no memory: for this one caller
@@ -64,7 +65,7 @@ def _open_session(control: Listener, lent: session.Lent) -> None:
     connection.close()
 
 
-def _start(plan: Plan, directory: str, ends: Ends) -> tuple[int, session.Lent]:
+def _start(plan: Plan, directory: str, ends: Ends, null: int) -> tuple[int, session.Lent]:
     """Build the root and start the target; its pid, and what sessions are lent. Raises SbError."""
     slave: int | None = None
 
@@ -82,5 +83,5 @@ def _start(plan: Plan, directory: str, ends: Ends) -> tuple[int, session.Lent]:
     for step in plan.steps:
         builder.carry_out(step)
     wanted = target.NewNamespace(plan.id_maps, builder.proc)
-    started = target.start(plan.target, target.Surroundings(slave, ends.standard, wanted))
-    return started.pid, session.Lent(builder.devpts, started.inner, started.pid)
+    started = target.start(plan.target, target.Surroundings(slave, null, ends.standard, wanted))
+    return started.pid, session.Lent(builder.devpts, null, started.inner, started.pid)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 import time
 
 from rootless_sb import protocol
@@ -28,12 +29,15 @@ class OverlayServer:
         self.failure: int | None = None  # the wait status with which it ended, or was stopped, by no doing of ours
 
     def look(self) -> None:
-        """Note in `failure` if it has ended; doesn't wait. One that was stopped answers nobody, so it is ended."""
+        """Note in `failure` if it has failed; doesn't wait. One that was stopped answers nobody, so it is ended.
+
+        (It ends with status 0 when its mount is gone, which is no failure.)
+        """
         if self._reaped:
             return
         changed, status = os.waitpid(self._pid, os.WNOHANG | os.WUNTRACED)
         if changed:
-            self.failure = status
+            self.failure = status or None
             self._reaped = not os.WIFSTOPPED(status)
             self.stop()
 
@@ -80,20 +84,24 @@ def _serve(orders: channel.Channel, parent: int) -> int:
         return 1
     processes.set_title("sb-overlay")
     os.chdir("/")
-    descriptors.shut((0, 1))  # stderr stays, for what goes wrong
+    # stderr stays for what we have to say; libfuse would write there too, of every connection that ends early.
+    sys.stderr = open(os.dup(2), "w", buffering=1, errors="backslashreplace")  # noqa: SIM115 - for good
+    descriptors.shut((0, 1, 2), descriptors.open_null())
+    processes.lift_limits()
+    processes.ignore((signal.SIGXFSZ,))  # a file that grows too large is the client's EFBIG
     gc.disable()  # nothing to collect among imported modules, and it takes a tenth of the time
     from fuse_overlay import config, server
     from fuse_overlay.errors import OverlayError
 
-    message, passed = orders.receive()
-    if not message:
+    order = orders.receive_long()
+    if order is None:
         return 0
     processes.drop_capabilities()
     processes.hide_from_others()
     gc.enable()
     try:
-        server.serve(config.unpack(message), passed[0])
-    except OverlayError as error:
+        server.serve(config.unpack(order[0]), order[1])
+    except (OverlayError, OSError) as error:
         orders.try_send(protocol.failed(SbError("cannot serve the sandbox's files", str(error))))
         return 1
     return 0

@@ -24,13 +24,20 @@ def base_names(uid: int) -> tuple[str, ...]:
 
 def own_paths(environment: dict[str, str], uid: int, home: str) -> tuple[str, ...]:
     """Everything of sb's own that no sandbox may see: state, store, sockets, and all layers."""
-    cache = environment.get("XDG_CACHE_HOME") or f"{home}/.cache"
-    runtime = environment.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}"
+    home = home.rstrip("/")
+    cache = _absolute(environment, "XDG_CACHE_HOME") or f"{home}/.cache"
+    runtime = _absolute(environment, "XDG_RUNTIME_DIR") or f"/run/user/{uid}"
     layers = (f"{place}/{name}" for place in layer_places(environment) for name in base_names(uid))
     return (_data(environment, home), f"{cache}/sb", f"{runtime}/sb", *layers)
 
 
 def _data(environment: dict[str, str], home: str) -> str:
     """The directory of what sb keeps; the one variable that moves it alone is SB_DATA_HOME."""
-    base = environment.get("XDG_DATA_HOME") or f"{home}/.local/share"
-    return environment.get("SB_DATA_HOME") or f"{base}/sb"
+    base = _absolute(environment, "XDG_DATA_HOME") or f"{home.rstrip('/')}/.local/share"
+    return _absolute(environment, "SB_DATA_HOME") or f"{base}/sb"
+
+
+def _absolute(environment: dict[str, str], name: str) -> str | None:
+    """A directory that the environment names; a relative one counts for nothing (XDG Base Directory Specification)."""
+    value = environment.get(name, "")
+    return value if value.startswith("/") else None

@@ -95,6 +95,7 @@ def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...],
         overlay=Config(
             lowers=(lower,),
             hidden=tuple(map(os.fsencode, (*paths.own_paths(environment, host.uid, host.home), *wanted.hidden))),
+            hidden_names=tuple(map(os.fsencode, paths.base_names(host.uid))),
             own_uid=own_uid,
             own_gid=own_gid,
             uids=_extents(maps.uids),
@@ -106,18 +107,22 @@ def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...],
             hostname=wanted.hostname or identifier,
             etc_hosts=host.etc_hosts if wanted.rootfs is None else b"127.0.0.1\tlocalhost\n::1\tlocalhost\n",
             devices=host.devices,
-            uids=maps.uids,
             gids=maps.gids,
             pty=stdio.on_terminal(attachments),
         ),
         attachments=attachments,
         target=program,
         quiet=wanted.quiet,
-        greeting="" if wanted.quiet or wanted.detach or not stdio.on_terminal(attachments) else greeting(wanted),
+        greeting=_greeting(wanted, terminal=stdio.on_terminal(attachments)),
         parent=_parent(wanted, host),
         store=paths.store(environment, host.home),
         record=_record(wanted, identifier, program),
     )
+
+
+def _greeting(wanted: RunSpec, *, terminal: bool) -> str:
+    """What is said at the start: to whoever sits at the terminal, or asked for it."""
+    return greeting(wanted) if wanted.verbose or (terminal and not wanted.quiet and not wanted.detach) else ""
 
 
 def _parent(wanted: RunSpec, host: Host) -> int:

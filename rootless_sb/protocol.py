@@ -67,7 +67,7 @@ SIGNAL = "signal"  # number
 STOPPED = "stopped"
 EXITED = "exited"  # wait status of the target
 GONE = "gone"  # wait status of pid 1; 1 if the server had ended before it, else 0; 1 if the layer is kept
-REMOVED = "removed"  # directories, files, bytes of the layer that was thrown away
+REMOVED = "removed"  # files, bytes of the layer that was thrown away
 FAILED = "failed"  # what, why, hint, exit status
 
 # How many fields each kind has.
@@ -84,9 +84,12 @@ _FIELDS = {
     STOPPED: 0,
     EXITED: 1,
     GONE: 3,
-    REMOVED: 3,
+    REMOVED: 2,
     FAILED: 4,
 }
+
+
+_TEXT = 4096  # characters of each text of an error: whatever an argument's length, the message fits
 
 
 class Message(NamedTuple):
@@ -110,7 +113,7 @@ def encode(kind: str, *fields: str | int) -> bytes:
 
 def failed(error: SbError) -> bytes:
     """The message that carries an error to whoever reports it."""
-    return encode(FAILED, error.what, error.why, error.hint, error.status)
+    return encode(FAILED, *(text[:_TEXT] for text in (error.what, error.why, error.hint)), error.status)
 
 
 def failure(message: Message) -> SbError:

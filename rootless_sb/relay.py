@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from rootless_sb.stdio import Attachment
 
+_END_OF_FILE = b"\x04"  # Ctrl-D, which ends the input of whoever reads a terminal: termios(3), VEOF
 _CHUNK = 1 << 16  # bytes; a pipe's own size (pipe(7))
 
 
@@ -40,13 +41,15 @@ def release(standard: Standard) -> None:
 class Pump:
     """Copies from one descriptor to another, one chunk at a time, never waiting where it wasn't told that it may."""
 
-    __slots__ = ("_own", "_pending", "open", "sink", "source")
+    __slots__ = ("_at_end", "_last", "_own", "_pending", "open", "sink", "source")
 
-    def __init__(self, source: int, sink: int, own: tuple[int, ...] = ()) -> None:
+    def __init__(self, source: int, sink: int, own: tuple[int, ...] = (), at_end: bytes = b"") -> None:
         self.source = source
         self.sink = sink
         self.open = True
         self._own = own
+        self._at_end = at_end  # what to write when the source has ended
+        self._last = False
         self._pending = b""
 
     def interest(self) -> tuple[int, int]:
@@ -58,10 +61,10 @@ class Pump:
         try:
             if self._pending:
                 self._pending = self._pending[os.write(self.sink, self._pending) :]
-            else:
-                self._pending = os.read(self.source, _CHUNK)
-                if not self._pending:
+                if self._last and not self._pending:
                     self.end()
+            else:
+                self._read()
         except BlockingIOError:
             return
         except OSError as error:
@@ -69,6 +72,19 @@ class Pump:
             if error.errno not in (errno.EIO, errno.EPIPE):
                 raise
             self.end()
+
+    def _read(self) -> None:
+        try:
+            self._pending = os.read(self.source, _CHUNK)
+        except BlockingIOError:
+            raise
+        except OSError:  # a source that can't be read is at its end: the command may never ask for it
+            self._pending = b""
+        if not self._pending:
+            self._last = True
+            self._pending = self._at_end
+            if not self._pending:
+                self.end()
 
     def end(self) -> None:
         """Stop, and close what is our own end of it, so that who is at the other end sees it."""
@@ -91,7 +107,7 @@ def _pass_over_hangup(error: OSError) -> None:
 class Relay:
     """All the pumps of one run, and the caller's terminal while it is in raw mode."""
 
-    __slots__ = ("_master", "_modes", "_outputs", "_stdin", "_stdin_reader", "_terminal", "inside")
+    __slots__ = ("_master", "_modes", "_outputs", "_stdin", "_stdin_reader", "_terminal", "_typing", "inside")
 
     def __init__(self, attachments: tuple[Attachment, ...]) -> None:
         self._outputs: list[Pump] = []
@@ -100,20 +116,22 @@ class Relay:
         ptys = (each.outside for each in attachments if each.kind == PTY)
         self._terminal = next((number for number in ptys if os.isatty(number)), None)
         self._modes: list[Any] | None = None
+        self._typing = any(each.inside == 0 and each.outside == 0 for each in attachments)
         self._master: int | None = None
-        pipes: dict[int, int] = {}
+        pipes: dict[tuple[int, bool], int] = {}
         self.inside = Standard(*(self._descriptor(each, pipes) for each in attachments))
 
-    def _descriptor(self, attachment: Attachment, pipes: dict[int, int]) -> int | None:
+    def _descriptor(self, attachment: Attachment, pipes: dict[tuple[int, bool], int]) -> int | None:
         if attachment.kind == PTY:
             return None
         if attachment.kind == PASS:
             return attachment.outside
         if attachment.kind != COPY:
             return -1
-        if attachment.outside not in pipes:
-            pipes[attachment.outside] = self._pipe(attachment)
-        return pipes[attachment.outside]
+        shared = (attachment.outside, attachment.inside == 0)  # an input and an output share no pipe
+        if shared not in pipes:
+            pipes[shared] = self._pipe(attachment)
+        return pipes[shared]
 
     def _pipe(self, attachment: Attachment) -> int:
         reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -130,7 +148,8 @@ class Relay:
         self._master = master
         os.set_blocking(master, False)
         self.make_raw()
-        self._stdin = Pump(0, master)
+        if self._typing:
+            self._stdin = Pump(0, master, at_end=_END_OF_FILE)
         self._outputs.append(Pump(master, 1))
 
     def master(self) -> int | None:

@@ -12,6 +12,7 @@ from rootless_sb.steps import (
     BringLoopbackUp,
     IfPossible,
     MakeDirectory,
+    MakeReadOnly,
     MakeSymlink,
     MountAt,
     MountStage,
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from rootless_sb.steps import Step
 
 _TTY_GROUP = 5  # what distributions and devpts agree on (Documentation/filesystems/devpts.rst)
+# What podman makes read-only too. Some of it answers to uid 0 of the host, which `sb run` called by root maps.
+_KERNEL_SETTINGS = ("bus", "fs", "irq", "sys", "sysrq-trigger")
 _LINKS = (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2"), ("core", "/proc/kcore"))
 
 
@@ -36,7 +39,6 @@ def root_steps(
     hostname: str,
     etc_hosts: bytes,
     devices: tuple[str, ...],
-    uids: tuple[MapLine, ...],
     gids: tuple[MapLine, ...],
     pty: bool,
 ) -> tuple[Step, ...]:
@@ -50,6 +52,7 @@ def root_steps(
         MountAt("proc", "proc", NOSUID | NODEV | NOEXEC),
         *(network_steps(gids) if "net" in own else ()),
         *((SetHostname(hostname),) if "uts" in own else ()),
+        *(MakeReadOnly(f"proc/{name}") for name in _KERNEL_SETTINGS),
         *device_steps(devices, gids),
         *((OpenTerminal(),) if pty else ()),
         MakeDirectory("sys"),
@@ -59,8 +62,8 @@ def root_steps(
         Attach("proc", "/proc"),
         Attach("dev", "/dev"),
         IfPossible(Attach("sys", "/sys")),
-        AttachFile("hostname", "/etc/hostname"),
-        AttachFile("hosts", "/etc/hosts"),
+        IfPossible(AttachFile("hostname", "/etc/hostname")),  # not every image has these, or as files
+        IfPossible(AttachFile("hosts", "/etc/hosts")),
         PivotRoot(),
     )
 

@@ -81,10 +81,18 @@ def _create_somewhere(record: State, places: tuple[str, ...], store: str, uid: i
     refusals = []
     for place in places:
         try:
-            with Doing(f"cannot make a sandbox in {place}"):
-                sandbox = _create_in(*_open_base(place, uid), record)
+            parent, base = _open_base(place, uid)
         except SbError as error:
             refusals.append(str(error))
+            continue
+        try:
+            with Doing(f"cannot make a sandbox in {place}"):
+                sandbox = _create_in(parent, base, record)
+        except SbError as error:
+            refusals.append(str(error))
+            with Doing(f"cannot remove {base}/.{record.identifier}"):
+                trees.remove_if_there(parent, f".{record.identifier}")
+            os.close(parent)
             continue
         _add_to_index(sandbox, uid)
         return sandbox
@@ -190,13 +198,10 @@ def remove(sandbox: Sandbox, uid: int) -> trees.Removed:
         os.rename(sandbox.name, hidden, src_dir_fd=sandbox.parent, dst_dir_fd=sandbox.parent)
     faults.point("removal-begun")
     forget(sandbox.name, uid)
-    try:
-        changed = trees.remove_tree(sandbox.own, "upper")
-    except FileNotFoundError:  # an earlier removal was cut short
-        changed = trees.Removed(1, 0, 0)
+    changed = trees.remove_if_there(sandbox.own, "upper")
     faults.point("layer-removed")
     trees.remove_tree(sandbox.parent, hidden)
-    return changed._replace(directories=changed.directories - 1)
+    return changed
 
 
 def remove_wherever(places: tuple[str, ...], identifier: str, uid: int) -> None:

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 
 class Lent(NamedTuple):
-    """What pid 1 lends: descriptors of the root of the sandbox's devpts and of user namespace B; the target's pid."""
+    """What pid 1 lends: descriptors of its devpts' root, /dev/null and user namespace B; the target's pid."""
 
     devpts: int
+    null: int
     inner: int
     target: int
 
@@ -60,7 +61,7 @@ def _start(passed: list[int], client: Channel, lent: Lent) -> int:
         wanted = request.unpack(file.read())
     standard = relay.Standard(*(each if each is None or each < 0 else passed[1 + each] for each in wanted.standard))
     slave = _open_terminal(client, lent) if None in standard else None
-    started = target.start(wanted.target, target.Surroundings(slave, standard, lent.inner))
+    started = target.start(wanted.target, target.Surroundings(slave, lent.null, standard, lent.inner))
     for descriptor in (*passed[1:], *((slave,) if slave is not None else ())):
         os.close(descriptor)
     return started.pid

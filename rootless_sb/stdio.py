@@ -43,9 +43,12 @@ def on_terminal(attached: tuple[Attachment, ...]) -> bool:
 
 
 def detached(tty: bool | None) -> tuple[Attachment, Attachment, Attachment]:
-    """How 0, 1 and 2 of a command in the background are served: what it writes goes to our own stdout, in order."""
+    """How 0, 1 and 2 of a command in the background are served: what it writes goes to our own stdout, in order.
+
+    Nothing is read for it: its terminal's input comes from `sb attach`.
+    """
     if tty:
-        return Attachment(0, PTY, 0), Attachment(1, PTY, 1), Attachment(2, PTY, 2)
+        return Attachment(0, PTY, -1), Attachment(1, PTY, 1), Attachment(2, PTY, 2)
     return Attachment(0, SHUT, -1), Attachment(1, COPY, 1), Attachment(2, COPY, 1)
 
 

@@ -50,9 +50,15 @@ class WriteSetting(NamedTuple):
 
 
 class BindDevice(NamedTuple):
-    """Make the host's device node `source` appear at `place`."""
+    """Make the host's device node `source` appear at `place`; its mode and owner can't be changed through it."""
 
     source: str
+    place: str
+
+
+class MakeReadOnly(NamedTuple):
+    """Let nothing be written at and beneath `place`, if it is there."""
+
     place: str
 
 
@@ -71,14 +77,14 @@ class OpenTerminal(NamedTuple):
 
 
 class Attach(NamedTuple):
-    """Move the mount at `place` onto `target`; a target that isn't there is left alone."""
+    """Move the mount at `place` onto the directory `target`, which is made if it isn't there."""
 
     place: str
     target: str
 
 
 class AttachFile(NamedTuple):
-    """Bind the file `place` over the file `target`; a target that isn't there is left alone."""
+    """Bind the file `place` over the file `target`."""
 
     place: str
     target: str
@@ -102,6 +108,7 @@ Step = (
     | WriteFile
     | WriteSetting
     | BindDevice
+    | MakeReadOnly
     | SetHostname
     | BringLoopbackUp
     | OpenTerminal

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
 from typing import TYPE_CHECKING
 
 from rootless_sb import conversation, ending, faults, protocol, relay, sandboxes, state, watcher
-from rootless_sb.errors import EXIT_SIGNAL_BASE, Doing, SbError
+from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import channel, processes
 from rootless_sb.kernel.signals import SignalPipe
 from rootless_sb.ui import messages
@@ -146,7 +147,11 @@ class Supervisor:
         self._server.look_for(0.0 if well else _ARRIVAL)
         self._server.stop()
         while not self._watcher_ended:
-            self._hear_watcher()
+            readable, _, _ = select.select([self._watcher.fileno(), self._signals.reader], [], [])
+            if self._watcher.fileno() in readable:
+                self._hear_watcher()
+            elif any(ending.asks_for_an_end(number) for number in self._signals.take()):
+                return  # who can't wait leaves the removal to the watcher
         os.waitpid(self._watcher_pid, 0)
         self._settle()
 
@@ -171,7 +176,7 @@ class Supervisor:
             return processes.exit_code(self._talk.wait_status)
         if self._failure is not None:
             return self._failure.status
-        return EXIT_SIGNAL_BASE + signal.SIGKILL
+        return processes.exit_code(signal.SIGKILL)  # a wait status that says: killed by this signal (wait(2))
 
     def exit_status(self) -> int:
         """What `sb run` exits with. Raises SbError when the sandbox didn't come to a proper end."""
@@ -185,7 +190,7 @@ class Supervisor:
         if self._server.failure is not None:
             return f"its overlay server {_how(self._server.failure)}"
         if self._ending.forced_by_request:
-            return "as was asked for"
+            return "as it was asked to"
         if self._init_status is not None:
             return f"its pid 1 {_how(self._init_status)}"
         return "its watcher was killed"
@@ -195,6 +200,8 @@ class Supervisor:
             self._watcher.finish()
         elif action == ending.END_SERVER:
             self._server.stop()
+        elif action == ending.END_WATCHER:
+            os.kill(self._watcher_pid, signal.SIGKILL)
 
     def _take_signals(self) -> None:
         for number in self._signals.take():
@@ -264,17 +271,19 @@ class Supervisor:
             self._background.started()
 
     def _map_ids(self) -> bool:
-        """Have newuidmap(1) and newgidmap(1) write the maps of A; whether both did."""
-        pids = []
+        """Have newgidmap(1) and newuidmap(1) write the maps of A; whether both did.
+
+        Groups first: while no uid is mapped, the watcher can still map the one id by itself.
+        """
         maps = self._plan.id_maps
-        for helper, lines in zip(maps.helpers or (), (maps.uids, maps.gids), strict=True):
+        for helper, lines in zip(reversed(maps.helpers or ()), (maps.gids, maps.uids), strict=True):
             numbers = [str(number) for line in lines for number in line]
-            pids.append(processes.run_silently([helper, str(self._watcher_pid), *numbers]))
-        endings = [processes.exit_code(os.waitpid(pid, 0)[1]) for pid in pids]
-        mapped = not any(endings)
-        if not mapped:
-            messages.warn("newuidmap refused the subordinate ids of /etc/subuid: going on with one id")
-        return mapped
+            pid = processes.run_silently([helper, str(self._watcher_pid), *numbers])
+            if processes.exit_code(os.waitpid(pid, 0)[1]) != 0:
+                if not self._plan.quiet:
+                    messages.warn(f"{helper} refused the subordinate ids: going on with one id")
+                return False
+        return True
 
 
 def _killed(wait_status: int | None) -> bool:

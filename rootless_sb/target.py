@@ -29,11 +29,12 @@ class NewNamespace(NamedTuple):
 
 
 class Surroundings(NamedTuple):
-    """What the starting process lends: the pty's slave if there is one, what is to be 0, 1 and 2, and either B, to be
-    joined (a descriptor), or what it takes to make B: its maps, and a descriptor of the sandbox's /proc.
+    """What the starting process lends: the pty's slave if there is one, /dev/null, what is to be 0, 1 and 2, and
+    either B, to be joined (a descriptor), or what it takes to make B: its maps, and a descriptor of /proc.
     """
 
     slave: int | None
+    null: int
     standard: Standard
     inner: int | NewNamespace
 
@@ -51,8 +52,8 @@ def start(wanted: Target, surroundings: Surroundings) -> Started:
     pid 1 writes the maps of B, which the new process makes: whoever is in A has the right to, B itself has not.
     """
     ours, theirs = channel.pair()
-    lent = (surroundings.slave, *surroundings.standard)
-    keep = {theirs.fileno(), *(each for each in lent if each is not None)}
+    lent = (surroundings.null, surroundings.slave, *surroundings.standard)
+    keep = {theirs.fileno(), *(each for each in lent if each is not None and each >= 0)}
     if isinstance(surroundings.inner, int):
         keep.add(surroundings.inner)
     with Doing("cannot fork"):
@@ -82,7 +83,7 @@ def _map_ids(wanted: NewNamespace, pid: int) -> int:
 
 
 def _answer(process: Channel) -> None:
-    """Wait for the new process's next word; raises SbError if that is a failure."""
+    """Wait for the new process's next word, or for its exec; raises SbError if that is a failure."""
     data, _ = process.receive()
     if data and (message := protocol.decode(data)).kind == protocol.FAILED:
         raise protocol.failure(message)
@@ -112,8 +113,7 @@ def _become(wanted: Target, parent: Channel, surroundings: Surroundings) -> int:
 
 
 def _place_standard(surroundings: Surroundings) -> None:
-    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    sources = {None: surroundings.slave, -1: null}
+    sources = {None: surroundings.slave, -1: surroundings.null}
     wanted = {number: sources.get(each, each) for number, each in enumerate(surroundings.standard)}
     descriptors.place({number: source for number, source in wanted.items() if source is not None})
 

@@ -38,6 +38,7 @@ class Links(NamedTuple):
 def watch(plan: Plan, links: Links, standard: Standard) -> int:
     """The watcher's life. Returns its exit status."""
     os.setsid()
+    os.umask(0o022)  # the caller's is for what its command makes
     processes.set_title("sb-watch")
     events = SignalPipe((signal.SIGCHLD,))
     try:
@@ -55,7 +56,7 @@ def watch(plan: Plan, links: Links, standard: Standard) -> int:
         control.close()
         links.init.close()
         relay.release(standard)
-        descriptors.shut((0, 1))  # their other ends are to see the sandbox's end, not ours
+        descriptors.shut((0, 1), descriptors.open_null())  # their other ends are to see the sandbox's end, not ours
         wait_status = _wait(pid, events, links)
         # What a command does once its files are gone, and what status that gives it, says nothing: tell it apart.
         server_ended = links.server.has_ended()
@@ -139,10 +140,11 @@ def _enter_namespaces(plan: Plan, supervisor: Channel) -> Plan:
 def _map_single_id(plan: Plan) -> None:
     own = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        # A group can only be mapped without privilege once setgroups(2) is given up: user_namespaces(7).
-        namespaces.write_id_map(own, "setgroups", "deny")
         namespaces.write_id_map(own, "uid_map", map_text(plan.id_maps.uids))
-        namespaces.write_id_map(own, "gid_map", map_text(plan.id_maps.gids))
+        if not namespaces.has_id_map(own, "gid_map"):  # newgidmap may have written it before newuidmap refused
+            # A group can only be mapped without privilege once setgroups(2) is given up: user_namespaces(7).
+            namespaces.write_id_map(own, "setgroups", "deny")
+            namespaces.write_id_map(own, "gid_map", map_text(plan.id_maps.gids))
     finally:
         os.close(own)
 
@@ -155,7 +157,7 @@ def _mount_overlay(plan: Plan, sandbox: Sandbox, server: Channel) -> None:
         with Doing("cannot mount the overlay", hint("mounts")):
             mounts.mount("sb", f"{sandbox.directory}/root", "fuse", mounts.NODEV, f"fd={fuse},{plan.mount_options}")
         with Doing("cannot reach the overlay server"):
-            server.send(pack(plan.overlay), (fuse,))
+            server.send_long(pack(plan.overlay), fuse)
     finally:
         os.close(fuse)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 _USAGE = """\
@@ -43,7 +44,10 @@ _COMMANDS = (
 
 def main() -> int:
     """The console script. Returns the exit status, by way of os._exit: tearing the interpreter down takes 20 ms."""
+    _take_signals_as_they_come()
     _open_standard()
+    if sys.stdout is not None and sys.stdout.encoding != "utf-8":
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a TextIOWrapper, as Python starts it
     try:
         status = _dispatch(sys.argv[1:])
         if sys.stdout is not None:  # None: it was closed when Python started
@@ -51,6 +55,14 @@ def main() -> int:
     except BrokenPipeError:  # who read stdout has had enough
         status = 0
     os._exit(status)
+
+
+def _take_signals_as_they_come() -> None:
+    """Ctrl-C ends sb as it ends any program, without a traceback; and children can be waited for, whatever the caller
+    did with SIGCHLD."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _open_standard() -> None:

@@ -42,4 +42,4 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name most like `name`, if any is."""
     import difflib
 
-    return next(iter(difflib.get_close_matches(name, list(known), 1, 0.5)), None)
+    return next(iter(difflib.get_close_matches(name, list(known), 1, 0.6)), None)

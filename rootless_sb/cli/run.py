@@ -55,7 +55,7 @@ def _decide(arguments: list[str]) -> Plan | None:
 
         sys.stdout.write(plans.as_json(decided) if parsed.json else plans.as_text(decided))
         return None
-    if machine.uid == 0:
+    if machine.uid == 0 and not wanted.quiet:
         messages.warn("you are root already: the sandbox is weaker than one started by an ordinary user")
     return decided
 
@@ -86,7 +86,7 @@ def parser() -> Parser:
     add("--dry-run", action="store_true", help="print what would be done, and do nothing")
     add("--json", action="store_true", help="with --dry-run: as JSON")
     add("-q", "--quiet", action="store_true", help="no messages but errors")
-    add("--verbose", action="store_true", help="more messages")
+    add("--verbose", action="store_true", help="say what is shut, without a terminal too")
     add("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return options
 
@@ -105,7 +105,7 @@ def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
         clear_environment=parsed.clearenv,
         unset_environment=tuple(parsed.unsetenv),
         workdir=parsed.workdir,
-        hostname=parsed.hostname,
+        hostname=_host_name(parsed.hostname) if parsed.hostname else None,
         hidden=tuple(os.path.abspath(path) for path in parsed.hide),
         userns=parsed.userns,
         allow_degraded=tuple(parsed.allow_degraded),
@@ -139,3 +139,11 @@ def _kept(parsed: argparse.Namespace) -> bool:
     if parsed.keep and parsed.rm:
         raise SbError("--keep and --rm", "they exclude each other", "--keep keeps the sandbox, --rm removes it")
     return bool(parsed.keep or parsed.name or parsed.detach) and not parsed.rm
+
+
+def _host_name(name: str) -> str:
+    """A host name that the kernel and /etc/hosts can take. Raises SbError."""
+    letters = name.replace("-", "").replace(".", "")
+    if len(name) > 64 or not (letters.isascii() and letters.isalnum()) or name[0] in "-.":  # 64: sethostname(2)
+        raise SbError(f"--hostname {name}", "not a host name", "letters, digits, - and ., 64 at most")
+    return name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -31,6 +32,8 @@ class Channel:
 
         Raises OSError; ConnectionError when the other end is gone: EPIPE, or once ECONNRESET if it left some unread.
         """
+        if len(message) > _LARGEST:
+            raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
         socket.send_fds(self._socket, [message], list(descriptors), socket.MSG_NOSIGNAL)
 
     def try_send(self, message: bytes, descriptors: Sequence[int] = ()) -> None:
@@ -40,14 +43,40 @@ class Channel:
         except ConnectionError:
             return
 
-    def receive(self) -> tuple[bytes, list[int]]:
-        """Wait for one message and what descriptors came with it (close-on-exec). Empty when the other end is gone."""
+    def send_long(self, data: bytes, descriptor: int) -> None:
+        """Send data of any length, which `receive_long` takes, and a duplicate of `descriptor`. Raises OSError."""
+        memory = os.memfd_create("sb")
         try:
-            message, descriptors, _, _ = socket.recv_fds(self._socket, _LARGEST, _MOST_DESCRIPTORS)
+            written = 0
+            while written < len(data):
+                written += os.write(memory, data[written : written + _LARGEST])
+            self.send(b"long", (memory, descriptor))
+        finally:
+            os.close(memory)
+
+    def receive_long(self) -> tuple[bytes, int] | None:
+        """Wait for what `send_long` sends; None when the other end is gone. Raises OSError."""
+        message, descriptors = self.receive()
+        if not message:
+            return None
+        memory, descriptor = descriptors
+        os.lseek(memory, 0, os.SEEK_SET)
+        with open(memory, "rb", buffering=0) as file:
+            return file.readall(), descriptor
+
+    def receive(self) -> tuple[bytes, list[int]]:
+        """Wait for one message and the descriptors with it (close-on-exec). Empty when the other end is gone.
+
+        Raises OSError.
+        """
+        try:
+            message, descriptors, flags, _ = socket.recv_fds(self._socket, _LARGEST, _MOST_DESCRIPTORS)
         except ConnectionResetError:  # the other end died with messages unread
             return b"", []
         for descriptor in descriptors:  # recv_fds of Python 3.11 takes flags (MSG_CMSG_CLOEXEC) and doesn't use them
             os.set_inheritable(descriptor, False)
+        if flags & socket.MSG_CTRUNC:  # this process may not open so many files: unix(7)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return message, descriptors
 
     def has_ended(self) -> bool:

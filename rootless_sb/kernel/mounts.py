@@ -21,6 +21,15 @@ REC = 16384
 PRIVATE = 1 << 18
 SLAVE = 1 << 19
 RELATIME = 1 << 21
+# How statvfs(3) tells the flags that mount(2) sets: <bits/statvfs.h>.
+_FLAGS = {
+    os.ST_NOSUID: NOSUID,
+    os.ST_NODEV: NODEV,
+    os.ST_NOEXEC: NOEXEC,
+    os.ST_NOATIME: 1024,
+    os.ST_NODIRATIME: 2048,
+    os.ST_RELATIME: RELATIME,
+}
 
 _MNT_DETACH = 2
 
@@ -39,6 +48,13 @@ def mount(source: str | None, target: str, kind: str | None, flags: int, options
         ctypes.c_ulong(flags),
         os.fsencode(options) if options else None,
     )
+
+
+def make_read_only(target: str) -> None:
+    """Make the mount at `target` read-only and keep its other flags, which can be locked. Raises OSError."""
+    found = os.statvfs(target).f_flag
+    kept = sum(flag for bit, flag in _FLAGS.items() if found & bit)
+    mount(None, target, None, REMOUNT | BIND | RDONLY | kept)
 
 
 def detach(target: str) -> None:

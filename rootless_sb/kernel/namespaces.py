@@ -48,6 +48,15 @@ def write_id_map(process_directory: int, name: str, text: str) -> None:
         os.close(descriptor)
 
 
+def has_id_map(process_directory: int, name: str) -> bool:
+    """Whether `uid_map` or `gid_map` of a process has been written already. Raises OSError."""
+    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=process_directory)
+    try:
+        return bool(os.read(descriptor, 1))
+    finally:
+        os.close(descriptor)
+
+
 def set_hostname(name: str) -> None:
     """Set the host name of the calling process's UTS namespace. Raises OSError."""
     encoded = os.fsencode(name)

@@ -66,10 +66,13 @@ def open_fuse() -> None:
 
 def load_libfuse() -> None:
     """Load the library that pyfuse3 is linked with."""
-    try:
-        ctypes.CDLL("libfuse3.so.3")
-    except OSError:
-        ctypes.CDLL("libfuse3.so.4")  # libfuse 3.17 and newer
+    for name in ("libfuse3.so.3", "libfuse3.so.4"):  # 4: libfuse 3.17 and newer
+        try:
+            ctypes.CDLL(name)
+        except OSError:  # without errno: the dynamic loader's
+            continue
+        return
+    raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
 def landlock() -> None:

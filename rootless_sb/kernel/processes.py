@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -35,12 +36,25 @@ def fork(role: Callable[[], int], keep: set[int]) -> int:
             descriptors.close_others({0, 1, 2, *keep})
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             status = role()
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
+        except BaseException as error:
+            _complain(error)
         finally:
             os._exit(status)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _complain(error: BaseException) -> None:
+    """Name a mistake of our own and where it was made. Python's own traceback would read our sources by their paths,
+    which may lie in the sandbox by now, and import what their first lines ask for."""
+    places = []
+    trace = error.__traceback__
+    while trace is not None:
+        places.append(f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    if sys.stderr is not None:
+        sys.stderr.write(f"sb: internal error: {error!r} in {' > '.join(places)}\n")
+        sys.stderr.flush()
 
 
 def reset_signals() -> None:
@@ -53,7 +67,7 @@ def reset_signals() -> None:
 def run_silently(arguments: list[str]) -> int:
     """Start the program `arguments[0]` (a path), its stderr thrown away, and return its pid. Raises OSError."""
     silence = (os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0)
-    return os.posix_spawn(arguments[0], arguments, os.environ, file_actions=[silence])
+    return os.posix_spawn(arguments[0], arguments, {}, file_actions=[silence])
 
 
 def suspend() -> None:
@@ -86,6 +100,14 @@ def ignore(numbers: Iterable[int]) -> None:
     """Ignore signals; a program that is then executed ignores them too."""
     for number in numbers:
         signal.signal(number, signal.SIG_IGN)
+
+
+def lift_limits() -> None:
+    """Raise every soft limit to the hard one: what the caller set for its command isn't meant for us."""
+    for name in ("RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_DATA", "RLIMIT_FSIZE", "RLIMIT_NOFILE"):
+        kind = getattr(resource, name)
+        hard = resource.getrlimit(kind)[1]
+        resource.setrlimit(kind, (hard, hard))
 
 
 def die_with_parent() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -41,10 +42,14 @@ def modes(terminal: int) -> list[Any]:
 
 def set_modes(terminal: int, attributes: list[Any]) -> None:
     """Set a terminal's modes after what was written to it has gone out. Raises OSError: EIO once it was hung up."""
-    try:
-        termios.tcsetattr(terminal, termios.TCSADRAIN, attributes)
-    except termios.error as error:  # as in `modes`
-        raise OSError(*error.args) from error
+    while True:
+        try:
+            termios.tcsetattr(terminal, termios.TCSADRAIN, attributes)
+        except termios.error as error:  # as in `modes`
+            if error.args[0] == errno.EINTR:  # stopped in the background (SIGTTOU) and continued
+                continue
+            raise OSError(*error.args) from error
+        return
 
 
 def raw(attributes: list[Any]) -> list[Any]:

@@ -10,9 +10,8 @@ _DEPTH = 64
 
 
 class Removed(NamedTuple):
-    """What a removal took away: directories, other entries, and the bytes that those occupied."""
+    """What a removal took away: entries that aren't directories, and the bytes that they occupied."""
 
-    directories: int
     files: int
     bytes: int
 
@@ -25,7 +24,7 @@ class _Level(NamedTuple):
 
 def remove_tree(parent: int, name: str) -> Removed:
     """Remove `name` and everything beneath it from the directory `parent`. Raises OSError."""
-    directories = files = size = hoisted = 0
+    files = size = hoisted = 0
     levels: list[_Level] = []
     descending: str | None = name
     try:
@@ -40,7 +39,6 @@ def remove_tree(parent: int, name: str) -> Removed:
             if not level.subdirectories:
                 levels.pop()
                 os.close(level.descriptor)
-                directories += 1
                 os.rmdir(level.name, dir_fd=levels[-1].descriptor if levels else parent)
             elif len(levels) > _DEPTH:
                 hoisted += 1
@@ -57,7 +55,15 @@ def remove_tree(parent: int, name: str) -> Removed:
     finally:
         for level in levels:
             os.close(level.descriptor)
-    return Removed(directories, files, size)
+    return Removed(files, size)
+
+
+def remove_if_there(parent: int, name: str) -> Removed:
+    """As `remove_tree`; nothing where there is nothing. Raises OSError."""
+    try:
+        return remove_tree(parent, name)
+    except FileNotFoundError:
+        return Removed(0, 0)
 
 
 def _remove_files(level: _Level) -> Removed:
@@ -72,7 +78,7 @@ def _remove_files(level: _Level) -> Removed:
         size += entry.stat(follow_symlinks=False).st_blocks * 512
         os.unlink(entry.name, dir_fd=level.descriptor)
         files += 1
-    return Removed(0, files, size)
+    return Removed(files, size)
 
 
 def _open_directory(parent: int, name: str) -> int:

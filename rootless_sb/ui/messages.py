@@ -36,12 +36,10 @@ def warn(text: str) -> None:
     say(f"warning: {text}")
 
 
-def thrown_away(directories: int, files: int, size: int) -> None:
+def thrown_away(files: int, size: int) -> None:
     """What was lost with a layer that wasn't kept; nothing for an empty one."""
     if files:
         say(f"{files} file{'s' if files > 1 else ''} ({human_size(size)}) thrown away; --keep keeps them")
-    elif directories:
-        say(f"{directories} director{'ies' if directories > 1 else 'y'} thrown away; --keep keeps them")
 
 
 def human_size(size: int) -> str:

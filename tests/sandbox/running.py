@@ -113,12 +113,11 @@ class Sandboxes:
 
     def _processes(self) -> list[str]:
         own = {process.pid for process in self._started}
-        orphans = [process for process in processes.children(os.getpid()) if process.pid not in own]
-        for orphan in orphans:
-            if orphan.state == "Z":
-                os.waitpid(orphan.pid, 0)
-        below = [process for pid in own for process in processes.descendants(pid)]
-        return [f"{process.name} {process.pid}" for process in (*orphans, *below) if process.state != "Z"]
+        left = [process for process in processes.descendants(os.getpid()) if process.pid not in own]
+        for process in left:
+            if process.state == "Z" and process.parent == os.getpid():
+                os.waitpid(process.pid, 0)
+        return [f"{process.name} {process.pid}" for process in left if process.state != "Z"]
 
     def _directories(self) -> list[str]:
         return [str(path) for path in self.layers.iterdir()] if self.layers.exists() else []

@@ -98,3 +98,17 @@ def test_a_stubborn_command_is_ended_by_the_second_signal(sb: Sandboxes) -> None
     run.terminate()
     assert 125 == run.wait(timeout=PATIENCE)
     assert [] == sb.left_behind(within=2.0)
+
+
+def test_a_stopped_watcher_is_overcome(sb: Sandboxes) -> None:
+    """A watcher that somebody has stopped can't keep a sandbox from ending."""
+    run = sb.start("--", "sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done")
+    assert run.stdout is not None
+    assert b"ready\n" == run.stdout.readline()
+    os.kill(find(run, "sb-watch"), signal.SIGSTOP)
+    run.terminate()
+    time.sleep(0.2)
+    run.terminate()
+    assert b"sb: the sandbox was ended: as it was asked to\n" in run.communicate(timeout=PATIENCE)[1]
+    assert 125 == run.returncode
+    assert [] == sb.left_behind(within=2.0)

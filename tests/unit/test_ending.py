@@ -6,14 +6,36 @@ import signal
 
 import pytest
 
-from rootless_sb.ending import END_SANDBOX, END_SERVER, FORWARD, GRACE, NOTHING, TEARDOWN, Ending
+from rootless_sb.ending import END_SANDBOX, END_SERVER, END_WATCHER, FORWARD, GRACE, NOTHING, TEARDOWN, Ending
 
 
 def test_the_second_request_ends_the_sandbox() -> None:
     """Whatever two signals ask for an end."""
     ending = Ending()
     assert FORWARD == ending.signalled(signal.SIGINT, 0.0)
-    assert END_SANDBOX == ending.signalled(signal.SIGTERM, 0.1)
+    assert END_SANDBOX == ending.signalled(signal.SIGTERM, 1.5)
+
+
+def test_two_of_a_kind_are_two_requests() -> None:
+    """Ctrl-C twice is meant, however fast."""
+    ending = Ending()
+    assert [FORWARD, END_SANDBOX] == [ending.signalled(signal.SIGINT, now) for now in (0.0, 0.1)]
+
+
+@pytest.mark.parametrize("numbers", [(signal.SIGTERM, signal.SIGHUP), (signal.SIGHUP, signal.SIGHUP)])
+def test_signals_that_come_together_are_one_request(numbers: tuple[int, int]) -> None:
+    """systemd sends SIGTERM and SIGHUP, a terminal that goes SIGHUP twice: the command has its grace all the same."""
+    ending = Ending()
+    assert FORWARD == ending.signalled(numbers[0], 0.0)
+    assert FORWARD == ending.signalled(numbers[1], 0.1)
+    assert GRACE == ending.patience(0.0)
+
+
+def test_what_was_typed_long_ago_is_forgotten() -> None:
+    """A program that went on after Ctrl-C gets its grace when it is told to end later."""
+    ending = Ending()
+    assert FORWARD == ending.signalled(signal.SIGINT, 0.0)
+    assert FORWARD == ending.signalled(signal.SIGTERM, 60.0)
 
 
 def test_signals_that_ask_for_nothing() -> None:
@@ -25,13 +47,14 @@ def test_signals_that_ask_for_nothing() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_stubborn_command(number: int) -> None:
-    """It is ended when its grace is over, and its server when that doesn't help."""
+    """It is ended when its grace is over, then its server, and its watcher at last."""
     ending = Ending()
     ending.signalled(number, 5.0)
     assert GRACE == ending.patience(5.0)
     assert NOTHING == ending.overdue(5.0 + GRACE - 0.1)
     assert END_SANDBOX == ending.overdue(5.0 + GRACE)
     assert END_SERVER == ending.overdue(5.0 + GRACE + TEARDOWN)
+    assert END_WATCHER == ending.overdue(5.0 + GRACE + 2 * TEARDOWN)
     assert NOTHING == ending.overdue(1000.0)
 
 

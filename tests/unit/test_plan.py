@@ -14,7 +14,7 @@ from rootless_sb.kernel.descriptors import FILE, NULL, PIPE, TERMINAL, Descripto
 from rootless_sb.plan import make_plan, with_layer
 from rootless_sb.root import hosts_file
 from rootless_sb.spec import RunSpec
-from rootless_sb.steps import AttachFile, MountAt, OpenTerminal, PivotRoot, SetHostname, WriteSetting
+from rootless_sb.steps import Attach, MountAt, OpenTerminal, PivotRoot, SetHostname, WriteSetting
 from rootless_sb.ui import plans
 
 HOST = Host(
@@ -91,7 +91,7 @@ def test_order_of_the_steps() -> None:
     steps = make_plan(RunSpec(), HOST, TERMINALS, "0123456789ab").steps
     kinds = [type(step) for step in steps]
     assert PivotRoot == kinds[-1]
-    assert kinds.index(OpenTerminal) < kinds.index(AttachFile)
+    assert kinds.index(OpenTerminal) < kinds.index(Attach)
     assert SetHostname("0123456789ab") in steps
     assert WriteSetting("proc/sys/net/ipv4/ping_group_range", "0 65536") in steps
 

@@ -1,0 +1,91 @@
+"""Root file systems that are traps: what sb puts into them lands nowhere else, and nothing of theirs runs in pid 1."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import rootless_sb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.sandbox.running import Sandboxes
+
+
+@pytest.fixture
+def tree(tmp_path: Path, program: Callable[[str], Path]) -> Path:
+    """A root file system with busybox in it."""
+    root = tmp_path / "root"
+    for name in ("bin", "etc", "tmp", "usr"):
+        (root / name).mkdir(parents=True)
+    shutil.copy(program("busybox"), root / "bin" / "busybox")
+    for name in ("sh", "ls", "cat", "mount", "id", "grep"):
+        (root / "bin" / name).symlink_to("busybox")
+    return root
+
+
+def test_a_plain_tree_runs(sb: Sandboxes, tree: Path) -> None:
+    """The control: without a trap the tree works, and has the /proc and /dev that it lacked."""
+    done = sb("-q", "--rootfs", str(tree), "sh", "-c", "id -u; ls /dev/null; ls /proc/self/fd >/dev/null && echo proc")
+    assert "0\n/dev/null\nproc\n" == done.stdout
+
+
+@pytest.mark.parametrize("link", ["sys", "dev", "proc"])
+@pytest.mark.parametrize("target", ["/dev", "/proc", "/etc", "../../../../etc", "/tmp/gone"])
+def test_a_symlink_in_a_mounts_place(sb: Sandboxes, tree: Path, tmp_path: Path, link: str, target: str) -> None:
+    """A mount whose place is a symlink stays inside: the sandbox runs, or is refused in one line."""
+    (tree / link).symlink_to(target)
+    done = sb("-q", "--rootfs", str(tree), "sh", "-c", "echo ran")
+    if done.returncode:
+        assert 125 == done.returncode
+        assert done.stderr.startswith("sb: cannot mount /")
+        assert "internal error" not in done.stderr
+    else:
+        assert "ran\n" == done.stdout
+    assert {"bin", "etc", "tmp", "usr", link} == {path.name for path in tree.iterdir()}
+    assert not (tmp_path / "etc").exists()
+
+
+@pytest.mark.parametrize("name", ["hosts", "hostname"])
+def test_a_trap_in_the_place_of_a_file(sb: Sandboxes, tree: Path, name: str) -> None:
+    """/etc/hosts as a directory, a loop or a way out of the tree is left alone."""
+    place = tree / "etc" / name
+    for make in (place.mkdir, lambda: place.symlink_to(name), lambda: place.symlink_to("../../../../etc/passwd")):
+        make()
+        assert "ran\n" == sb("-q", "--rootfs", str(tree), "sh", "-c", "echo ran").stdout
+        place.rmdir() if place.is_dir() else place.unlink()
+
+
+def test_no_source_of_ours_is_read_from_the_tree(sb: Sandboxes, tree: Path) -> None:
+    """A tree that holds poisoned copies of sb's own modules, and makes pid 1 fail, has none of them run.
+
+    (Python's traceback would read the sources by their paths, and import the codec that their first line names.)
+    """
+    package = Path(rootless_sb.__file__).parent
+    for source in package.rglob("*.py"):
+        copy = tree / str(source).lstrip("/")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text("# coding: evil\n")
+    (tree / "sys").symlink_to("/dev")
+    (tree / "dev").symlink_to("/etc")
+    done = sb("-q", "--rootfs", str(tree), "sh", "-c", "echo ran")
+    assert "evil" not in done.stderr.lower()
+    assert "internal error" not in done.stderr
+
+
+def test_device_nodes_of_the_host_keep_their_modes(sb: Sandboxes) -> None:
+    """The sandbox's root can't change the mode of /dev/null; it can change that of a file of its own."""
+    done = sb("-q", "--", "sh", "-c", "chmod 600 /dev/null; echo $?; touch /tmp/x; chmod 600 /tmp/x; echo $?")
+    assert "1\n0\n" == done.stdout
+    assert 0o666 == stat.S_IMODE(Path("/dev/null").stat().st_mode)
+
+
+def test_the_kernels_settings_cannot_be_written(sb: Sandboxes) -> None:
+    """/proc/sys is read-only, whoever called sb; /proc itself is not."""
+    script = "echo core >/proc/sys/kernel/core_pattern || echo refused; echo 0 >/proc/self/oom_score_adj && echo fine"
+    assert "refused\nfine\n" == sb("-q", "--", "sh", "-c", script).stdout
