@@ -51,7 +51,7 @@ def watch(plan: Plan, links: Links, standard: Standard) -> int:
         links.init.close()
         relay.release(standard)
         descriptors.shut((0, 1), descriptors.open_null())  # their other ends are to see the sandbox's end, not ours
-        _wait(pid, events, links)
+        _wait(pid, f"{sandbox.directory}/root", events, links)
     except SbError as error:
         links.init.close()
         links.supervisor.try_send(protocol.failed(error))
@@ -130,7 +130,7 @@ def _mount_overlay(plan: Plan, sandbox: Sandbox, server: Channel) -> None:
         os.close(fuse)
 
 
-def _wait(pid: int, events: SignalPipe, links: Links) -> None:
+def _wait(pid: int, root: str, events: SignalPipe, links: Links) -> None:
     """Wait for pid 1's end, bringing it about when the supervisor or the server has ended; then say that it is gone.
 
     waitpid(2) for the first process of a PID namespace returns after all others in it are gone: pid_namespaces(7).
@@ -152,4 +152,4 @@ def _wait(pid: int, events: SignalPipe, links: Links) -> None:
             poll.unregister(descriptor)  # the channel's end
             os.kill(pid, signal.SIGKILL)
     # What a command does once its files are gone, and what status that gives it, says nothing: tell it apart.
-    links.supervisor.try_send(protocol.encode(protocol.GONE, wait_status, int(links.server.has_ended())))
+    links.supervisor.try_send(protocol.encode(protocol.GONE, wait_status, int(not mounts.is_connected(root))))
