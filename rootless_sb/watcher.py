@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rootless_sb.relay import Standard
     from rootless_sb.sandboxes import Sandbox
 
+
 class Links(NamedTuple):
     """The watcher's ends of the channels, and pid 1's, which it only hands on."""
 
@@ -59,7 +60,7 @@ def watch(plan: Plan, links: Links, standard: Standard) -> int:
         descriptors.shut((0, 1), descriptors.open_null())  # their other ends are to see the sandbox's end, not ours
         wait_status = _wait(pid, events, links)
         # What a command does once its files are gone, and what status that gives it, says nothing: tell it apart.
-        server_ended = links.server.has_ended()
+        server_ended = not mounts.is_connected(f"{sandbox.directory}/root")
         kept = _settle(plan, sandbox, never_ran=os.WIFEXITED(wait_status) and os.WEXITSTATUS(wait_status) != 0)
         links.supervisor.try_send(protocol.encode(protocol.GONE, wait_status, int(server_ended), int(kept)))
     except SbError as error:

@@ -79,15 +79,6 @@ class Channel:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return message, descriptors
 
-    def has_ended(self) -> bool:
-        """Whether the other end is gone and has left nothing to read; doesn't wait."""
-        try:
-            return not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
-        except ConnectionResetError:  # as in `receive`
-            return True
-
     def wait_for_end(self) -> None:
         """Wait until the other end is gone."""
         while self.receive()[0]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 # System calls without a wrapper in the oldest C library that we run on (glibc 2.28 on RHEL 8). Those newer than
 # Linux 5.0 have the same number on every architecture (Linux, scripts/syscall.tbl).
 SYS_OPENAT2 = 437
-SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}.get(platform.machine(), -1)
+SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}.get(os.uname().machine, -1)
 
 
 def call(name: str, *arguments: Argument) -> int:

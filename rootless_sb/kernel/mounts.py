@@ -71,6 +71,15 @@ def detach_if_mounted(target: str) -> None:
             raise
 
 
+def is_connected(target: str) -> bool:
+    """Whether the FUSE file system mounted at `target` still has its server: without one, every request fails."""
+    try:
+        os.statvfs(target)
+    except OSError as error:
+        return error.errno not in (errno.ENOTCONN, errno.ECONNABORTED)
+    return True
+
+
 def pivot_root_here() -> None:
     """Make the working directory the root of the mount namespace and drop the old root.
 

@@ -137,9 +137,8 @@ class Sandboxes:
             process.wait()
 
 
-def read_until(descriptor: int, wanted: bytes) -> bytes:
-    """Read until `wanted` has come, and return everything. It must come."""
-    data = b""
+def read_until(descriptor: int, wanted: bytes, data: bytes = b"") -> bytes:
+    """Read until `wanted` has come after `data`, and return everything. It must come."""
     deadline = time.monotonic() + PATIENCE
     while wanted not in data:
         ready, _, _ = select.select([descriptor], [], [], max(deadline - time.monotonic(), 0.0))

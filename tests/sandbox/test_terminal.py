@@ -28,6 +28,7 @@ class Terminal:
 
     def __init__(self) -> None:
         self.master, self.slave = os.openpty()
+        self._unread = b""
         self.resize(ROWS, COLUMNS)
 
     def resize(self, rows: int, columns: int) -> None:
@@ -49,7 +50,8 @@ class Terminal:
 
     def read_until(self, wanted: str) -> str:
         """What appears, up to what is wanted."""
-        return read_until(self.master, wanted.encode()).decode()
+        before, found, self._unread = read_until(self.master, wanted.encode(), self._unread).partition(wanted.encode())
+        return (before + found).decode()
 
     def is_raw(self) -> bool:
         """Whether the terminal passes on what is typed as it is, and echoes nothing."""
@@ -137,6 +139,7 @@ def test_control_c(terminal: Terminal, bash: subprocess.Popen[bytes]) -> None:
     terminal.read_until("ready>")
     terminal.type("echo status-$?-$((40 + 2))\r")
     terminal.read_until("status-130-42")
+    terminal.read_until("ready>")
     terminal.type("exit\r")
     bash.wait(60)
 
@@ -147,18 +150,19 @@ def test_control_d(terminal: Terminal, bash: subprocess.Popen[bytes]) -> None:
     eventually(lambda: any(each.name == "cat" for each in processes.descendants(bash.pid)))
     terminal.type("text\r\x04")
     terminal.read_until("cat-ended-0")
+    terminal.read_until("ready>")
     terminal.type("\x04")
     assert 0 == bash.wait(60)
 
 
-def test_resizing(terminal: Terminal, bash: subprocess.Popen[bytes]) -> None:
+def test_resizing(sb: Sandboxes, terminal: Terminal) -> None:
     """The sandbox's terminal follows the size of the caller's, and programs hear of it."""
-    terminal.type("trap 'echo resized to $(stty size)' WINCH; echo trap-is-$((40 + 2))\r")
-    terminal.read_until("trap-is-42")
+    script = "trap 'echo resized to $(stty size); exit 6' WINCH; echo begin; while :; do sleep 0.05; done"
+    process = terminal.run(sb, "sh", "-c", script)
+    terminal.read_until("begin")
     terminal.resize(24, 80)
     terminal.read_until("resized to 24 80")
-    terminal.type("exit\r")
-    bash.wait(60)
+    assert 6 == process.wait(60)
 
 
 def test_bytes_pass_unharmed(sb: Sandboxes, terminal: Terminal) -> None:
