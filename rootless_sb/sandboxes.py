@@ -105,11 +105,18 @@ def _create_in(parent: int, path: str, record: State) -> Sandbox:
     os.mkdir(hidden, 0o700, dir_fd=parent)
     faults.point("directory-made")
     own = _open_directory(parent, hidden)
-    lock = files.lock(own, "lock", wait=True)
-    assert lock is not None
-    for part in _PARTS:
-        os.mkdir(part, 0o755, dir_fd=own)
-    files.write_atomically(own, "state", state.encode(record), durable=record.kept)
+    lock: int | None = None
+    try:
+        lock = files.lock(own, "lock", wait=True)
+        assert lock is not None
+        for part in _PARTS:
+            os.mkdir(part, 0o755, dir_fd=own)
+        files.write_atomically(own, "state", state.encode(record), durable=record.kept)
+    except OSError:
+        for descriptor in (own, lock):  # their removal needs descriptors, which may be what was lacking
+            if descriptor is not None:
+                os.close(descriptor)
+        raise
     faults.point("state-written")
     os.rename(hidden, identifier, src_dir_fd=parent, dst_dir_fd=parent)
     faults.point("directory-named")
