@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rootless_sb import faults, names, paths, state
 from rootless_sb.errors import Doing, SbError
-from rootless_sb.kernel import files, trees
+from rootless_sb.kernel import descriptors, files, trees
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from rootless_sb.state import State
 
 _PARTS = ("upper", "work", "root", "stage")
+# Descriptors that making a sandbox needs, and that its removal would: without them nothing is begun.
+_DESCRIPTORS = 6
 # Where `sb ps` looks whatever TMPDIR says; sandboxes that lie elsewhere have a symlink here.
 _INDEX = "/var/tmp"
 
@@ -101,22 +103,16 @@ def _create_somewhere(record: State, places: tuple[str, ...], store: str, uid: i
 
 def _create_in(parent: int, path: str, record: State) -> Sandbox:
     """Make it under a hidden name, lock it, and only then let others see it. Raises OSError."""
+    descriptors.require(_DESCRIPTORS)
     identifier, hidden = record.identifier, f".{record.identifier}"
     os.mkdir(hidden, 0o700, dir_fd=parent)
     faults.point("directory-made")
     own = _open_directory(parent, hidden)
-    lock: int | None = None
-    try:
-        lock = files.lock(own, "lock", wait=True)
-        assert lock is not None
-        for part in _PARTS:
-            os.mkdir(part, 0o755, dir_fd=own)
-        files.write_atomically(own, "state", state.encode(record), durable=record.kept)
-    except OSError:
-        for descriptor in (own, lock):  # their removal needs descriptors, which may be what was lacking
-            if descriptor is not None:
-                os.close(descriptor)
-        raise
+    lock = files.lock(own, "lock", wait=True)
+    assert lock is not None
+    for part in _PARTS:
+        os.mkdir(part, 0o755, dir_fd=own)
+    files.write_atomically(own, "state", state.encode(record), durable=record.kept)
     faults.point("state-written")
     os.rename(hidden, identifier, src_dir_fd=parent, dst_dir_fd=parent)
     faults.point("directory-named")

@@ -99,6 +99,17 @@ def _close_range(first: int, last: int) -> None:
         os.closerange(first, min(last + 1, limit if 0 < limit < _MANY else _MANY))
 
 
+def require(count: int) -> None:
+    """See whether so many more descriptors can be opened. Raises OSError (EMFILE) if not."""
+    opened: list[int] = []
+    try:
+        while len(opened) < count:
+            opened.append(open_null())
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
 def open_null() -> int:
     """A descriptor of /dev/null."""
     return os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
