@@ -89,7 +89,7 @@ def run(end_on: int | None = None) -> None:
 async def _main(end_on: int | None) -> None:
     async with trio.open_nursery() as nursery:
         if end_on is not None:
-            nursery.start_soon(_wait_for_end, end_on)
+            await nursery.start(_wait_for_end, end_on)  # heard from before the first request is answered
         # One task: every request is answered before the next is read, so no two of them are ever under way together.
         try:
             await pyfuse3.main(min_tasks=1, max_tasks=1)
@@ -99,7 +99,8 @@ async def _main(end_on: int | None) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def _wait_for_end(number: int) -> None:
+async def _wait_for_end(number: int, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     with trio.open_signal_receiver(number) as signals:
+        task_status.started()
         async for _ in signals:
             pyfuse3.terminate()
