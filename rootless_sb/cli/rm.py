@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from rootless_sb import removal, stopping
-from rootless_sb.cli import lookup, parsing
-from rootless_sb.errors import SbError
+from rootless_sb.cli import each, lookup, parsing
 from rootless_sb.state import CREATED, RUNNING
-from rootless_sb.ui import messages
 
 
 def main(arguments: list[str]) -> int:
@@ -19,17 +16,12 @@ def main(arguments: list[str]) -> int:
     options.add_argument("name", metavar="NAME", nargs="+", help="a sandbox's name or id")
     parsed = options.parse_strictly(arguments)
     where = lookup.places()
-    status = 0
-    for name in parsed.name:
-        try:
-            known = lookup.find(name, where)
-            if parsed.force and known.state.status in (CREATED, RUNNING):
-                stopping.stop(known.directory, name, 0.0)
-            if os.path.isdir(known.directory):  # one that isn't kept goes with its end
-                removal.remove(known.directory, name, where.store, where.uid)
-        except SbError as error:
-            messages.report(error)
-            status = error.status
-            continue
-        sys.stdout.write(f"{name}\n")
-    return status
+
+    def remove(name: str) -> None:
+        known = lookup.find(name, where)
+        if parsed.force and known.state.status in (CREATED, RUNNING):
+            stopping.stop(known.directory, name, 0.0)
+        if os.path.isdir(known.directory):  # one that isn't kept goes with its end
+            removal.remove(known.directory, name, where.store, where.uid)
+
+    return each.for_each(parsed.name, remove)

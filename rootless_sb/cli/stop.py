@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 from rootless_sb import ending, stopping
-from rootless_sb.cli import lookup, parsing
-from rootless_sb.errors import SbError
+from rootless_sb.cli import each, lookup, parsing
 from rootless_sb.state import CREATED, RUNNING
-from rootless_sb.ui import messages
 
 
 def main(arguments: list[str]) -> int:
@@ -17,15 +13,10 @@ def main(arguments: list[str]) -> int:
     options.add_argument("-t", "--time", type=float, default=ending.GRACE, metavar="S", help="until SIGKILL (10)")
     options.add_argument("name", metavar="NAME", nargs="+", help="a sandbox's name or id")
     parsed = options.parse_strictly(arguments)
-    status = 0
-    for name in parsed.name:
-        try:
-            known = lookup.find(name, lookup.places())
-            if known.state.status in (CREATED, RUNNING):
-                stopping.stop(known.directory, name, parsed.time)
-        except SbError as error:
-            messages.report(error)
-            status = error.status
-            continue
-        sys.stdout.write(f"{name}\n")
-    return status
+
+    def stop(name: str) -> None:
+        known = lookup.find(name, lookup.places())
+        if known.state.status in (CREATED, RUNNING):
+            stopping.stop(known.directory, name, parsed.time)
+
+    return each.for_each(parsed.name, stop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import encodings
 import shutil
 import stat
 from pathlib import Path
@@ -71,11 +72,12 @@ def test_no_source_of_ours_is_read_from_the_tree(sb: Sandboxes, tree: Path) -> N
         copy = tree / str(source).lstrip("/")
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text("# coding: evil\n")
+    codecs = tree / str(Path(encodings.__file__).parent).lstrip("/")
+    codecs.mkdir(parents=True)
+    (codecs / "evil.py").write_text("import os; os.write(2, b'EVIL')\n")
     (tree / "sys").symlink_to("/dev")
-    (tree / "dev").symlink_to("/etc")
-    done = sb("-q", "--rootfs", str(tree), "sh", "-c", "echo ran")
-    assert "evil" not in done.stderr.lower()
-    assert "internal error" not in done.stderr
+    done = sb("-q", "--rootfs", str(tree), "sh", "-c", "echo ran; echo >/dev/null")
+    assert (0, "ran\n", "") == (done.returncode, done.stdout, done.stderr)
 
 
 def test_device_nodes_of_the_host_keep_their_modes(sb: Sandboxes) -> None:

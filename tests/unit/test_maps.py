@@ -5,27 +5,9 @@ from __future__ import annotations
 import pytest
 
 from rootless_sb import spec
-from rootless_sb.host import Host, SubordinateRange, subordinate_ranges
+from rootless_sb.host import SubordinateRange, subordinate_ranges
 from rootless_sb.maps import MapLine, id_maps, map_text, nested
-
-HOST = Host(
-    uid=1000,
-    gid=1000,
-    user="ann",
-    home="/home/ann",
-    directory="/home/ann/work",
-    environment=(("HOME", "/home/ann"), ("SHELL", "/bin/zsh"), ("PATH", "/usr/bin")),
-    umask=0o022,
-    parent=77,
-    ignored_signals=(),
-    no_new_privileges=False,
-    newuidmap="/usr/bin/newuidmap",
-    newgidmap="/usr/bin/newgidmap",
-    subordinate_uids=(SubordinateRange(100000, 65536),),
-    subordinate_gids=(SubordinateRange(200000, 65536),),
-    etc_hosts=b"127.0.0.1 localhost\n",
-    devices=("null", "tty"),
-)
+from tests.unit.hosts import HOST
 
 
 def test_root_with_subordinate_ids() -> None:

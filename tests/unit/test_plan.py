@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 
 from fuse_overlay.config import Extent, Lower
 from rootless_sb import paths, stdio
 from rootless_sb.errors import SbError
-from rootless_sb.host import Host, SubordinateRange
 from rootless_sb.kernel.descriptors import FILE, NULL, PIPE, TERMINAL, Descriptor
 from rootless_sb.plan import make_plan, with_layer
 from rootless_sb.root import hosts_file
 from rootless_sb.spec import RunSpec
 from rootless_sb.steps import Attach, MountAt, OpenTerminal, PivotRoot, SetHostname, WriteSetting
 from rootless_sb.ui import plans
+from tests.unit.hosts import HOST
 
-HOST = Host(
-    uid=1000,
-    gid=1000,
-    user="ann",
-    home="/home/ann",
-    directory="/home/ann/work",
-    environment=(("HOME", "/home/ann"), ("SHELL", "/bin/zsh"), ("TERM", "xterm"), ("TMPDIR", "/scratch/")),
-    umask=0o027,
-    parent=77,
-    ignored_signals=(),
-    no_new_privileges=False,
-    newuidmap="/usr/bin/newuidmap",
-    newgidmap="/usr/bin/newgidmap",
-    subordinate_uids=(SubordinateRange(100000, 65536),),
-    subordinate_gids=(SubordinateRange(200000, 65536),),
-    etc_hosts=b"127.0.0.1 localhost",
-    devices=("null", "tty"),
-)
+if TYPE_CHECKING:
+    from rootless_sb.host import Host
+
 TERMINALS = tuple(Descriptor(number, TERMINAL, 0) for number in range(3))
 LOGS = (Descriptor(1, FILE, 1), Descriptor(2, FILE, 1))
 PIPES = tuple(Descriptor(number, PIPE, number) for number in range(3))
