@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # and what Python ignores, SIGPIPE and SIGXFSZ, are about us; SIGTTIN and SIGTTOU, about our place in the terminal.)
 _OURS = (signal.SIGKILL, signal.SIGSTOP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGURG)
 _MISTAKES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGSYS, signal.SIGABRT)
+TIMED_OUT = "the command was ended: its time limit has passed"
 HANDLED = tuple(signal.valid_signals() - {*_OURS, *_MISTAKES})
 
 
@@ -63,6 +64,11 @@ class Conversation:
     def forward(self, number: int) -> None:
         """Have the command get a signal."""
         self._channel.try_send(protocol.encode(protocol.SIGNAL, number))
+
+    def end_command(self) -> None:
+        """Ask the command to end; one that is stopped must go on to hear of it."""
+        self.forward(signal.SIGTERM)
+        self.forward(signal.SIGCONT)
 
     def finish(self) -> None:
         """Let go of the command, which ends one of `sb exec`."""

@@ -4,6 +4,8 @@ A signal that asks for an end reaches the command; the second one ends the sandb
 nobody types (SIGTERM, SIGHUP), when the command takes longer than its grace. Who ends a group of processes may send
 SIGTERM and SIGHUP together, and a terminal that goes sends SIGHUP twice: that is one request.
 
+A time limit counts from the command's start. When it has passed the command is asked to end and has its grace.
+
 Once the sandbox is told to end, or its command has ended, the rest is the kernel's work and takes no time; if it does,
 the overlay server hangs, and a process that waits for its answer can't be killed (fs/fuse/dev.c, request_wait_answer):
 then the server is ended too, and at last the watcher, should somebody have stopped it.
@@ -20,6 +22,7 @@ _TOGETHER = 1.0  # seconds
 # What to do.
 NOTHING = "nothing"
 FORWARD = "forward"
+END_COMMAND = "end-command"  # ask it to end, by SIGTERM
 END_SANDBOX = "end-sandbox"
 END_SERVER = "end-server"
 END_WATCHER = "end-watcher"
@@ -36,14 +39,32 @@ def asks_for_an_end(number: int) -> bool:
 class Ending:
     """How far a sandbox is on its way to its end. Times are seconds of any one clock."""
 
-    __slots__ = ("_asked", "_deadline", "_over", "_server_ended", "forced_by_request")
+    __slots__ = (
+        "_asked",
+        "_deadline",
+        "_limit",
+        "_over",
+        "_server_ended",
+        "_timeout",
+        "forced_by_request",
+        "timed_out",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, timeout: float = 0.0) -> None:
+        """`timeout`: seconds that the command may run, 0 for ever."""
+        self._timeout = timeout
+        self._limit: float | None = None  # when these have passed
+        self.timed_out = False  # they have
         self._asked: tuple[int, float] | None = None  # the last signal that asked for an end, and when
         self._deadline: float | None = None
         self._server_ended = False  # END_SERVER was the answer
         self._over = False  # the command has ended, or is being ended
         self.forced_by_request = False  # END_SANDBOX was the answer
+
+    def command_started(self, now: float) -> None:
+        """The command runs: its time limit counts from now."""
+        if self._timeout and not self._over:
+            self._limit = now + self._timeout
 
     def signalled(self, number: int, now: float) -> str:
         """A signal came for the sandbox: FORWARD it or END_SANDBOX."""
@@ -63,10 +84,16 @@ class Ending:
     def command_ended(self, now: float) -> None:
         """The command has ended; what is left of the sandbox must be gone soon."""
         self._over = True
+        self._limit = None
         self._deadline = now + TEARDOWN
 
     def overdue(self, now: float) -> str:
         """What the passing of time asks for."""
+        if self._limit is not None and now >= self._limit:
+            self._limit = None
+            self.timed_out = True
+            self._deadline = now + GRACE if self._deadline is None else self._deadline
+            return END_COMMAND
         if self._deadline is None or now < self._deadline:
             return NOTHING
         if self._server_ended:
@@ -80,10 +107,12 @@ class Ending:
 
     def patience(self, now: float) -> float | None:
         """Seconds until `overdue` may answer something; None: for ever."""
-        return None if self._deadline is None else max(self._deadline - now, 0.0)
+        due = [each for each in (self._deadline, self._limit) if each is not None]
+        return max(min(due) - now, 0.0) if due else None
 
     def _force(self, now: float) -> str:
         self._over = self.forced_by_request = True
+        self._limit = None
         self._deadline = now + TEARDOWN
         return END_SANDBOX
 

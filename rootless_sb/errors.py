@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+EXIT_TIMEOUT = 124
 EXIT_SB = 125
 EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_FOUND = 127

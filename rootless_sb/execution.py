@@ -8,9 +8,10 @@ import time
 from typing import TYPE_CHECKING
 
 from rootless_sb import conversation, ending, protocol, relay, request
-from rootless_sb.errors import Doing, SbError
+from rootless_sb.errors import EXIT_TIMEOUT, Doing, SbError
 from rootless_sb.kernel import channel, processes
 from rootless_sb.kernel.signals import SignalPipe
+from rootless_sb.ui import messages
 
 if TYPE_CHECKING:
     from rootless_sb.plan import Target
@@ -28,13 +29,16 @@ def connect(directory: int) -> channel.Channel:
         raise SbError("cannot reach the sandbox", "it has just ended", "sb ps -a") from None
 
 
-def run(directory: int, wanted: Target, attachments: tuple[Attachment, ...]) -> int:
-    """Run a command in the sandbox with this directory (a descriptor), to its end; the exit status. Raises SbError."""
+def run(directory: int, wanted: Target, attachments: tuple[Attachment, ...], timeout: float) -> int:
+    """Run a command in the sandbox with this directory (a descriptor), to its end; the exit status. Raises SbError.
+
+    `timeout`: seconds that it may run, 0 for ever.
+    """
     connection = connect(directory)
     with_relay = relay.Relay(attachments)
     _ask(connection, wanted, with_relay.inside)
     relay.release(with_relay.inside)
-    execution = Execution(connection, with_relay)
+    execution = Execution(connection, with_relay, timeout)
     try:
         execution.loop()
     finally:
@@ -61,15 +65,15 @@ class Execution:
 
     __slots__ = ("_ending", "_relay", "_signals", "_talk")
 
-    def __init__(self, connection: channel.Channel, with_relay: relay.Relay) -> None:
+    def __init__(self, connection: channel.Channel, with_relay: relay.Relay, timeout: float) -> None:
         self._talk = conversation.Conversation(connection, with_relay)
         self._relay = with_relay
         self._signals = SignalPipe(conversation.HANDLED)
-        self._ending = ending.Ending()
+        self._ending = ending.Ending(timeout)
 
     def loop(self) -> None:
         """Carry on until the command has ended and has nothing more to say."""
-        sources = {self._signals.reader: self._take_signals, self._talk.fileno(): self._talk.hear}
+        sources = {self._signals.reader: self._take_signals, self._talk.fileno(): self._hear}
         while not self._talk.ended:
             patience = self._ending.patience(time.monotonic())
             timeout = None if patience is None else int(patience * 1000) + 1
@@ -82,10 +86,20 @@ class Execution:
         """What `sb exec` exits with. Raises SbError when the command didn't come to an end of its own."""
         if self._talk.failure is not None:
             raise self._talk.failure
+        if self._ending.timed_out:
+            messages.say(conversation.TIMED_OUT)
+            return EXIT_TIMEOUT
         if self._talk.wait_status is None:
             why = "as was asked for" if self._ending.forced_by_request else "the sandbox has ended"
             raise SbError("the command was ended", why)
         return processes.exit_code(self._talk.wait_status)
+
+    def _hear(self) -> None:
+        kind = self._talk.hear()
+        if kind == protocol.STARTED:
+            self._ending.command_started(time.monotonic())
+        elif kind == protocol.EXITED:
+            self._ending.command_ended(time.monotonic())
 
     def _take_signals(self) -> None:
         for number in self._signals.take():
@@ -98,5 +112,7 @@ class Execution:
                 self._act(action)
 
     def _act(self, action: str) -> None:
-        if action == ending.END_SANDBOX:  # for an exec, the command's end
+        if action == ending.END_COMMAND:
+            self._talk.end_command()
+        elif action == ending.END_SANDBOX:  # for an exec, the command's end
             self._talk.finish()

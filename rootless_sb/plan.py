@@ -61,6 +61,7 @@ class Plan(NamedTuple):
     parent: int
     store: str
     record: State
+    timeout: float  # seconds that the command may run, 0 for ever
     existing: str = ""
     with_one_id: Plan | None = None
 
@@ -117,6 +118,7 @@ def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...],
         parent=_parent(wanted, host),
         store=paths.store(environment, host.home),
         record=_record(wanted, identifier, program),
+        timeout=wanted.timeout,
     )
 
 

@@ -30,3 +30,4 @@ class RunSpec(NamedTuple):
     name: str = ""
     keep: bool = False
     detach: bool = False
+    timeout: float = 0.0  # seconds, 0 for none

@@ -123,6 +123,8 @@ def _wanted(values: dict[str, list[str]]) -> RunSpec:
             fields[field] = tuple(texts)
         elif isinstance(default, bool) or field == "tty":
             fields[field] = texts == ["1"] if texts else default
+        elif isinstance(default, float):
+            fields[field] = float(texts[0]) if texts else default
         else:
             fields[field] = texts[0] if texts else default
     return RunSpec(**fields)  # type: ignore[arg-type]  # a value of each field's own type, as its default tells

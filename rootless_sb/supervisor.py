@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from rootless_sb import conversation, ending, faults, protocol, relay, sandboxes, state, watcher
-from rootless_sb.errors import Doing, SbError
+from rootless_sb.errors import EXIT_TIMEOUT, Doing, SbError
 from rootless_sb.kernel import channel, processes
 from rootless_sb.kernel.signals import SignalPipe
 from rootless_sb.ui import messages
@@ -74,7 +74,7 @@ class Supervisor:
         self._server = server
         self._signals = SignalPipe(conversation.HANDLED)
         self.relay = relay.Relay(plan.attachments)
-        self._ending = ending.Ending()
+        self._ending = ending.Ending(plan.timeout)
         self._parent = plan.parent
         self._parent_watch = processes.watch(plan.parent) if plan.parent else None
         self._watcher_pid = 0
@@ -172,6 +172,8 @@ class Supervisor:
 
     def _recorded_code(self) -> int:
         """The exit code to write down: the command's, or 137 for one that was ended, or 125."""
+        if self._ending.timed_out:
+            return EXIT_TIMEOUT
         if self._talk.wait_status is not None:
             return processes.exit_code(self._talk.wait_status)
         if self._failure is not None:
@@ -182,6 +184,10 @@ class Supervisor:
         """What `sb run` exits with. Raises SbError when the sandbox didn't come to a proper end."""
         if self._failure is not None and not _killed(self._server.failure):
             raise self._failure
+        if self._ending.timed_out and not self._server_ended:
+            if not self._plan.quiet:
+                messages.say(conversation.TIMED_OUT)
+            return EXIT_TIMEOUT
         if self._talk.wait_status is None or self._server_ended:
             raise SbError("the sandbox was ended", self._why_early(), "the command's exit status is not known")
         return processes.exit_code(self._talk.wait_status)
@@ -196,7 +202,9 @@ class Supervisor:
         return "its watcher was killed"
 
     def _act(self, action: str) -> None:
-        if action == ending.END_SANDBOX:
+        if action == ending.END_COMMAND:
+            self._talk.end_command()
+        elif action == ending.END_SANDBOX:
             self._watcher.finish()
         elif action == ending.END_SERVER:
             self._server.stop()
@@ -254,6 +262,7 @@ class Supervisor:
         kind = self._talk.hear()
         if kind == protocol.STARTED:
             self._started = True
+            self._ending.command_started(time.monotonic())
             self._note_running()
         elif kind == protocol.EXITED:
             self._ending.command_ended(time.monotonic())

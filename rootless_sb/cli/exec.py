@@ -18,18 +18,19 @@ def main(arguments: list[str]) -> int:
     parsed = parser().parse_strictly(arguments)
     if not parsed.command:
         raise SbError("no command", hint=f"sb exec {parsed.name} COMMAND")
+    timeout = parsing.seconds(parsed.timeout) if parsed.timeout is not None else 0.0
     known = lookup.find(parsed.name, lookup.places())
     if known.state.status in (EXITED, LOST):
         from rootless_sb.cli import start
 
         streams = start.Streams(parsed.tty, parsed.interactive, detach=False)
-        return start.again(known, target(parsed, known.state, terminal=False), streams)
+        return start.again(known, target(parsed, known.state, terminal=False), streams, timeout)
     standard = descriptors.describe_standard()
     attachments = stdio.attachments(standard, parsed.tty, parsed.interactive)
     wanted = target(parsed, known.state, terminal=stdio.on_terminal(attachments))
     with Doing(f"cannot open {known.directory}"):
         own = os.open(known.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    return execution.run(own, wanted, attachments)
+    return execution.run(own, wanted, attachments, timeout)
 
 
 def parser() -> parsing.Parser:
@@ -42,6 +43,7 @@ def parser() -> parsing.Parser:
     add("-w", "--workdir", metavar="DIR", help="the working directory inside (default: that of the sandbox's command)")
     add("-t", "--tty", action=argparse.BooleanOptionalAction, help="a terminal (default: when stdin and stdout are)")
     add("-i", "--interactive", action="store_true", help="read stdin although it is a terminal and stdout is not")
+    add("--timeout", metavar="TIME", help="end the command after 30s, 5m, 2h …; the exit status is 124 then")
     add("name", metavar="NAME", help="the sandbox's name or id")
     add("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return options

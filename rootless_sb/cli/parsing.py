@@ -10,6 +10,8 @@ from rootless_sb.errors import SbError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
 
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser that raises SbError, takes no abbreviations and keeps its examples as they are written."""
@@ -36,6 +38,14 @@ class Parser(argparse.ArgumentParser):
             hint = f"did you mean {near}? ({self.prog} --help lists all)" if near else f"{self.prog} --help lists all"
             raise SbError(f"unknown option {option}", hint=hint)
         return parsed
+
+
+def seconds(text: str) -> float:
+    """A time like `30s`, `1.5m`, `2h`, `1d` or, in seconds, `30`. Raises SbError. Pure."""
+    digits, factor = (text[:-1], _SECONDS[text[-1]]) if text[-1:] in _SECONDS else (text, 1)
+    if not digits.replace(".", "", 1).isdecimal() or not digits.isascii() or float(digits) <= 0:
+        raise SbError(f"not a time: {text}", hint="a number above 0 and s, m, h or d: 30s")
+    return float(digits) * factor
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

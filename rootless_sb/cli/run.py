@@ -83,6 +83,7 @@ def parser() -> Parser:
     add("--name", metavar="NAME", default="", help="keep it, by this name")
     add("-d", "--detach", action="store_true", help="run in the background, and keep it; print its id")
     add("--rm", action="store_true", help="throw its changes away although it has a name")
+    add("--timeout", metavar="TIME", help="end the command after 30s, 5m, 2h …; the exit status is 124 then")
     add("--dry-run", action="store_true", help="print what would be done, and do nothing")
     add("--json", action="store_true", help="with --dry-run: as JSON")
     add("-q", "--quiet", action="store_true", help="no messages but errors")
@@ -93,7 +94,7 @@ def parser() -> Parser:
 
 def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
     """What the parsed options ask for. Raises SbError."""
-    from rootless_sb.cli import environment
+    from rootless_sb.cli import environment, parsing
 
     command = parsed.command[1:] if parsed.command[:1] == ["--"] else parsed.command
     return spec.RunSpec(
@@ -114,6 +115,7 @@ def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
         name=_name(parsed.name),
         keep=_kept(parsed),
         detach=parsed.detach,
+        timeout=parsing.seconds(parsed.timeout) if parsed.timeout is not None else 0.0,
     )
 
 

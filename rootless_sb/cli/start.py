@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
         tuple(command) or state.command, state.environment, state.directory, umask, processes.ignored_signals()
     )
     attached = parsed.attach or (os.isatty(0) and os.isatty(1))
-    return again(known, program, Streams(parsed.tty, parsed.interactive, not attached))
+    return again(known, program, Streams(parsed.tty, parsed.interactive, not attached), state.wanted.timeout)
 
 
 class Streams(NamedTuple):
@@ -56,8 +56,11 @@ def parser() -> Parser:
     return options
 
 
-def again(known: Known, program: Target, streams: Streams) -> int:
-    """Run a program in a sandbox that has ended; returns the exit status. Raises SbError: it runs, say."""
+def again(known: Known, program: Target, streams: Streams, timeout: float) -> int:
+    """Run a program in a sandbox that has ended, for `timeout` seconds at most (0: for ever); returns the exit status.
+
+    Raises SbError: it runs, say.
+    """
     from rootless_sb import background, host, overlay_server, plan, supervisor
     from rootless_sb.kernel import descriptors
 
@@ -65,7 +68,7 @@ def again(known: Known, program: Target, streams: Streams) -> int:
     if state.status not in (EXITED, LOST):
         name = state.name or state.identifier
         raise SbError(f"the sandbox {name} is {state.status}", hint=f"sb exec {name} COMMAND")
-    wanted = state.wanted._replace(**streams._asdict(), name=state.name, keep=state.kept)
+    wanted = state.wanted._replace(**streams._asdict(), name=state.name, keep=state.kept, timeout=timeout)
     decided = plan.make_plan(wanted, host.probe(), descriptors.describe_standard(), state.identifier)
     decided = plan.again(decided, state, known.directory, program)
     if streams.detach:

@@ -14,6 +14,7 @@ from tests.sandbox.running import PATIENCE, SB, eventually, stdout_until, tell
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.conftest import Count
     from tests.sandbox.running import Sandboxes
 
 
@@ -87,15 +88,16 @@ def test_a_terminal_in_the_background(background: Sandboxes) -> None:
     assert ["terminal"] == sb.command("logs", "-f", "box").stdout.split()
 
 
-def test_eight_clients_and_many_sandboxes(background: Sandboxes) -> None:
+def test_eight_clients_and_many_sandboxes(background: Sandboxes, count: Count) -> None:
     """Sandboxes started, entered, stopped and removed by eight clients at once: nothing is lost or left."""
     script = (
-        'for n in 1 2 3; do name=box-$1-$n; "$0" run -d --name $name sleep 1000 >/dev/null && '
+        'for n in $(seq $2); do name=box-$1-$n; "$0" run -d --name $name sleep 1000 >/dev/null && '
         '"$0" exec $name true && "$0" stop -t 0.1 $name && "$0" rm $name || exit 1; done'
     )
+    each = str(count(3, 7))  # 24 sandboxes, or 56
     clients = [
         subprocess.Popen(
-            ["sh", "-c", script, SB, str(number)], env=background.environment, stdout=subprocess.DEVNULL
+            ["sh", "-c", script, SB, str(number), each], env=background.environment, stdout=subprocess.DEVNULL
         )
         for number in range(8)
     ]

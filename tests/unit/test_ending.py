@@ -6,7 +6,17 @@ import signal
 
 import pytest
 
-from rootless_sb.ending import END_SANDBOX, END_SERVER, END_WATCHER, FORWARD, GRACE, NOTHING, TEARDOWN, Ending
+from rootless_sb.ending import (
+    END_COMMAND,
+    END_SANDBOX,
+    END_SERVER,
+    END_WATCHER,
+    FORWARD,
+    GRACE,
+    NOTHING,
+    TEARDOWN,
+    Ending,
+)
 
 
 def test_the_second_request_ends_the_sandbox() -> None:
@@ -71,3 +81,22 @@ def test_a_server_that_hangs_after_the_commands_end() -> None:
     ending.command_ended(2.0)
     assert TEARDOWN == ending.patience(2.0)
     assert END_SERVER == ending.overdue(2.0 + TEARDOWN)
+
+
+def test_the_time_limit_asks_first() -> None:
+    """When the time has passed the command is asked to end; after its grace the sandbox is ended."""
+    ending = Ending(timeout=30.0)
+    assert None is ending.patience(0.0)
+    ending.command_started(5.0)
+    assert (30.0, NOTHING, False) == (ending.patience(5.0), ending.overdue(34.0), ending.timed_out)
+    assert (END_COMMAND, True) == (ending.overdue(35.0), ending.timed_out)
+    assert [NOTHING, END_SANDBOX] == [ending.overdue(35.0 + after) for after in (GRACE - 1, GRACE)]
+
+
+def test_a_command_that_ends_in_time_has_not_timed_out() -> None:
+    """What a sandbox needs for its end doesn't count."""
+    ending = Ending(timeout=30.0)
+    ending.command_started(0.0)
+    ending.command_ended(29.9)
+    assert NOTHING == ending.overdue(30.1)
+    assert not ending.timed_out
