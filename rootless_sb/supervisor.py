@@ -102,6 +102,8 @@ class Supervisor:
         for link in links:
             link.close()
         relay.release(standard)
+        for text in self._plan.warnings:
+            messages.warn(text)
         if self._plan.greeting:
             messages.say(self._plan.greeting)
 
@@ -274,8 +276,9 @@ class Supervisor:
         if self._own is None or not self._started or not self._init_pid:
             return
         faults.point("start-unnoted")
+        in_force = self._plan.barriers.in_force(self._plan.namespaces)
         with Doing("cannot note that the sandbox runs"):
-            sandboxes.update(self._own, lambda old: state.running(old, self._init_pid, os.getpid()))
+            sandboxes.update(self._own, lambda old: state.running(old, self._init_pid, os.getpid(), in_force))
         if self._background is not None:
             self._background.started()
 

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from rootless_sb import protocol
 from rootless_sb.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, Doing, SbError
-from rootless_sb.kernel import channel, descriptors, namespaces, processes
+from rootless_sb.kernel import capabilities, channel, descriptors, namespaces, processes, seccomp
 from rootless_sb.maps import map_text, nested
 from rootless_sb.requirements import Lacking
+from rootless_sb.security.capabilities import mask
 
 if TYPE_CHECKING:
     from rootless_sb.kernel.channel import Channel
     from rootless_sb.maps import IdMaps
     from rootless_sb.plan import Target
     from rootless_sb.relay import Standard
+    from rootless_sb.security.barriers import Barriers
 
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"  # what execvp(3) searches when PATH isn't set, and /usr/local
 
@@ -30,20 +32,22 @@ class NewNamespace(NamedTuple):
 
 class Surroundings(NamedTuple):
     """What the starting process lends: the pty's slave if there is one, /dev/null, what is to be 0, 1 and 2, and
-    either B, to be joined (a descriptor), or what it takes to make B: its maps, and a descriptor of /proc.
+    either B, to be joined (a descriptor), or what it takes to make B: its maps, and a descriptor of /proc; None where
+    the target stays in A. `barriers`: what it stands behind.
     """
 
     slave: int | None
     null: int
     standard: Standard
-    inner: int | NewNamespace
+    inner: int | NewNamespace | None
+    barriers: Barriers
 
 
 class Started(NamedTuple):
-    """A program that runs: its pid, and a descriptor of B."""
+    """A program that runs: its pid, and a descriptor of B if there is one."""
 
     pid: int
-    inner: int
+    inner: int | None
 
 
 def start(wanted: Target, surroundings: Surroundings) -> Started:
@@ -61,7 +65,7 @@ def start(wanted: Target, surroundings: Surroundings) -> Started:
     theirs.close()
     _answer(ours)  # UNSHARED
     inner = surroundings.inner
-    if not isinstance(inner, int):
+    if isinstance(inner, NewNamespace):
         inner = _map_ids(inner, pid)
     if surroundings.slave is not None:
         os.tcsetpgrp(surroundings.slave, pid)
@@ -96,7 +100,7 @@ def _become(wanted: Target, parent: Channel, surroundings: Surroundings) -> int:
         with Lacking("nested"):
             if isinstance(surroundings.inner, int):
                 namespaces.setns(surroundings.inner, namespaces.NEWUSER)
-            else:
+            elif surroundings.inner is not None:
                 namespaces.unshare(namespaces.NEWUSER)
         parent.send(protocol.encode(protocol.UNSHARED))
         parent.receive()  # MAPPED
@@ -105,11 +109,23 @@ def _become(wanted: Target, parent: Channel, surroundings: Surroundings) -> int:
             os.chdir(wanted.directory)
         os.umask(wanted.umask)
         processes.ignore(wanted.ignored_signals)
-        processes.forbid_new_privileges()
+        _go_behind(surroundings.barriers)
         execute(wanted.arguments, dict(wanted.environment))
     except SbError as error:
         parent.send(protocol.failed(error))
         return error.status
+
+
+def _go_behind(barriers: Barriers) -> None:
+    """Give up what the target isn't to have; the filter comes last, for it may forbid the rest. Raises SbError."""
+    with Doing("cannot drop capabilities"):
+        capabilities.limit(mask(barriers.capabilities))
+    if barriers.no_new_privileges:
+        with Lacking("no_new_privs"):
+            processes.forbid_new_privileges()
+    if barriers.program:
+        with Lacking("seccomp"):
+            seccomp.install(barriers.program)
 
 
 def _place_standard(surroundings: Surroundings) -> None:

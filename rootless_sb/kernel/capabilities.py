@@ -1,0 +1,54 @@
+"""The capabilities of the calling process: capabilities(7), capset(2), prctl(2)."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+
+from rootless_sb.kernel import libc
+
+_SYS_CAPSET = {"x86_64": 126, "aarch64": 91}.get(os.uname().machine, -1)
+_VERSION_3 = 0x20080522  # <linux/capability.h>: 64 bits, in two halves
+_PR_CAPBSET_DROP = 24  # <linux/prctl.h>
+_PR_CAP_AMBIENT = 47
+_CLEAR_ALL = 4
+_ZERO = ctypes.c_ulong(0)
+
+
+def drop_all() -> None:
+    """Give up every capability, for good. Raises OSError."""
+    _set(0)
+
+
+def limit(mask: int) -> None:
+    """Keep those in `mask`, and be able to gain no other by executing a program: what is permitted and effective is in
+    `mask`, nothing is inheritable or ambient, the bounding set is `mask`. Raises OSError.
+    """
+    for number in range(64):
+        if not mask >> number & 1 and not _drop_from_bounding_set(number):
+            break
+    try:
+        libc.call("prctl", _PR_CAP_AMBIENT, ctypes.c_ulong(_CLEAR_ALL), _ZERO, _ZERO, _ZERO)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # before Linux 4.3
+            raise
+    _set(mask)
+
+
+def _drop_from_bounding_set(number: int) -> bool:
+    """Whether this kernel has a capability of that number."""
+    try:
+        libc.call("prctl", _PR_CAPBSET_DROP, ctypes.c_ulong(number), _ZERO, _ZERO, _ZERO)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return False
+    return True
+
+
+def _set(mask: int) -> None:
+    header = struct.pack("=Ii", _VERSION_3, 0)
+    halves = (mask & 0xFFFFFFFF, mask >> 32)
+    libc.syscall(_SYS_CAPSET, header, struct.pack("=6I", halves[0], halves[0], 0, halves[1], halves[1], 0))
