@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 
 
 def write_atomically(directory: int, name: str, data: bytes, *, durable: bool) -> None:
@@ -27,6 +28,19 @@ def read(directory: int, name: str) -> bytes:
     """The content of a file. Raises OSError."""
     with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory), "rb", buffering=0) as file:
         return file.readall()
+
+
+def read_within(directory: str, name: str, most: int) -> bytes:
+    """What a regular file holds, its first `most` bytes; nothing if there is none. Raises OSError.
+
+    Nobody vouches for what lies there: a FIFO would have its reader wait for ever.
+    """
+    try:
+        descriptor = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return b""
+    with open(descriptor, "rb", buffering=0) as file:
+        return file.read(most) or b"" if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
 
 
 def lock(directory: int, name: str, *, wait: bool) -> int | None:

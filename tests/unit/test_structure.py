@@ -12,7 +12,7 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parents[2]
 SOURCES = sorted([*CHECKOUT.glob("rootless_sb/**/*.py"), *CHECKOUT.glob("fuse_overlay/**/*.py")])
 # Modules that only decide: no operating system in them.
-PURE = ("ending", "errors", "maps", "paths", "plan", "protocol", "requirements", "root", "spec", "state", "stdio")
+PURE = ("accounts", "ending", "errors", "maps", "paths", "plan", "protocol", "requirements", "root", "spec", "state", "stdio")
 PURE += ("steps",)
 
 
