@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from rootless_sb import leftovers, names, paths
-from rootless_sb.errors import SbError
+from rootless_sb.errors import SbError, did_you_mean
 
 if TYPE_CHECKING:
     from rootless_sb.state import State
@@ -62,8 +62,6 @@ def _by_id(called: str, where: Places) -> str | None:
 
 
 def _nearest(called: str, where: Places) -> str:
-    from rootless_sb.cli.parsing import nearest
-
     known = [found.state for found in leftovers.everything(where.all(), where.uid) if found.state is not None]
-    near = nearest(called, [each.name or each.identifier for each in known])
-    return f"did you mean {near}? (sb ps -a lists all)" if near else "sb ps -a lists all"
+    near = did_you_mean(called, [each.name or each.identifier for each in known])
+    return f"{near} (sb ps -a lists all)" if near else "sb ps -a lists all"

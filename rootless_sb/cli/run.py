@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Run a command as root of a sandbox of its own. Without --rootfs it sees this machine, and what it changes goes into
 a layer that is thrown away at the end. COMMAND is your shell when it isn't given."""
+_SETTINGS = """\
+Each option can be set for good: SB_TIMEOUT=5m in the environment, or timeout = "5m" below [run] or [profile.NAME]
+in ~/.config/sb/config.toml or /etc/sb/config.toml. The nearest to the command line has the last word."""
 
 
 def main(arguments: list[str]) -> int:
@@ -28,13 +31,34 @@ def main(arguments: list[str]) -> int:
     try:
         from rootless_sb.status_stream import StatusStream
 
-        parsed = parser().parse_strictly(arguments)
+        parsed = _parse(arguments)
         status = StatusStream(parsed.status_fd)
         with status:
             decided = _decide(parsed)
         return _carry_out(decided, server, status) if decided is not None else 0
     finally:
         server.stop()
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    """The options: the caller's, and before them what the environment and the configuration say. Raises SbError."""
+    from rootless_sb import settings
+
+    options = parser()
+    parsed = options.parse_strictly(arguments)
+    environment = dict(os.environ)
+    documents = settings.load(environment, settings.home(environment))
+    profile = parsed.profile or environment.get("SB_PROFILE", "")
+    if not documents and not profile and not any(name.startswith("SB_") for name in environment):
+        return parsed
+    from rootless_sb.cli import defaults
+
+    known = defaults.known_options(options)
+    sources = defaults.from_documents(documents, profile)
+    if variables := defaults.from_environment(environment, known):
+        sources.append(variables)
+    given = [name for name in ("keep", "rm") if getattr(parsed, name)]
+    return options.parse_strictly([*defaults.words(sources, known, given), *arguments])
 
 
 def _carry_out(decided: Plan, server: OverlayServer, status: StatusStream) -> int:
@@ -75,6 +99,7 @@ def parser() -> Parser:
 
     options = Parser("run", _DESCRIPTION, "sb run -w /tmp -e LANG=C make -j2")
     options.usage = "sb run [OPTIONS] [--] [COMMAND [ARG …]]"
+    options.epilog = f"{_SETTINGS}\n\n{options.epilog}"
     add = options.add_argument
     add("--rootfs", metavar="DIR", help="a directory to use as the root, instead of this machine's")
     shared.add_variables(options)
@@ -91,6 +116,7 @@ def parser() -> Parser:
     add("--name", metavar="NAME", default="", help="keep it, by this name")
     add("-d", "--detach", action="store_true", help="run in the background, and keep it; print its id")
     add("--rm", action="store_true", help="throw its changes away although it has a name")
+    add("--profile", metavar="NAME", default="", help="take the options of [profile.NAME] in config.toml too")
     shared.add_watching(options)
     add("--dry-run", action="store_true", help="print what would be done, and do nothing")
     add("--json", action="store_true", help="with --dry-run: as JSON")
