@@ -78,7 +78,8 @@ def _place(plan: Plan) -> Sandbox:
         sandbox = sandboxes.take(plan.existing)
     if sandbox is None:
         name = plan.record.name or plan.identifier
-        raise SbError(f"cannot start {name}", "it is running, or another sb is at work on it", f"sb exec {name} …")
+        with Doing(f"cannot start {name}"):
+            raise SbError(f"cannot start {name}", sandboxes.holder(plan.existing), f"sb exec {name} …")
     return sandbox
 
 

@@ -41,15 +41,21 @@ def places() -> Places:
 
 def find(called: str, where: Places) -> Known:
     """The sandbox that is called so. Raises SbError: for an unknown name with the nearest one as the hint."""
+    found = look(called, where)
+    if found.state is None:
+        raise SbError(f"cannot read the sandbox {called}", found.why, f"sb rm -f {called}")
+    return Known(found.directory, found.state)
+
+
+def look(called: str, where: Places) -> leftovers.Found:
+    """As `find`, but one whose state can't be read will do."""
     directory = names.directory(where.store, called) if called and "/" not in called else None
     if directory is None:
         directory = _by_id(called, where)
     found = leftovers.look(directory) if directory is not None else None
     if found is None:
         raise SbError(f"there is no sandbox {called}", hint=_nearest(called, where))
-    if found.state is None:
-        raise SbError(f"cannot read the sandbox {called}", found.why, f"sb rm -f {called}")
-    return Known(found.directory, found.state)
+    return found
 
 
 def _by_id(called: str, where: Places) -> str | None:
