@@ -1,7 +1,8 @@
 """pid 1 of the sandbox: builds the root, starts the target, forwards signals, reaps, and ends with the target.
 
-It lives in user namespace A; the target, in B, can neither signal nor trace it. Once the target runs it has given up its
-capabilities and what seccomp can take from it. From pivot_root on it imports nothing and looks up no name: whatever it would find lies in the sandbox.
+It lives in user namespace A; the target, in B, can neither signal nor trace it. Once the target runs it has given up
+its capabilities, and what seccomp can take from it. From pivot_root on it imports nothing and looks up no name:
+whatever it would find lies in the sandbox.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def run(plan: Plan, directory: str, ends: Ends) -> int:
         return error.status
     descriptors.shut((0, 1, 2), null)
     relay.release(ends.standard)
-    supervisor.try_send(protocol.encode(protocol.STARTED))
+    supervisor.try_send(protocol.encode(protocol.STARTED, pid))
     wait_status = tending.tend(pid, events, supervisor, (ends.control, lambda: _open_session(ends.control, lent)))
     if wait_status is not None:  # else nobody is left to tell; the rest of this namespace ends with us
         supervisor.try_send(protocol.encode(protocol.EXITED, wait_status))
@@ -71,7 +72,7 @@ def _open_session(control: Listener, lent: session.Lent) -> None:
         return
     keep = {connection.fileno(), lent.devpts, lent.null}
     if lent.inner is not None:
-        keep.add(lent.inner)
+        keep |= lent.inner.opened()
     try:
         processes.fork(lambda: session.serve(connection, lent), keep)
     except OSError as error:  # no more processes, or no memory: for this one caller
@@ -98,7 +99,7 @@ def _start(plan: Plan, directory: str, ends: Ends, null: int) -> tuple[int, sess
         builder.carry_out(step)
     barriers = plan.barriers
     _confine(barriers)
-    inner = target.NewNamespace(plan.id_maps, builder.proc) if barriers.inner else None
+    inner = target.NewInner(plan.id_maps, builder.proc, barriers.nested) if barriers.inner else None
     started = target.start(plan.target, target.Surroundings(slave, null, ends.standard, inner, barriers))
     _give_up_power(barriers)
     return started.pid, session.Lent(builder.devpts, null, started.inner, barriers, started.pid)

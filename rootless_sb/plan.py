@@ -35,6 +35,7 @@ class Target(NamedTuple):
     directory: str
     umask: int
     ignored_signals: tuple[int, ...]
+    user: str = ""  # as `accounts.find` takes it; empty: root, or who the user namespace's own user is
 
 
 class Plan(NamedTuple):
@@ -210,7 +211,7 @@ def target(wanted: RunSpec, host: Host) -> Target:
     if not directory.startswith("/"):
         raise SbError(f"--workdir {directory}", "not an absolute path", f"sb run -w {os.path.abspath(directory)} …")
     command = wanted.command or ((environment.get("SHELL") or "/bin/sh") if wanted.rootfs is None else "/bin/sh",)
-    return Target(command, tuple(environment.items()), directory, host.umask, host.ignored_signals)
+    return Target(command, tuple(environment.items()), directory, host.umask, host.ignored_signals, wanted.user)
 
 
 def target_environment(wanted: RunSpec, host: Host) -> dict[str, str]:
@@ -222,7 +223,14 @@ def target_environment(wanted: RunSpec, host: Host) -> dict[str, str]:
             environment["TERM"] = term
     if wanted.clear_environment:
         environment = {}
+    if wanted.user:
+        environment = without_own(environment)
     for name in wanted.unset_environment:
         environment.pop(name, None)
     environment.update(wanted.environment)
     return environment
+
+
+def without_own(environment: dict[str, str]) -> dict[str, str]:
+    """The variables without those that say who the user is: another user's are set at the start."""
+    return {name: value for name, value in environment.items() if name not in ("HOME", "USER", "LOGNAME")}

@@ -37,6 +37,8 @@ _MASKED_PROC = (
     *("proc/scsi", "proc/timer_list", "proc/timer_stats"),
 )
 _MASKED_SYS = ("sys/firmware", "sys/fs/selinux", "sys/dev/block", "sys/devices/virtual/powercap")
+# Container engines look for it (crun does, whatever it is told of cgroups).
+_FOR_ENGINES = (IfPossible(MountAt("cgroup2", "sys/fs/cgroup", RDONLY | NOSUID | NODEV | NOEXEC)),)
 _EMPTY_DIRECTORY, _EMPTY_FILE = "empty", "blank"
 _LINKS = (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2"), ("core", "/proc/kcore"))
 
@@ -70,7 +72,7 @@ def root_steps(
         *((OpenTerminal(),) if pty else ()),
         MakeDirectory("sys"),
         IfPossible(MountAt("sysfs", "sys", RDONLY | NOSUID | NODEV | NOEXEC)),
-        *(() if nested else masks(_MASKED_SYS)),
+        *(_FOR_ENGINES if nested else masks(_MASKED_SYS)),
         WriteFile("hostname", f"{hostname}\n".encode()),
         WriteFile("hosts", hosts_file(etc_hosts, hostname)),
         Attach("proc", "/proc"),

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 class Lent(NamedTuple):
-    """What pid 1 lends: descriptors of its devpts' root, /dev/null and user namespace B if there is one; the barriers
+    """What pid 1 lends: descriptors of its devpts' root and /dev/null, user namespace B if there is one; the barriers
     that the sandbox stands behind; the target's pid.
     """
 
     devpts: int
     null: int
-    inner: int | None
+    inner: target.Inner | None
     barriers: Barriers
     target: int
 
@@ -48,7 +48,7 @@ def serve(client: Channel, lent: Lent) -> int:
     except SbError as error:
         client.try_send(protocol.failed(error))
         return error.status
-    client.try_send(protocol.encode(protocol.STARTED))
+    client.try_send(protocol.encode(protocol.STARTED, pid))
     wait_status = tending.tend(pid, events, client)
     if wait_status is None:  # the client is gone, and the command goes with it
         os.killpg(pid, signal.SIGKILL)

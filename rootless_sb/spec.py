@@ -31,6 +31,7 @@ class RunSpec(NamedTuple):
     keep: bool = False
     detach: bool = False
     timeout: float = 0.0  # seconds, 0 for none
+    user: str = ""
     capabilities_added: tuple[str, ...] = ()
     capabilities_dropped: tuple[str, ...] = ()
     seccomp: str = "default"  # or unconfined, or the path of a profile

@@ -1,14 +1,11 @@
-"""What every subcommand's parser has in common: errors in sb's form, and the nearest name to one that isn't known."""
+"""What every subcommand's parser has in common: errors in sb's form, no abbreviations, times."""
 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
-from rootless_sb.errors import SbError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from rootless_sb.errors import SbError, did_you_mean
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -34,8 +31,8 @@ class Parser(argparse.ArgumentParser):
         parsed, unknown = self.parse_known_args(arguments)
         if unknown:
             option = unknown[0].partition("=")[0]
-            near = nearest(option, self._option_string_actions)
-            hint = f"did you mean {near}? ({self.prog} --help lists all)" if near else f"{self.prog} --help lists all"
+            near = did_you_mean(option, self._option_string_actions)
+            hint = f"{near} ({self.prog} --help lists all)" if near else f"{self.prog} --help lists all"
             raise SbError(f"unknown option {option}", hint=hint)
         return parsed
 
@@ -46,10 +43,3 @@ def seconds(text: str) -> float:
     if not digits.replace(".", "", 1).isdecimal() or not digits.isascii() or float(digits) <= 0:
         raise SbError(f"not a time: {text}", hint="a number above 0 and s, m, h or d: 30s")
     return float(digits) * factor
-
-
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name most like `name`, if any is."""
-    import difflib
-
-    return next(iter(difflib.get_close_matches(name, list(known), 1, 0.6)), None)

@@ -9,7 +9,7 @@ import struct
 
 from rootless_sb.kernel import libc
 
-_SYS_CAPSET = {"x86_64": 126, "aarch64": 91}.get(os.uname().machine, -1)
+_SYS_CAPGET, _SYS_CAPSET = {"x86_64": (125, 126), "aarch64": (90, 91)}.get(os.uname().machine, (-1, -1))
 _VERSION_3 = 0x20080522  # <linux/capability.h>: 64 bits, in two halves
 _PR_CAPBSET_DROP = 24  # <linux/prctl.h>
 _PR_CAP_AMBIENT = 47
@@ -19,13 +19,21 @@ _ZERO = ctypes.c_ulong(0)
 
 def drop_all() -> None:
     """Give up every capability, for good. Raises OSError."""
-    _set(0)
+    limit(0)
 
 
 def limit(mask: int) -> None:
-    """Keep those in `mask`, and be able to gain no other by executing a program: what is permitted and effective is in
-    `mask`, nothing is inheritable or ambient, the bounding set is `mask`. Raises OSError.
-    """
+    """Keep only those in `mask`, of those that there are: permitted and effective. Raises OSError."""
+    header = struct.pack("=Ii", _VERSION_3, 0)
+    sets = ctypes.create_string_buffer(24)
+    libc.syscall(_SYS_CAPGET, header, sets)
+    _, low, _, _, high, _ = struct.unpack("=6I", sets)
+    low, high = low & mask, high & mask >> 32
+    libc.syscall(_SYS_CAPSET, header, struct.pack("=6I", low, low, 0, high, high, 0))
+
+
+def bound(mask: int) -> None:
+    """Be able to gain none but those in `mask` by executing a program. Raises OSError: it takes CAP_SETPCAP."""
     for number in range(64):
         if not mask >> number & 1 and not _drop_from_bounding_set(number):
             break
@@ -34,7 +42,6 @@ def limit(mask: int) -> None:
     except OSError as error:
         if error.errno != errno.EINVAL:  # before Linux 4.3
             raise
-    _set(mask)
 
 
 def _drop_from_bounding_set(number: int) -> bool:
@@ -46,9 +53,3 @@ def _drop_from_bounding_set(number: int) -> bool:
             raise
         return False
     return True
-
-
-def _set(mask: int) -> None:
-    header = struct.pack("=Ii", _VERSION_3, 0)
-    halves = (mask & 0xFFFFFFFF, mask >> 32)
-    libc.syscall(_SYS_CAPSET, header, struct.pack("=6I", halves[0], halves[0], 0, halves[1], halves[1], 0))

@@ -29,8 +29,8 @@ def version_or_none() -> int:
 
 
 def restrict(files: int, granted: int, network: int, scoped: int, *, beneath: str) -> None:
-    """Put the calling process, for good, into a domain that handles these rights to files, to TCP and beyond itself (the
-    fields of struct landlock_ruleset_attr); the rights to files in `granted` remain beneath the directory `beneath`.
+    """Put the calling process, for good, into a domain that handles these rights to files, to TCP and beyond itself:
+    the fields of struct landlock_ruleset_attr. The rights to files in `granted` remain beneath a directory, `beneath`.
 
     The caller must have no_new_privs or CAP_SYS_ADMIN. Raises OSError.
     """

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rootless_sb.errors import SbError
 from rootless_sb.requirements import REQUIREMENTS, hint
-from rootless_sb.security import capabilities, landlock, seccomp
+from rootless_sb.security import bpf, capabilities, landlock, seccomp
 from rootless_sb.security.system_calls import machine
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ LANDLOCK = "landlock"
 
 # What `--nested` opens, in words.
 OPENED = (
-    "--nested: the sandbox may make namespaces and mounts of its own, with root's powers over them; all of /proc and "
-    "/dev/fuse are open to it, and Landlock doesn't hold it to its files"
+    "--nested: the sandbox may make namespaces and mounts of its own, with root's powers over them; nothing of /proc "
+    "and /sys is masked, /dev/fuse is there, and Landlock doesn't guard it"
 )
 WITHOUT_LANDLOCK = "this kernel has no Landlock, a second line of defence: going on without (sb doctor)"
 
@@ -54,6 +54,20 @@ class Barriers(NamedTuple):
             LANDLOCK: bool(self.landlock.restricts()),
         }
         return (USER, *namespaces, *(name for name, there in own.items() if there))
+
+    def described(self, namespaces: tuple[str, ...]) -> dict[str, object]:
+        """The barriers in force, as data for JSON."""
+        return {
+            "in_force": self.in_force(namespaces),
+            "nested": self.nested,
+            "capabilities": self.capabilities,
+            "seccomp": {"profile": self.profile, "instructions": len(self.program) // bpf.INSTRUCTION},
+            "landlock": {
+                "version": self.landlock_version,
+                "sandbox": self.landlock.restricts(),
+                "overlay_server": self.server_landlock.restricts(),
+            },
+        }
 
     def warnings(self, given_up: tuple[str, ...]) -> tuple[str, ...]:
         """What the user should hear of at the start."""

@@ -32,6 +32,7 @@ MASKED_EQUAL = "&=="  # the bits of the mask are those of the value
 _LOAD, _AND, _JUMP, _RETURN = 0x20, 0x54, 0x05, 0x06
 _IF_EQUAL, _IF_GREATER, _IF_GREATER_OR_EQUAL = 0x15, 0x25, 0x35
 _FARTHEST = 255  # instructions that a conditional jump can pass over
+INSTRUCTION = 8  # bytes
 _LONGEST = 4096  # instructions of a program (BPF_MAXINSNS)
 
 # Offsets in struct seccomp_data: <linux/seccomp.h>.
@@ -44,9 +45,9 @@ Code = tuple[bytes, ...]
 
 
 class Comparison(NamedTuple):
-    """A condition: argument `index` (from 0), compared with `value` as one of the words above says."""
+    """A condition: the argument of this number, from 0, compared with `value` as one of the words above says."""
 
-    index: int
+    argument: int
     operator: str
     value: int
     mask: int = 0
@@ -143,14 +144,14 @@ def _compare(condition: Comparison, rest: int) -> Code:
     if operator == MASKED_EQUAL:
         return _compare_masked(condition, rest)
     if operator == UNEQUAL:  # past `rest` when both halves are equal
-        return _halves(condition.index, _unequal(value, rest))
+        return _halves(condition.argument, _unequal(value, rest))
     if operator == EQUAL:
-        return _halves(condition.index, _equal(value, rest))
+        return _halves(condition.argument, _equal(value, rest))
     if operator in (GREATER, GREATER_OR_EQUAL):
         last = _IF_GREATER if operator == GREATER else _IF_GREATER_OR_EQUAL
-        return _halves(condition.index, _greater(value, last, 0, rest))
+        return _halves(condition.argument, _greater(value, last, 0, rest))
     last = _IF_GREATER_OR_EQUAL if operator == LESS else _IF_GREATER  # the opposite holds: past `rest`
-    return _halves(condition.index, _greater(value, last, rest, 0))
+    return _halves(condition.argument, _greater(value, last, rest, 0))
 
 
 def _halves(index: int, tests: tuple[Code, Code]) -> Code:
@@ -186,7 +187,7 @@ def _compare_masked(condition: Comparison, rest: int) -> Code:
         value = condition.value >> 32 if high else condition.value & _LOW
         if mask or value:
             half = (
-                _load(condition.index, high=high),
+                _load(condition.argument, high=high),
                 _instruction(_AND, mask),
                 _instruction(_IF_EQUAL, value, 0, rest + len(code)),
             )

@@ -1,5 +1,5 @@
-"""Seccomp profiles as files: the JSON of the OCI runtime specification (config-linux.md, "Seccomp"), and what docker and
-podman add to it (`includes`, `excludes`, `defaultErrnoRet`). Pure.
+"""Seccomp profiles as files: the JSON of the OCI runtime specification (config-linux.md, "Seccomp"), and what docker
+and podman add to it (`includes`, `excludes`, `defaultErrnoRet`). Pure.
 
 Whatever a profile says, calls of foreign architectures are killed, and where its default is an error, calls newer than
 sb's table are ENOSYS, so that libraries fall back (runc and crun do the same).
@@ -45,7 +45,7 @@ _GO_NAMES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 class Circumstances(NamedTuple):
-    """What `includes` and `excludes` ask about: machine, capabilities (without CAP_), the kernel's release (`6.1.0`)."""
+    """What `includes` and `excludes` ask about: machine, capabilities without CAP_, the kernel's release."""
 
     machine: Machine
     capabilities: tuple[str, ...]
@@ -142,25 +142,30 @@ def _alternatives(entry: dict[str, object]) -> list[tuple[Comparison, ...]]:
     comparisons = tuple(_comparison(each) for each in arguments)
     if not comparisons:
         return []
-    if len({each.index for each in comparisons}) < len(comparisons):
+    if len({each.argument for each in comparisons}) < len(comparisons):
         return [(each,) for each in comparisons]
     return [comparisons]
 
 
 def _comparison(argument: dict[str, object]) -> Comparison:
-    index, value, second = (argument.get(key, default) for key, default in (("index", None), ("value", 0), ("valueTwo", 0)))
+    index = argument.get("index")
     name = argument.get("op")
     operator = _OPERATORS.get(name) if isinstance(name, str) else None
     if operator is None:
         raise _MalformedError(f"op {json.dumps(name)} is none that sb knows")
     if not _is_number(index) or not 0 <= index < _ARGUMENTS:
         raise _MalformedError(f"index {json.dumps(index)} is not an argument's, 0 to 5")
-    for each in (value, second):
-        if not _is_number(each) or not 0 <= each < 1 << 64:
-            raise _MalformedError(f"{json.dumps(each)} is not a value of 64 bits")
+    value, second = _value(argument, "value"), _value(argument, "valueTwo")
     if operator == bpf.MASKED_EQUAL:
         return Comparison(index, operator, second, mask=value)
     return Comparison(index, operator, value)
+
+
+def _value(argument: dict[str, object], key: str) -> int:
+    value = argument.get(key, 0)
+    if not _is_number(value) or not 0 <= value < 1 << 64:
+        raise _MalformedError(f"{key} {json.dumps(value)} is not a number of 64 bits")
+    return value
 
 
 def _applies(entry: dict[str, object], facts: Circumstances) -> bool:
@@ -191,7 +196,7 @@ def _filter(entry: dict[str, object], key: str) -> dict[str, list[str]]:
 
 def _version(release: str) -> tuple[int, int]:
     """The first two numbers of a kernel's release."""
-    parts = (*release.split("-")[0].split("."), "0", "0")[:2]
+    parts = (*release.partition("-")[0].split("."), "0", "0")[:2]
     if not all(part.isdecimal() for part in parts):
         raise _MalformedError(f"{release} is not a version of the kernel")
     return int(parts[0]), int(parts[1])

@@ -58,7 +58,9 @@ def default_policy(machine: Machine, openings: Openings) -> Policy:
     """The policy in force unless another one is asked for."""
     refused = Decision(ERRNO | errno.EPERM)
     absent = Decision(ERRNO | errno.ENOSYS)
-    decisions = dict.fromkeys((*_KEYS, *_MACHINE), refused)
+    decisions = dict.fromkeys(_MACHINE, refused)
+    # crun and runc, which make a keyring for each container, go on without if the kernel has none.
+    decisions.update(dict.fromkeys(_KEYS, absent if openings.namespaces else refused))
     decisions.update(dict.fromkeys(_ASYNCHRONOUS, absent))
     decisions["ioctl"] = _unless(errno.EPERM, 1, (_TIOCSTI, _TIOCLINUX))
     decisions["socket"] = _unless(errno.EAFNOSUPPORT, 0, _FAMILIES)
