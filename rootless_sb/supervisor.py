@@ -296,7 +296,10 @@ class Supervisor:
         faults.point("start-unnoted")
         in_force = self._plan.barriers.in_force(self._plan.namespaces)
         with Doing("cannot note that the sandbox runs"):
-            sandboxes.update(self._own, lambda old: state.running(old, self._init_pid, os.getpid(), in_force))
+            try:
+                sandboxes.update(self._own, lambda old: state.running(old, self._init_pid, os.getpid(), in_force))
+            except FileNotFoundError:  # a short command: by now its sandbox has been removed
+                pass
         self._status.started(self._plan.identifier, self._init_pid, in_force)
         if self._background is not None:
             self._background.started(self._talk.started_pid)
