@@ -15,7 +15,7 @@ from rootless_sb.requirements import Lacking
 if TYPE_CHECKING:
     from rootless_sb.kernel.channel import Channel
     from rootless_sb.maps import IdMaps
-    from rootless_sb.plan import Target
+    from rootless_sb.program import Target
     from rootless_sb.relay import Standard
 
 _TABLE_MAX = 1 << 24  # bytes of a passwd or group file: the file may be anything
