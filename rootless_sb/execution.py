@@ -16,7 +16,7 @@ from rootless_sb.ui import messages
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rootless_sb.plan import Target
+    from rootless_sb.program import Target
     from rootless_sb.stdio import Attachment
 
 # Milliseconds of silence after which what others still hold open of the command's stdout is left to them.

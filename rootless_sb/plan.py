@@ -11,6 +11,7 @@ from rootless_sb import paths, spec, stdio
 from rootless_sb.errors import SbError
 from rootless_sb.kernel.namespaces import KINDS
 from rootless_sb.maps import id_maps
+from rootless_sb.program import Target, without_own
 from rootless_sb.requirements import REQUIREMENTS
 from rootless_sb.root import root_steps
 from rootless_sb.security import barriers
@@ -25,17 +26,6 @@ if TYPE_CHECKING:
     from rootless_sb.steps import Step
 
 _IMAGE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-class Target(NamedTuple):
-    """The program to run in the sandbox."""
-
-    arguments: tuple[str, ...]
-    environment: tuple[tuple[str, str], ...]
-    directory: str
-    umask: int
-    ignored_signals: tuple[int, ...]
-    user: str = ""  # as `accounts.find` takes it; empty: root, or who the user namespace's own user is
 
 
 class Plan(NamedTuple):
@@ -229,8 +219,3 @@ def target_environment(wanted: RunSpec, host: Host) -> dict[str, str]:
         environment.pop(name, None)
     environment.update(wanted.environment)
     return environment
-
-
-def without_own(environment: dict[str, str]) -> dict[str, str]:
-    """The variables without those that say who the user is: another user's are set at the start."""
-    return {name: value for name, value in environment.items() if name not in ("HOME", "USER", "LOGNAME")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from rootless_sb.plan import Target
+from rootless_sb.program import Target
 from rootless_sb.protocol import ProtocolError
 from rootless_sb.relay import Standard
 

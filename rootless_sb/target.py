@@ -16,7 +16,7 @@ from rootless_sb.security.capabilities import mask
 if TYPE_CHECKING:
     from rootless_sb.kernel.channel import Channel
     from rootless_sb.maps import IdMaps
-    from rootless_sb.plan import Target
+    from rootless_sb.program import Target
     from rootless_sb.relay import Standard
     from rootless_sb.security.barriers import Barriers
 

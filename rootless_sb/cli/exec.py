@@ -10,7 +10,7 @@ from rootless_sb.cli import lookup, parsing
 from rootless_sb.cli import options as shared
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import descriptors, processes
-from rootless_sb.plan import Target, without_own
+from rootless_sb.program import Target, without_own
 from rootless_sb.state import EXITED, LOST, State
 from rootless_sb.status_stream import StatusStream
 

@@ -11,22 +11,22 @@ from rootless_sb.state import EXITED, LOST
 if TYPE_CHECKING:
     from rootless_sb.cli.lookup import Known
     from rootless_sb.cli.parsing import Parser
-    from rootless_sb.plan import Target
+    from rootless_sb.program import Target
     from rootless_sb.status_stream import StatusStream
 
 
 def main(arguments: list[str]) -> int:
     """Run the command line after `sb start`; returns the exit status. Raises SbError."""
-    from rootless_sb import plan
     from rootless_sb.cli import lookup, options
     from rootless_sb.kernel import processes
+    from rootless_sb.program import Target
     from rootless_sb.status_stream import StatusStream
 
     parsed = parser().parse_strictly(arguments)
     known = lookup.find(parsed.name, lookup.places())
     state = known.state
     umask = os.umask(0o022)
-    program = plan.Target(
+    program = Target(
         arguments=options.command(parsed) or state.command,
         environment=state.environment,
         directory=state.directory,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from rootless_sb import request
-from rootless_sb.plan import Target
+from rootless_sb.program import Target
 from rootless_sb.protocol import ProtocolError
 from rootless_sb.relay import Standard
 
