@@ -79,7 +79,8 @@ def test_a_program_does_what_its_policy_says(
     numbers = some.sampled_from([0, HIGHEST, HIGHEST + 1, X32_BIT - 1, X32_BIT, 0xFFFFFFFF, *policy.decisions])
     for each in arguments:
         number = data.draw(numbers | some.integers(0, 2**32 - 1))
-        for condition in (one for rule in policy.decisions.get(number, policy.default).rules for one in rule.conditions):
+        rules = policy.decisions.get(number, policy.default).rules
+        for condition in (one for rule in rules for one in rule.conditions):
             near = list(each)
             near[condition.argument] = condition.value
             call = Call(number, OURS, tuple(near))
@@ -92,7 +93,8 @@ def test_a_program_does_what_its_policy_says(
 def test_jumps_over_many_instructions() -> None:
     """A program with hundreds of rules, whose halves lie farther apart than a conditional jump reaches."""
     rules = (Rule(bpf.ERRNO | 1, (Comparison(0, bpf.EQUAL, 7),)),)
-    policy = Policy(OURS, {n: Decision(bpf.ALLOW, rules) for n in range(0, HIGHEST, 2)}, Decision(bpf.LOG), HIGHEST, Decision(bpf.TRAP))  # fmt: skip
+    decisions = {number: Decision(bpf.ALLOW, rules) for number in range(0, HIGHEST, 2)}
+    policy = Policy(OURS, decisions, Decision(bpf.LOG), HIGHEST, Decision(bpf.TRAP))
     program = bpf.assemble(policy)
     for number in range(HIGHEST + 3):
         for first in (7, 8):
@@ -103,9 +105,6 @@ def test_jumps_over_many_instructions() -> None:
 def test_what_is_too_long_is_refused() -> None:
     """More instructions than the kernel takes are an error, not a program."""
     rules = tuple(Rule(bpf.KILL, (Comparison(0, bpf.EQUAL, value),)) for value in range(3))
-    policy = Policy(OURS, {n: Decision(bpf.ALLOW, rules) for n in range(0, HIGHEST, 1)}, Decision(bpf.LOG), HIGHEST, Decision(bpf.LOG))  # fmt: skip
-    different = policy._replace(
-        decisions={number: each._replace(action=bpf.ERRNO | number) for number, each in policy.decisions.items()}
-    )
+    decisions = {number: Decision(bpf.ERRNO | number, rules) for number in range(HIGHEST)}
     with pytest.raises(bpf.TooLongError):
-        bpf.assemble(different)
+        bpf.assemble(Policy(OURS, decisions, Decision(bpf.LOG), HIGHEST, Decision(bpf.LOG)))

@@ -123,12 +123,13 @@ def test_podmans_own_profile() -> None:
 )  # fmt: skip
 def test_what_is_no_profile(text: str) -> None:
     """One error, which names the file and what is wrong with it."""
-    with pytest.raises(SbError, match="--seccomp profile.json: "):
+    with pytest.raises(SbError, match=r"--seccomp profile\.json: "):
         oci_profile.program("profile.json", text, FACTS)
 
 
 JSON = some.recursive(
-    some.none() | some.booleans() | some.integers() | some.floats() | some.text(max_size=5) | some.sampled_from((*ACTIONS, *NAMES)),
+    some.none() | some.booleans() | some.integers() | some.floats() | some.text(max_size=5)
+    | some.sampled_from((*ACTIONS, *NAMES)),
     lambda inner: some.lists(inner, max_size=3)
     | some.dictionaries(
         some.sampled_from(("defaultAction", "syscalls", "names", "action", "args", "op", "index", "value", "includes",
@@ -184,12 +185,10 @@ def test_as_libseccomp_does(entries: list[dict[str, object]], data: some.DataObj
 
 
 def simulated(simulator: str, program: bytes, call: Call) -> int:
-    """What libseccomp's simulator says of a call, as an action."""
-    words = [f"-{index}={value}" for index, value in enumerate(call.arguments)]
-    command = [simulator, "-f", "/dev/stdin", "-a", "x86_64", "-s", str(call.number), *words]
-    done = subprocess.run(command, input=program, stdout=subprocess.PIPE, check=True)
-    said = done.stdout.decode().strip()
-    number = int(said.partition("(")[2].rstrip(")") or 0)
-    return {"ALLOW": bpf.ALLOW, "KILL_PROCESS": bpf.KILL, "TRAP": bpf.TRAP, "ERRNO": bpf.ERRNO | number}[said.partition("(")[0]]
-
-
+    """What libseccomp's simulator (tools/scmp_bpf_sim.c) says of a call, as an action."""
+    words = [word for index, value in enumerate(call.arguments) for word in (f"-{index}", str(value))]
+    command = [simulator, "-f", "/dev/stdin", "-a", FACTS.machine.name, "-s", str(call.number), *words]
+    said = subprocess.run(command, input=program, stdout=subprocess.PIPE, check=True).stdout.decode().strip()
+    name, _, number = said.rstrip(")").partition("(")
+    actions = {"ALLOW": bpf.ALLOW, "KILL_PROCESS": bpf.KILL, "TRAP": bpf.TRAP, "ERRNO": bpf.ERRNO}
+    return actions[name] | int(number or 0)

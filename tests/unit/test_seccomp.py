@@ -49,7 +49,8 @@ def test_whole_calls(on: Machine) -> None:
 def test_calls_whose_arguments_count(on: Machine) -> None:
     """Namespace flags, terminal injection on the low 32 bits, and three families of sockets."""
     for flag in (0x00020000, 0x02000000, 0x04000000, 0x08000000, NEW_USER, 0x20000000, 0x40000000):
-        assert EPERM == decide(on, "unshare", flag) == decide(on, "clone", flag | 17) == decide(on, "clone", 1 << 40 | flag)
+        assert EPERM == decide(on, "unshare", flag) == decide(on, "clone", flag | 17)
+        assert EPERM == decide(on, "clone", 1 << 40 | flag)
     assert EPERM == decide(on, "unshare", NEW_TIME)
     assert bpf.ALLOW == decide(on, "clone", NEW_TIME) == decide(on, "clone", 0x3D0F00)  # a signal's bits; a thread
     assert bpf.ALLOW == decide(on, "unshare", 0x400)  # CLONE_FILES
@@ -69,7 +70,8 @@ def test_numbers(on: Machine) -> None:
     newest = max(on.numbers.values())
     assert bpf.ALLOW == run(program, Call(newest, on.architecture)) == run(program, Call(0xFFFFFFFF, on.architecture))
     assert ENOSYS == run(program, Call(newest + 1, on.architecture)) == run(program, Call(0x3FFFFFFF, on.architecture))
-    assert bpf.KILL == run(program, Call(0x40000000, on.architecture)) == run(program, Call(0xFFFFFFFE, on.architecture))
+    for number in (0x40000000, 0xFFFFFFFE):
+        assert bpf.KILL == run(program, Call(number, on.architecture))
     for foreign in {0x40000003, 0x40000028, 0xC000003E, 0xC00000B7} - {on.architecture}:
         assert bpf.KILL == run(program, Call(on.numbers["read"], foreign))
 
@@ -84,7 +86,8 @@ def test_what_nested_opens(on: Machine) -> None:
     for name in (*REFUSED.split(), *ABSENT.split()):
         if name in on.numbers:
             assert (name in opened) == (bpf.ALLOW == decide(on, name, openings=nested)), name
-    assert bpf.ALLOW == decide(on, "unshare", NEW_USER, openings=nested) == decide(on, "unshare", NEW_USER, openings=own)
+    for openings in (nested, own):
+        assert bpf.ALLOW == decide(on, "unshare", NEW_USER, openings=openings)
     assert bpf.ALLOW == decide(on, "setns", openings=own)
     assert EPERM == decide(on, "mount", openings=own) == decide(on, "ioctl", 0, 0x5412, openings=nested)
     assert ENOSYS == decide(on, "keyctl", openings=nested)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def test_hidden_files_by_other_ways(attacker: Attacker, tmp_path: Path) -> None:
-    """A hidden file is had by no hard link, symlink, /proc/*/root or descriptor; what isn't hidden is, by all of them."""
+    """A hidden file is had by no hard link, symlink or /proc/*/root; what isn't hidden is, by all of them."""
     for name in ("secret", "plain"):
         (tmp_path / name).write_text(name)
         (tmp_path / f"{name}-hard").hardlink_to(tmp_path / name)
@@ -51,7 +51,7 @@ def test_hidden_under_a_new_name(attacker: Attacker, tmp_path: Path) -> None:
 
 
 def test_marks_cannot_be_forged(attacker: Attacker, tmp_path: Path) -> None:
-    """Neither whiteouts nor opaque marks nor ownership records can be written from inside; other names and xattrs can."""
+    """Whiteouts, opaque marks and ownership records can't be written from inside; other names and xattrs can."""
     (tmp_path / "directory").mkdir()
     (tmp_path / "directory" / "file").write_text("x")
     script = f"""
