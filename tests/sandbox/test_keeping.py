@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -222,3 +224,15 @@ def test_interrupted_in_its_last_wait(sb: Sandboxes) -> None:
     assert 5 == run.wait(PATIENCE)
     os.kill(watcher.pid, signal.SIGCONT)
     eventually(lambda: [(each["status"], each["exit_code"]) for each in listed(sb, "-a")] == [("exited", 5)])
+
+
+def test_who_only_has_a_look_is_waited_for(sb: Sandboxes) -> None:
+    """Commands that list and sweep hold each sandbox for a moment, and don't make `start` and `rm` fail."""
+    sb("--name", "box", "true")
+    (found,) = listed(sb, "-a")
+    lock = os.open(store(sb) / found["id"] / "lock", os.O_RDWR)
+    for words in (["start", "-a", "box"], ["rm", "box"]):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        threading.Timer(0.3, lambda: fcntl.flock(lock, fcntl.LOCK_UN)).start()
+        assert 0 == sb.command(*words).returncode
+    os.close(lock)
