@@ -25,7 +25,10 @@ OPENED = (
     "--nested: the sandbox may make namespaces and mounts of its own, with root's powers over them; nothing of /proc "
     "and /sys is masked, /dev/fuse is there, and Landlock doesn't guard it"
 )
-WITHOUT_LANDLOCK = "this kernel has no Landlock, a second line of defence: going on without (sb doctor)"
+WITHOUT_LANDLOCK = (
+    "this kernel has no Landlock, a second line of defence: going on without it "
+    "(export SB_ALLOW_DEGRADED=landlock: you know)"
+)
 
 
 class Barriers(NamedTuple):
