@@ -25,6 +25,7 @@ _LARGEST = 10_000_000  # bytes
 
 def run(plan: Plan, status: StatusStream) -> int:
     """Start a plan in the background and print the sandbox's id once its command runs. Raises SbError."""
+    messages.warn_all(plan.warnings)  # what is to run in the background can say nothing
     ours, theirs = channel.pair()
     keep = {theirs.fileno(), *((status.descriptor,) if status.descriptor is not None else ())}
     with Doing("cannot fork"):

@@ -109,8 +109,8 @@ class Supervisor:
         for link in links:
             link.close()
         relay.release(standard)
-        for text in self._plan.warnings:
-            messages.warn(text)
+        if self._background is None:
+            messages.warn_all(self._plan.warnings)
         if self._plan.greeting:
             messages.say(self._plan.greeting)
 

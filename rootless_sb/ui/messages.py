@@ -36,6 +36,12 @@ def warn(text: str) -> None:
     say(f"warning: {text}")
 
 
+def warn_all(texts: tuple[str, ...]) -> None:
+    """A line for each."""
+    for text in texts:
+        warn(text)
+
+
 def thrown_away(files: int, size: int) -> None:
     """What was lost with a layer that wasn't kept; nothing for an empty one."""
     if files:

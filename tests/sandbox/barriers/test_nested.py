@@ -27,9 +27,11 @@ PODMAN = """
 
 
 def test_it_says_what_it_opens(sb: Sandboxes) -> None:
-    """In a line at the start, unless -q."""
+    """In a line at the start, of one in the background too; with -q not."""
     assert "--nested: the sandbox may make namespaces and mounts" in sb("--nested", "true").stderr
     assert "" == sb("-q", "--nested", "true").stderr
+    assert 1 == sb.command("run", "-d", "--nested", "--name", "box", "sleep", "60").stderr.count("--nested: ")
+    assert 0 == sb.command("rm", "-f", "box").returncode
 
 
 def test_namespaces_and_mounts(sb: Sandboxes) -> None:
