@@ -114,6 +114,9 @@ class Metadata:
         real = ownership.real_mode(node.kind, owner.mode)
         if node.kind != stat.S_IFLNK:
             os.chmod(file, real)
+        else:
+            # A link has no mode of its own to set (chmod(2)), but its st_ctime must move all the same.
+            os.utime(file, ns=(st.st_atime_ns, st.st_mtime_ns), follow_symlinks=isinstance(file, int))
         self._tree.records.write(file, st, owner)
         node.owner = owner
 
