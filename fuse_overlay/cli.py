@@ -42,8 +42,8 @@ def configuration(command: options.Command) -> Config:
         work=None if command.work is None else os.path.abspath(command.work),
         own_uid=os.geteuid(),
         own_gid=os.getegid(),
-        uids=_extents("/proc/self/uid_map"),
-        gids=_extents("/proc/self/gid_map"),
+        uids=extents("/proc/self/uid_map"),
+        gids=extents("/proc/self/gid_map"),
     )
 
 
@@ -70,7 +70,8 @@ def _place(option: str, path: bytes) -> places.Place:
     return places.Place(option, os.fsdecode(path), tuple((st.st_dev, st.st_ino) for st in lineage))
 
 
-def _extents(path: str) -> tuple[Extent, ...]:
+def extents(path: str) -> tuple[Extent, ...]:
+    """The ids that exist in a user namespace, from its /proc/PID/uid_map or gid_map."""
     with open(path, encoding="ascii") as lines:
         fields = [line.split() for line in lines]
     return tuple(Extent(int(inside), int(count)) for inside, _, count in fields)
