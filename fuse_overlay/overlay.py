@@ -189,9 +189,9 @@ class Overlay:
 
     # Files
 
-    def open(self, ino: int, flags: int, *, by_root: bool = True) -> Opened:
-        """Open a regular file; the handle is the descriptor of the real file. `by_root`: see Handles.open."""
-        return self._handles.open(self.tree.node(ino), flags, by_root)
+    def open(self, ino: int, flags: int) -> Opened:
+        """Open a regular file; the handle is the descriptor of the real file."""
+        return self._handles.open(self.tree.node(ino), flags)
 
     def write(self, fd: int, data: bytes, offset: int) -> int:
         """Write to an open file; returns the number of bytes written."""
