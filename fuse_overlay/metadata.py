@@ -8,8 +8,9 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay import acl, ownership, xattrs
+from fuse_overlay.attributes import carries
 from fuse_overlay.errors import failure
-from fuse_overlay.layers import at
+from fuse_overlay.layers import at, move_ctime
 
 if TYPE_CHECKING:
     from fuse_overlay.copyup import CopyUp
@@ -82,7 +83,7 @@ class Metadata:
             self._set_acl(node, name, value, caller)
             return
         self._to_upper(node, None)
-        self._tree.store.change(self._tree.file(node), {kept: value})
+        self._change(node, kept, value)
 
     def remove(self, node: Node, name: bytes) -> None:
         """Remove an extended attribute. Raises OSError; for an ACL that isn't there, it doesn't (acl(5))."""
@@ -92,8 +93,14 @@ class Metadata:
                 return
             raise failure(errno.ENODATA)
         self._to_upper(node, None)
-        self._tree.store.change(self._tree.file(node), {kept: None})
+        self._change(node, kept, None)
         node.default_acl = None
+
+    def _change(self, node: Node, kept_as: bytes, value: bytes | None) -> None:
+        file = self._tree.file(node)
+        self._tree.store.change(file, {kept_as: value})
+        if not carries(file):
+            move_ctime(file.real)
 
     def _kept_as(self, name: bytes) -> bytes:
         kept = xattrs.kept_as(name)
@@ -114,7 +121,7 @@ class Metadata:
             raise failure(errno.EOPNOTSUPP if node.kind == stat.S_IFLNK else errno.EACCES)
         self._to_upper(node, None)
         is_needed = name == xattrs.ACL_DEFAULT or not acl.is_minimal(parsed)
-        self._tree.store.change(self._tree.file(node), {self._kept_as(name): value if is_needed else None})
+        self._change(node, self._kept_as(name), value if is_needed else None)
         node.default_acl = None
         if name == xattrs.ACL_ACCESS:
             owner = self._tree.owner(node)
