@@ -67,9 +67,16 @@ class Handles:
         return opened
 
     def write(self, fd: int, data: bytes, offset: int) -> int:
-        """Write, and take away what a write takes away. Returns the number of bytes written. Raises OSError."""
+        """Write, and take away what a write takes away. Returns the number of bytes written. Raises OSError.
+
+        The modification time stays. With the writeback cache it is the kernel's to say, which knows when the program
+        wrote, and sends it along when it is another than it was (fuse_flush_times in fs/fuse/inode.c).
+        """
         self._revoke(self._nodes[fd], fd)
-        return os.pwrite(fd, data, offset)
+        st = os.fstat(fd)
+        written = os.pwrite(fd, data, offset)
+        os.utime(fd, ns=(st.st_atime_ns, st.st_mtime_ns))
+        return written
 
     def create(self, changes: Changes, parent: Node, name: bytes, new: New, flags: int) -> tuple[Opened, Entry]:
         """Make a new regular file and open it. Raises OSError, EEXIST if there is one."""
