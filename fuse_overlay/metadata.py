@@ -14,6 +14,7 @@ from fuse_overlay.layers import at, move_ctime
 
 if TYPE_CHECKING:
     from fuse_overlay.copyup import CopyUp
+    from fuse_overlay.creation import Caller
     from fuse_overlay.inodes import Node
     from fuse_overlay.layers import Real
     from fuse_overlay.privileges import Privileges
@@ -75,11 +76,11 @@ class Metadata:
         """The names of the extended attributes that are shown."""
         return self._tree.extended.names(self._tree.file(node))
 
-    def write(self, node: Node, name: bytes, value: bytes) -> None:
+    def write(self, node: Node, name: bytes, value: bytes, caller: Caller) -> None:
         """Set an extended attribute. Raises OSError."""
         kept = self._kept_as(name)
         if name in (xattrs.ACL_ACCESS, xattrs.ACL_DEFAULT):
-            self._set_acl(node, name, value)
+            self._set_acl(node, name, value, caller)
             return
         self._to_upper(node, None)
         self._change(node, kept, value)
@@ -107,8 +108,12 @@ class Metadata:
             raise failure(xattrs.refusal(name))
         return kept
 
-    def _set_acl(self, node: Node, name: bytes, value: bytes) -> None:
-        """Set an ACL; with that of access goes the mode, which is all that is kept when it says the same."""
+    def _set_acl(self, node: Node, name: bytes, value: bytes, caller: Caller) -> None:
+        """Set an ACL; with that of access goes the mode, which is all that is kept when it says the same.
+
+        setgid goes when the caller is neither root nor of the file's group (posix_acl_update_mode in fs/posix_acl.c),
+        whose supplementary groups nobody can tell us in the ids of the sandbox.
+        """
         parsed = acl.parse(value)
         if parsed is None:
             raise failure(errno.EINVAL)
@@ -120,7 +125,10 @@ class Metadata:
         node.default_acl = None
         if name == xattrs.ACL_ACCESS:
             owner = self._tree.owner(node)
-            self._privileges.set_owner(node, owner._replace(mode=acl.mode_of(parsed, owner.mode)))
+            mode = acl.mode_of(parsed, owner.mode)
+            if caller.uid != 0 and caller.gid != owner.gid:
+                mode &= ~stat.S_ISGID
+            self._privileges.set_owner(node, owner._replace(mode=mode))
 
     def _revoke(self, node: Node) -> None:
         self._privileges.revoke_capability(node)
