@@ -66,9 +66,16 @@ class Handles:
         return opened
 
     def write(self, fd: int, data: bytes, offset: int) -> int:
-        """Write, and take away what a write takes away. Returns the number of bytes written. Raises OSError."""
+        """Write, and take away what a write takes away. Returns the number of bytes written. Raises OSError.
+
+        The modification time stays. With the writeback cache it is the kernel's to say, which knows when the program
+        wrote, and sends it along when it is another than it was (fuse_flush_times in fs/fuse/inode.c).
+        """
         self._revoke(self._nodes[fd], fd)
-        return os.pwrite(fd, data, offset)
+        st = os.fstat(fd)
+        written = os.pwrite(fd, data, offset)
+        os.utime(fd, ns=(st.st_atime_ns, st.st_mtime_ns))
+        return written
 
     def sync(self, fd: int, data_only: bool) -> None:
         """Bring an open file to the disk: fsync(2), or fdatasync(2). Raises OSError."""

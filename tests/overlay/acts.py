@@ -245,6 +245,7 @@ def _groups(picture: Picture) -> set[frozenset[str]]:
 def let_time_pass(scratch: str) -> None:
     """Return when what changes now gets another time than what has changed before."""
     os.close(os.open(scratch, os.O_CREAT | os.O_WRONLY))
+    os.utime(scratch)  # no earlier than whatever has changed by now
     before = os.stat(scratch).st_mtime_ns
     while os.stat(scratch).st_mtime_ns == before:
         os.utime(scratch)

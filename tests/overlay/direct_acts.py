@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from typing import TYPE_CHECKING
 
 from fuse_overlay.creation import Caller
@@ -65,7 +66,7 @@ class DirectActs:
             opened, entry = self.overlay.open(found.node.ino, os.O_WRONLY | flags), found
         if flags & os.O_APPEND:
             offset = self.overlay.getattr(entry.node.ino).st.st_size
-        self.overlay.write(opened.fd, data, offset)
+        self._write(opened.fd, entry.node.ino, data, offset)
         self.overlay.release(opened.fd)
 
     def truncate(self, path: str, size: int) -> None:
@@ -144,10 +145,10 @@ class DirectActs:
         """pwrite(2)."""
         if slot not in self.slots:
             return 0
-        fd, _, flags = self.slots[slot]
+        fd, number, flags = self.slots[slot]
         if not flags & _WRITING:
             raise failure(errno.EBADF)
-        return self.overlay.write(fd, data, offset)
+        return self._write(fd, number, data, offset)
 
     def ftruncate(self, slot: int, size: int) -> None:
         """ftruncate(2)."""
@@ -204,6 +205,12 @@ class DirectActs:
             found[path] = facts(entry.st, entry.owner.mode, ids, entry.nlink, number, content, xattrs)
             if entry.node.kind == stat.S_IFDIR:
                 self._look(path, found)
+
+    def _write(self, fd: int, number: int, data: bytes, offset: int) -> int:
+        """Write, and send the time of that, as the kernel does."""
+        written = self.overlay.write(fd, data, offset)
+        self.driver.set_by_number(number, mtime=time.time_ns())
+        return written
 
     def _find(self, path: str) -> Entry | None:
         try:
