@@ -101,6 +101,19 @@ END
     assert "security.capability" in mounted.run("getfattr -m - new")
 
 
+def test_real_capabilities_of_a_lower_file(mounted: Mounted) -> None:
+    """They are shown as on the host, and go along at copy-up as data: the copy has none that is real."""
+    lower, upper = mounted.lower, mounted.upper
+    mounted.run_with_ids(
+        f"""
+        getfattr -m - f | grep -qx security.capability; chmod 711 f; getfattr -m - f | grep -qx security.capability
+        ! getfattr -m - {upper}/f | grep security; getfattr -m - {upper}/f | grep -q user.fuse-overlay.capability
+        echo more >>f; ! getfattr -m - f | grep .
+        """,
+        before=f"mount -t tmpfs none {lower}; echo content >{lower}/f; {SET_CAPABILITY} {lower}/f",
+    )
+
+
 def test_setgid_directories(mounted: Mounted) -> None:
     """Whoever makes something in one, it has the directory's group; directories have the bit."""
     mounted.run_with_ids(

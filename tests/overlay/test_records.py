@@ -251,3 +251,25 @@ def test_a_server_that_is_killed_while_it_records(mounted: Mounted) -> None:
         cd /; umount -l {mounted.merged}
         """,
     )
+
+
+def test_devices_are_shown_and_cannot_be_opened(mounted: Mounted) -> None:
+    """A device of an image has its type, numbers and mode, moves and changes its mode, but gives nobody the device."""
+    null, disk = mounted.lower / "null", mounted.lower / "disk"
+    records = {null: ownership.format_record(Owner(0, 0, 0o666), NULL), disk: b"0:6:0660:block-8-1"}
+    for path, record in records.items():
+        path.touch()
+        os.setxattr(path, XATTR, record)
+    os.setxattr(mounted.lower, XATTR, b"0:0:0755")
+    shown = "test \"$(stat -c '%F %t:%T %u:%g:%a' moved disk | tr '\\n' ' ')\" = "
+    mounted.run_with_ids(
+        f"""
+        test "$(stat -c '%F %t:%T %u:%g:%a' null)" = "character special file 1:3 0:0:666"; test -c null; test -b disk
+        ! cat null 2>/dev/null; ! echo x 2>/dev/null >null; cat /dev/null; ! mknod new c 1 3 2>/dev/null
+        ! mknod white c 0 0 2>/dev/null; test "$(ls | tr '\n' ' ')" = "disk null "
+        mv null moved; chmod 600 moved; chown 5 disk; ! cat moved 2>/dev/null
+        {shown} "character special file 1:3 0:0:600 block special file 8:1 5:6:660 "
+        """,
+        f'{shown} "character special file 1:3 0:0:600 block special file 8:1 5:6:660 "; rm moved disk; test -z "$(ls)"',
+    )
+    assert "" == null.read_text()
