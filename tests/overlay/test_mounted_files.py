@@ -93,7 +93,7 @@ for name in ("below", "above"):
 END
         """
     )
-    assert [] == os.listdir(mounted.upper) or ["below"] == os.listdir(mounted.upper)
+    assert [] == os.listdir(mounted.work)
 
 
 def test_a_mapping_sees_what_is_written_later(mounted: Mounted) -> None:
