@@ -54,10 +54,11 @@ class Layer:
     `number`: its place in Config.lowers, -1 for the upper. `marks`: whiteouts and opaque marks count. `dot_marks`:
     there may be marks of the `.wh.` kind. `live`: it may change underneath. `records`: there may be ownership records.
     `xattrs`: its files and directories can have user.* attributes. `indexed`: there may be indexes.
+    `foreign_records`: some of them may be fuse-overlayfs' own. `file_whiteouts`: there may be whiteouts that are regular files.
     """
 
     __slots__ = (
-        "dot_marks", "indexed", "live", "marks", "number", "path", "records", "root", "writable", "xattrs",
+        "dot_marks", "file_whiteouts", "foreign_records", "indexed", "live", "marks", "number", "path", "records", "root", "writable", "xattrs",
     )  # fmt: skip
 
     def __init__(self, number: int, path: bytes, *, marks: bool, live: bool) -> None:
@@ -79,7 +80,10 @@ class Layer:
         self.root = OpenDirectory(fd, st.st_dev, st.st_ino)
         self.xattrs = not marks or _has_xattrs(at(fd, b"."))
         self.indexed = marks and indexes.exists(fd)
-        self.records = marks and (self.indexed or ownership.XATTR in names_of_xattrs(at(fd, b".")))
+        at_root = names_of_xattrs(at(fd, b".")) if marks else []
+        self.foreign_records = ownership.FOREIGN_XATTR in at_root
+        self.records = marks and (self.indexed or self.foreign_records or ownership.XATTR in at_root)
+        self.file_whiteouts = marks and read_xattr(at(fd, b"."), whiteout.OPAQUE_XATTR) == whiteout.FILES_VALUE
         # Only what we write is in a fresh upper, and it is known by then which marks that will be.
         self.dot_marks = marks
 
@@ -93,6 +97,16 @@ class Layer:
             if error.errno in ABSENT and not self.writable:
                 return None
             raise
+
+    def is_whiteout(self, fd: int, name: bytes, st: os.stat_result) -> bool:
+        """Whether `name` in the directory `fd`, whose stat result is `st`, is a whiteout."""
+        if whiteout.is_whiteout(st):
+            return True
+        if not self.file_whiteouts or not whiteout.may_be_whiteout(st):
+            return False
+        if read_xattr(at(fd, name), whiteout.FILE_XATTR) is None:
+            return False
+        return read_xattr(at(fd, b"."), whiteout.OPAQUE_XATTR) == whiteout.FILES_VALUE
 
     def has_mark(self, fd: int, name: bytes) -> bool:
         """Whether a `.wh.` file takes `name` away from the layers below."""
@@ -197,19 +211,21 @@ def open_for_listing(fd: int) -> int:
         return os.open(b".", _LIST, dir_fd=fd)
 
 
-def list_directory(fd: int, marks: bool) -> merge.Scan:
-    """What is in an open directory, with the whiteouts told apart if `marks` count there."""
+def list_directory(fd: int, layer: Layer) -> merge.Scan:
+    """What is in an open directory of a layer, with the whiteouts told apart if marks count there."""
     names: list[bytes] = []
     whiteouts: set[bytes] = set()
     with os.scandir(fd) as entries:
         for entry in entries:
             name = os.fsencode(entry.name)
             names.append(name)
-            if not marks or entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False):
+            if not layer.marks or entry.is_dir(follow_symlinks=False) or entry.is_symlink():
                 continue
-            if not entry.is_symlink() and whiteout.is_whiteout(entry.stat(follow_symlinks=False)):
+            if entry.is_file(follow_symlinks=False) and not layer.file_whiteouts:
+                continue
+            if layer.is_whiteout(fd, name, entry.stat(follow_symlinks=False)):
                 whiteouts.add(name)
-    return merge.Scan(names, whiteouts, marks)
+    return merge.Scan(names, whiteouts, layer.marks)
 
 
 class Budget(NamedTuple):

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 XATTR = b"user.containers.override_stat"
 
+# The same, as fuse-overlayfs writes it when it is told to (its option xattr_permissions=2). Only read.
+FOREIGN_XATTR = b"user.fuseoverlayfs.override_stat"
+
 # The kernel's "no such id" (include/linux/uidgid.h, INVALID_UID), and the mask of the bits that chmod changes.
 NO_ID = 0xFFFFFFFF
 MODE_BITS = 0o7777
@@ -122,8 +125,11 @@ def parse_device(value: bytes) -> Device | None:
 
 
 def without_privilege(kind: int, mode: int) -> int:
-    """The mode bits after a write or a change of owner: setuid goes, and setgid where it means "run as" (chown(2))."""
-    if kind != stat.S_IFREG:
+    """The mode bits after a write or a change of owner: setuid goes, and setgid where it means "run as" (chown(2)).
+
+    Of everything but directories (chown_common in fs/open.c).
+    """
+    if kind == stat.S_IFDIR:
         return mode
     mode &= ~stat.S_ISUID
     return mode & ~stat.S_ISGID if mode & stat.S_IXGRP else mode

@@ -167,7 +167,7 @@ class Tree:
                 if layer.writable or error.errno not in ABSENT:
                     raise
                 continue
-            if st is None or (layer.marks and whiteout.is_whiteout(st)):
+            if st is None or (layer.marks and layer.is_whiteout(fd, name, st)):
                 if st is not None or (layer.marks and position < last and layer.has_mark(fd, name)):
                     break
                 continue
@@ -316,7 +316,7 @@ class Tree:
                 raise
             return merge.Scan([], set(), layer.marks)  # what we may not list, appears empty
         try:
-            return list_directory(listed, layer.marks)
+            return list_directory(listed, layer)
         finally:
             os.close(listed)
 

@@ -122,7 +122,7 @@ class DirectActs:
             raise failure(errno.EEXIST)
         if flags == os.XATTR_REPLACE and not there:
             raise failure(errno.ENODATA)
-        self.overlay.setxattr(number, os.fsencode(name), value)
+        self.overlay.setxattr(number, os.fsencode(name), value, Caller())
 
     def removexattr(self, path: str, name: str) -> None:
         """lremovexattr(2)."""

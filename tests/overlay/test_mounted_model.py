@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import select
 import stat
 import subprocess
 import sys
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.overlay import machine
-from tests.overlay.acts import Facts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tests.conftest import Count
     from tests.overlay.acts import Act, Picture
 
+# How long an act may take, in seconds, before it counts as hanging.
+PATIENCE = 60
 ACTOR = "tests.overlay.actor"
 IN_NAMESPACE = ("unshare", "--user", "--map-root-user", "--map-auto", "--mount")
 
@@ -40,6 +42,9 @@ class Actor:
         assert self._process.stdout is not None
         pickle.dump(request, self._process.stdin)
         self._process.stdin.flush()
+        if not select.select([self._process.stdout], [], [], PATIENCE)[0]:
+            self._process.kill()
+            raise TimeoutError(f"no answer to {request}")
         outcome, pictures = pickle.load(self._process.stdout)
         return outcome, pictures
 
@@ -98,8 +103,7 @@ class MountedMachine(machine.Machine):
 
     def teardown(self) -> None:
         """Have all removed."""
-        if self.actor.runs and self.pictures[0] is not None:
-            self.actor.ask("end")
+        self.actor.ask("end")
 
 
 class KernelMachine(MountedMachine):
@@ -126,8 +130,7 @@ class KernelMachine(MountedMachine):
 
     def chosen(self, pictures: list[Picture]) -> tuple[Picture, Picture]:
         """The kernel's and ours, but for the inode numbers."""
-        kernels, ours = ({path: unnumbered(path, seen) for path, seen in one.items()} for one in (pictures[2], pictures[1]))
-        return kernels, ours
+        return unnumbered(pictures[2]), unnumbered(pictures[1])
 
 
 def without_marks(tree: dict[str, Any]) -> dict[str, Any]:
@@ -139,9 +142,9 @@ def without_marks(tree: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def unnumbered(path: str, seen: Facts) -> Facts:
-    """What was seen, with a number that stands for the path."""
-    return seen._replace(ino=hash(path))
+def unnumbered(picture: Picture) -> Picture:
+    """What was seen, with numbers that stand for the paths."""
+    return {path: seen._replace(ino=hash(path)) for path, seen in picture.items()}
 
 
 def test_the_same_acts_mean_the_same(actor: Actor, count: Count) -> None:
