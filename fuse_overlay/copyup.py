@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from fuse_overlay import copydata, ownership, xattrs
 from fuse_overlay.attributes import File, carries
 from fuse_overlay.errors import failure
-from fuse_overlay.layers import at, at_fd, keeping_times, open_regular
+from fuse_overlay.layers import at, at_fd, open_regular
+from fuse_overlay.times import keeping_times
 from fuse_overlay.tree import Missing
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from fuse_overlay import acl, ownership, xattrs
 from fuse_overlay.attributes import carries
 from fuse_overlay.errors import failure
-from fuse_overlay.layers import at, move_ctime
+from fuse_overlay.layers import at
+from fuse_overlay.times import move_ctime
 
 if TYPE_CHECKING:
     from fuse_overlay.copyup import CopyUp

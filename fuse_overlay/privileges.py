@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from fuse_overlay import ownership, xattrs
 from fuse_overlay.attributes import carries
-from fuse_overlay.layers import move_ctime
+from fuse_overlay.times import move_ctime
 
 if TYPE_CHECKING:
     from fuse_overlay.inodes import Node

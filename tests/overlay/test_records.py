@@ -191,6 +191,17 @@ def test_a_plain_tree_has_no_records(stage: Stage) -> None:
     assert os.fsdecode(index.NAME) in driver.ls("d")
 
 
+def test_a_real_device_is_copied_up_as_a_record(stage: Stage) -> None:
+    """The copy of a device node of a plain tree is an empty file, and shows as the node that it was."""
+    driver = stage.over(stage.lower("host", {"null": None}, layer=False, live=True))
+    expected = Device(stat.S_IFCHR, 0)
+    assert expected == driver.entry("null").device
+    driver.set("null", mode=0o640)
+    assert (stage.upper / "null").is_file()
+    for shown in (driver, stage.over(stage.lower("host2", {}))):
+        assert (expected, 0o640) == (shown.entry("null").device, shown.entry("null").owner.mode)
+
+
 def test_a_half_written_record_does_no_harm(stage: Stage, xattrs: bool) -> None:
     """After a kill in the middle of a write the earlier records hold, and later ones are found again."""
     driver = stage.over(stage.lower("lower", {}))
