@@ -59,6 +59,8 @@ def test_a_write_takes_setuid_away(mounted: Mounted) -> None:
             $who sh -c "$how"; test $(stat -c %a f) = 777 || {{ echo "$who, $how left $(stat -c %a f)"; exit 1; }}
         done; done
         chmod 6777 f; chown 3 f; test $(stat -c %a f) = 777
+        chmod 2747 f; echo x >>f; test $(stat -c %a f) = 2747
+        {AS.format(2)} sh -c 'echo x >>f'; test $(stat -c %a f) = 747
         chmod 4755 f; {AS.format(3)} sh -c 'exec 3>>f; echo x >&3; chmod 4755 f'; test $(stat -c %a f) = 4755
         """,
         "test $(stat -c %a f) = 4755",
