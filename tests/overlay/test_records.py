@@ -219,6 +219,38 @@ def test_a_half_written_record_does_no_harm(stage: Stage, xattrs: bool) -> None:
     assert 77 == last.entry("d/new").owner.uid
 
 
+def test_a_rename_that_did_not_come_to_its_end(stage: Stage, xattrs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that ends between record and rename leaves each file with its own owner, under its old name."""
+    driver = stage.over(stage.lower("lower", {}))
+    for name, uid in (("one", 5), ("two", 6)):
+        driver.symlink(name, b"x")
+        driver.set(name, uid=uid)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", lambda *_, **__: _end())
+        with pytest.raises(OSError, match="End of the server"):
+            driver.rename("one", "two")
+    again = stage.over(stage.lower("lower", {}))
+    assert [5, 6] == [again.entry(name).owner.uid for name in ("one", "two")]
+    again.rename("one", "two")
+    assert (["two"], 5) == (again.ls(), stage.over(stage.lower("lower", {})).entry("two").owner.uid)
+
+
+def _end() -> None:
+    raise OSError("End of the server")
+
+
+def test_a_record_that_was_left_behind_concerns_no_new_file(stage: Stage) -> None:
+    """A file that is made where another's record is still in the index, has its own owner, with the same number too."""
+    driver = stage.over(stage.lower("lower", {}))
+    driver.symlink("known", b"x")
+    driver.set("known", uid=5)
+    stage.close()
+    os.unlink(stage.upper / "known")
+    again = stage.over(stage.lower("lower", {}))
+    again.symlink("known", b"y")
+    assert (0, 0) == stage.over(stage.lower("lower", {})).entry("known").owner[:2]
+
+
 def test_records_are_kept_small(stage: Stage) -> None:
     """A thousand changes of one owner leave an index of about one record."""
     driver = stage.over(stage.lower("lower", {}))
