@@ -38,7 +38,7 @@ BEFORE: dict[str, Contents] = {
 FIRST = """
 rm -r gone; rm d/x; rm -r again; mkdir again; echo new >again/new; mv moved elsewhere; echo more >>f; ln -sfn f link
 rm to-directory; mkdir to-directory; echo in >to-directory/in; rm -r to-file; echo file >to-file; mkfifo pipe
-chmod 700 d/e; chmod 600 f; setfattr -n user.mine -v value f; mkdir empty; truncate -s 20M sparse
+chmod 700 d/e; chmod 600 f; setfattr -n user.mine -v value f; mkdir empty; truncate -s 1M sparse
 """
 SECOND = """
 rm -r again; echo gone >gone; rm elsewhere/sub/y; mkdir d/x; echo y >d/x/y; rm -r to-directory; echo f >to-directory
@@ -48,7 +48,7 @@ mkdir again; mkdir again/sub
 # All that a layer is to tell: names, types, modes, targets, contents and attributes.
 LOOK = """
 find . -mindepth 1 -printf '%P %y %m %l\\n' | sort; find . -type f -print0 | sort -z | xargs -0 md5sum
-find . -type f -print0 | sort -z | xargs -0 getfattr -d 2>/dev/null
+find . -type f -print0 | sort -z | xargs -0 getfattr -d -m '^user.mine' 2>/dev/null
 """
 
 
