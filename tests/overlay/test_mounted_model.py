@@ -124,6 +124,10 @@ class KernelMachine(MountedMachine):
         outcome, pictures = self.actor.ask("act", act)
         return (outcome[2], outcome[1]), self.chosen(pictures)
 
+    def touched(self, act: Act, picture: Picture) -> tuple[str, ...]:
+        """None: what ends with an error has been copied up there, and another ctime."""
+        return ()
+
     def begin(self, layers: list[tuple[dict[str, Any], list[tuple[str, str]]]]) -> tuple[Picture, Picture]:
         """Have the places made, of layers with the kernel's own marks only."""
         return super().begin([(without_marks(tree), []) for tree, _ in layers])
