@@ -1,4 +1,4 @@
-"""Through a real mount: many entries, long names, large and sparse files; and what can't be had by FUSE as it is here."""
+"""Through a real mount: many entries, long names, large and sparse files, and what pyfuse3 can't carry."""
 
 from __future__ import annotations
 
@@ -136,7 +136,8 @@ for worker in range(4):
             return f"d{{chance.randrange(20)}}/" + chance.choice(("f", "g", "h")) + str(chance.randrange(50))
         for _ in range({rounds}):
             for call, arguments in (
-                (os.rename, (path(), path())), (os.link, (path(), path())), (os.mkdir, (path(),)), (os.unlink, (path(),)),
+                (os.rename, (path(), path())), (os.link, (path(), path())), (os.mkdir, (path(),)),
+                (os.unlink, (path(),)),
                 (os.rename, (f"d{{chance.randrange(20)}}", path())), (os.rmdir, (path(),)), (os.symlink, ("x", path())),
                 (os.mknod, (path(),)), (os.mkdir, (f"d{{chance.randrange(20)}}",)),
             ):
@@ -166,7 +167,9 @@ def test_a_change_through_a_symbolic_link_reaches_all_hard_links(mounted: Mounte
     (mounted.lower / "one").write_text("old\n")
     os.link(mounted.lower / "one", mounted.lower / "two")
     (mounted.lower / "link").symlink_to("one")
-    output = mounted.run("chmod 600 link; echo new >>link; stat -c '%a %h %s' one two; stat -c %i one two | uniq | wc -l")
+    output = mounted.run(
+        "chmod 600 link; echo new >>link; stat -c '%a %h %s' one two; stat -c %i one two | uniq | wc -l"
+    )
     assert "600 2 8\n600 2 8\n1\n" == output
 
 
