@@ -42,7 +42,8 @@ class Changes:
         check_new_name(name)
         self._require_free(parent, name)
         directory = self._copyup.directory(parent)
-        if new.attributes or self._tree.records.needed(new.kind, new.owner):
+        is_plain = not new.attributes and not self._tree.records.needed(new.kind, new.owner)
+        if not is_plain:
             self._make_aside(directory, name, new, maker)
         else:
             try:
@@ -53,7 +54,11 @@ class Changes:
                 self._make_aside(directory, name, new, maker)
         self.unmark(directory, name)
         parent.version += 1
-        return self._entered(parent, name, new.owner)
+        entry = self._entered(parent, name, new.owner)
+        if is_plain:
+            # A killed server may have left a record of another file that had this name and this inode number.
+            self.drop_record(entry.node, directory, name)
+        return entry
 
     def link(self, node: Node, parent: Node, name: bytes) -> Entry:
         """Give a file one more name."""

@@ -10,7 +10,6 @@ import errno
 import os
 import stat
 from collections import OrderedDict
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from fuse_overlay import indexes, merge, ownership, whiteout
@@ -18,8 +17,6 @@ from fuse_overlay.errors import OverlayError, failure
 from fuse_overlay.kernel import paths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from fuse_overlay.config import Config
     from fuse_overlay.inodes import Node
 
@@ -160,21 +157,6 @@ def read_xattr(file: Real, name: bytes) -> bytes | None:
         if error.errno in (errno.ENODATA, errno.EOPNOTSUPP) or error.errno in ABSENT:
             return None
         raise
-
-
-def move_ctime(file: Real) -> None:
-    """Move a file's st_ctime, and none of its other times: for a change that isn't one of the real file. OSError."""
-    follow = isinstance(file, int)
-    st = os.stat(file, follow_symlinks=follow)
-    os.utime(file, ns=(st.st_atime_ns, st.st_mtime_ns), follow_symlinks=follow)
-
-
-@contextmanager
-def keeping_times(directory: bytes) -> Iterator[None]:
-    """Change the entries of an upper directory without its st_atime and st_mtime: seen from inside nothing changes."""
-    st = os.stat(directory)
-    yield
-    os.utime(directory, ns=(st.st_atime_ns, st.st_mtime_ns))
 
 
 def names_of_xattrs(file: Real) -> list[bytes]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fuse_overlay import indexes
 from fuse_overlay.changes import Changes, maker_of
 from fuse_overlay.copyup import CopyUp
-from fuse_overlay.creation import of_new
+from fuse_overlay.creation import ROOT, of_new
 from fuse_overlay.errors import OverlayError, failure
 from fuse_overlay.handles import Handles
 from fuse_overlay.layers import Budget, at_fd, open_for_listing
@@ -221,7 +221,7 @@ class Overlay:
         """The names of the extended attributes."""
         return self._metadata.names(self.tree.node(ino))
 
-    def setxattr(self, ino: int, name: bytes, value: bytes, caller: Caller) -> None:
+    def setxattr(self, ino: int, name: bytes, value: bytes, caller: Caller = ROOT) -> None:
         """Set an extended attribute."""
         self._metadata.write(self.tree.node(ino), name, value, caller)
 

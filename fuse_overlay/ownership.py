@@ -133,3 +133,14 @@ def without_privilege(kind: int, mode: int) -> int:
         return mode
     mode &= ~stat.S_ISUID
     return mode & ~stat.S_ISGID if mode & stat.S_IXGRP else mode
+
+
+def after_order(kind: int, mode: int) -> int:
+    """The mode bits after the kernel said, before a write, that privilege goes.
+
+    When it says so of a file with setgid alone, which nobody can execute as the group, it is for a writer who isn't of
+    the group (setattr_should_drop_sgid in fs/attr.c).
+    """
+    if kind == stat.S_IFREG and mode & (stat.S_ISUID | stat.S_ISGID | stat.S_IXGRP) == stat.S_ISGID:
+        return mode & ~stat.S_ISGID
+    return without_privilege(kind, mode)

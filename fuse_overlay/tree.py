@@ -25,7 +25,7 @@ from fuse_overlay.layers import (
     open_layers,
 )
 from fuse_overlay.mounts import Mounts
-from fuse_overlay.ownership import IdMap, Owner
+from fuse_overlay.ownership import Device, IdMap, Owner
 from fuse_overlay.records import Records
 
 if TYPE_CHECKING:
@@ -71,6 +71,13 @@ class Entry(NamedTuple):
     nlink: int
     live: bool
     live_attributes: bool
+
+    @property
+    def device(self) -> Device | None:
+        """The device node that this is, whether the real file is one or stands for one."""
+        if self.node.kind not in (stat.S_IFCHR, stat.S_IFBLK):
+            return None
+        return self.node.device or Device(self.node.kind, self.st.st_rdev)
 
 
 def check_name(name: bytes) -> None:
