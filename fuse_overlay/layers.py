@@ -51,11 +51,13 @@ class Layer:
     `number`: its place in Config.lowers, -1 for the upper. `marks`: whiteouts and opaque marks count. `dot_marks`:
     there may be marks of the `.wh.` kind. `live`: it may change underneath. `records`: there may be ownership records.
     `xattrs`: its files and directories can have user.* attributes. `indexed`: there may be indexes.
-    `foreign_records`: some of them may be fuse-overlayfs' own. `file_whiteouts`: there may be whiteouts that are regular files.
+    `foreign_records`: there may be records of fuse-overlayfs' own kind. `file_whiteouts`: some whiteouts may be regular
+    files.
     """
 
     __slots__ = (
-        "dot_marks", "file_whiteouts", "foreign_records", "indexed", "live", "marks", "number", "path", "records", "root", "writable", "xattrs",
+        "dot_marks", "file_whiteouts", "foreign_records", "indexed", "live", "marks", "number", "path", "records", "root",
+        "writable", "xattrs",
     )  # fmt: skip
 
     def __init__(self, number: int, path: bytes, *, marks: bool, live: bool) -> None:

@@ -1,4 +1,4 @@
-"""File system calls as data, so that the same ones can be done in two places: what they end with, and what is there then.
+"""File system calls as data, so that the same ones can be done in two places and their outcomes compared.
 
 An act is a tuple: its name, and what the method of that name below takes. It ends with a value, or with an errno as a
 negative number. Open files are named by slots, small numbers.
@@ -182,8 +182,9 @@ class Acts:
                 continue
             st = os.lstat(real)
             assert number == st.st_ino, path
-            names = os.listxattr(real, follow_symlinks=False)
-            xattrs = {name: os.getxattr(real, name, follow_symlinks=False) for name in names if name.startswith("user.")}
+            listed_xattrs = os.listxattr(real, follow_symlinks=False)
+            users = [name for name in listed_xattrs if name.startswith("user.")]
+            xattrs = {name: os.getxattr(real, name, follow_symlinks=False) for name in users}
             content = b""
             if stat.S_ISREG(st.st_mode):
                 with open(real, "rb") as file:

@@ -199,7 +199,8 @@ class DirectActs:
                 content = self.driver.read(path)
             elif entry.node.kind == stat.S_IFLNK:
                 content = self.overlay.readlink(number)
-            listing = self.overlay.listxattr(number) if stat.S_ISREG(entry.node.kind) or stat.S_ISDIR(entry.node.kind) else []
+            carries = entry.node.kind in (stat.S_IFREG, stat.S_IFDIR)
+            listing = self.overlay.listxattr(number) if carries else []
             xattrs = {os.fsdecode(xattr): self.overlay.getxattr(number, xattr) for xattr in listing}
             ids = (entry.owner.uid, entry.owner.gid)
             found[path] = facts(entry.st, entry.owner.mode, ids, entry.nlink, number, content, xattrs)

@@ -1,4 +1,4 @@
-"""Layers are shared with others: the kernel's overlayfs and fuse-overlayfs read what we write, and we what they write."""
+"""Layers are shared with others: the kernel's overlayfs and fuse-overlayfs read what we write, and we read theirs."""
 
 from __future__ import annotations
 
@@ -63,6 +63,11 @@ def merged(kind: str, options: str, place: Path, script: str) -> str:
     return result.stdout
 
 
+def writable(mounted: Mounted) -> str:
+    """The options for an overlay with an upper."""
+    return f"lowerdir={mounted.lower},upperdir={mounted.upper},workdir={mounted.work}"
+
+
 def on_plain(base: Path, lower: Path, script: str) -> str:
     """What a script prints in a plain copy of the lower directory."""
     plain = base / "plain"
@@ -83,7 +88,7 @@ def generations(mounted: Mounted, plant: Plant) -> Callable[..., str]:
         upper.mkdir()
         work.mkdir()
         below = f"{mounted.upper}:{mounted.lower}"
-        merged(first, f"lowerdir={mounted.lower},upperdir={mounted.upper},workdir={mounted.work}", mounted.merged, FIRST)
+        merged(first, writable(mounted), mounted.merged, FIRST)
         merged(second, f"lowerdir={below},upperdir={upper},workdir={work}", mounted.merged, SECOND)
         return merged(third, f"lowerdir={upper}:{below}", mounted.merged, LOOK)
 
@@ -104,17 +109,18 @@ def test_layers_are_read_alike(
 def test_an_upper_is_gone_on_with(mounted: Mounted, plant: Plant, tmp_path: Path, other: str) -> None:
     """An upper that the other one has written is ours to write on, and the other way round."""
     plant(mounted.lower, BEFORE)
-    options = f"lowerdir={mounted.lower},upperdir={mounted.upper},workdir={mounted.work}"
+    options = writable(mounted)
     merged(other, options, mounted.merged, FIRST)
     merged("ours", options, mounted.merged, SECOND)
-    found = merged(other, options, mounted.merged, LOOK)
-    assert on_plain(tmp_path, mounted.lower, f"{FIRST}{SECOND}{LOOK}") == found == merged("ours", options, mounted.merged, LOOK)
+    expected = on_plain(tmp_path, mounted.lower, f"{FIRST}{SECOND}{LOOK}")
+    assert expected == merged(other, options, mounted.merged, LOOK)
+    assert expected == merged("ours", options, mounted.merged, LOOK)
 
 
 def test_fuse_overlayfs_reads_our_records(mounted: Mounted) -> None:
     """Modes that the real file can't have are shown; the kernel's overlayfs shows the real ones."""
     (mounted.lower / "f").write_bytes(b"")
-    options = f"lowerdir={mounted.lower},upperdir={mounted.upper},workdir={mounted.work}"
+    options = writable(mounted)
     modes = "stat -c '%n %a' f g d"
     written = merged("ours", options, mounted.merged, f"chmod 4755 f; touch g; chmod 0 g; mkdir -m 1777 d; {modes}")
     assert "f 4755\ng 0\nd 1777\n" == written
@@ -125,7 +131,7 @@ def test_fuse_overlayfs_reads_our_records(mounted: Mounted) -> None:
 def test_we_read_fuse_overlayfs_records(mounted: Mounted) -> None:
     """Its own kind of record is read, and a later change of ours counts more."""
     (mounted.lower / "f").write_bytes(b"")
-    options = f"lowerdir={mounted.lower},upperdir={mounted.upper},workdir={mounted.work}"
+    options = writable(mounted)
     modes = "stat -c '%n %a' f g d"
     changes = f"chmod 4755 f; touch g; chmod 2640 g; mkdir -m 1777 d; {modes}"
     written = merged("fuse-overlayfs", f"{options},xattr_permissions=2", mounted.merged, changes)
@@ -139,7 +145,7 @@ def test_hard_links_over_copy_up_are_two_files_elsewhere(mounted: Mounted, other
     """What the others can't express: names that our copy doesn't have yet show the lower file there."""
     (mounted.lower / "a").write_bytes(b"old\n")
     os.link(mounted.lower / "a", mounted.lower / "b")
-    options = f"lowerdir={mounted.lower},upperdir={mounted.upper},workdir={mounted.work}"
+    options = writable(mounted)
     merged("ours", options, mounted.merged, "echo new >a")
     assert "new\nold\n" == merged(other, f"lowerdir={mounted.upper}:{mounted.lower}", mounted.merged, "cat a b")
     assert "new\nnew\n" == merged("ours", options, mounted.merged, "cat a b")
@@ -161,8 +167,6 @@ def test_whiteouts_that_are_files(mounted: Mounted, stage: Stage) -> None:
     assert not driver.exists("d/a")
     driver.write("d/a", b"new")
     assert (b"new", b"", b"full") == (driver.read("d/a"), driver.read("d/b"), driver.read("d/c"))
-    mounted.merged.rmdir()
-    mounted.merged.mkdir()
     options = f"lowerdir={place}:{stage.base / 'bottom'}"
-    look = "ls d; ls plain"
-    assert "b\nc\na\n" == merged("ours", options, mounted.merged, look) == merged("kernel", options, mounted.merged, look)
+    for kind in ("ours", "kernel"):
+        assert "b\nc\na\n" == merged(kind, options, mounted.merged, "ls d; ls plain")
