@@ -27,7 +27,7 @@ class Extended:
         if kept is None:
             return None
         value = self._store.read(file, kept)
-        if value is None and name in xattrs.AS_DATA and not file.layer.writable:
+        if value is None and _counts(name, file):
             return self._translated(name, read_xattr(file.real, name))
         return value
 
@@ -35,7 +35,7 @@ class Extended:
         """The names of the attributes that are shown."""
         shown = {name for kept in self._store.names(file) if (name := xattrs.shown_as(kept)) is not None}
         if not file.layer.writable:
-            shown.update(name for name in names_of_xattrs(file.real) if name in xattrs.AS_DATA)
+            shown.update(name for name in names_of_xattrs(file.real) if _counts(name, file))
         return sorted(shown)
 
     def kept(self, file: File) -> Attributes:
@@ -53,3 +53,12 @@ class Extended:
             return value
         parsed = acl.parse(value)
         return acl.format_value(acl.mapped(parsed, self._uids, self._gids)) if parsed is not None else None
+
+
+def _counts(name: bytes, file: File) -> bool:
+    """Whether a real attribute of this name is shown. Not the capabilities of a plain tree's files: they are the host's
+    to give, and who hasn't got them inside couldn't even execute the file (EPERM, execve(2)).
+    """
+    if name == xattrs.CAPABILITY and not file.layer.marks:
+        return False
+    return name in xattrs.AS_DATA and not file.layer.writable
