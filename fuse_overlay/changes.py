@@ -146,7 +146,7 @@ class Changes:
 
     def names_left(self, node: Node) -> int:
         """How many names a file will have when it has lost one; 0 for directories."""
-        return 0 if node.kind == stat.S_IFDIR else self._tree.attributes(node).nlink - 1
+        return 0 if node.kind == stat.S_IFDIR else self._tree.link_count(node) - 1
 
     def lost_name(self, node: Node, parent: Node, name: bytes, left: int) -> None:
         """Note in the table that a name of this node is gone, and that it has `left` others."""

@@ -1,4 +1,7 @@
-"""Extended attributes as the merged tree shows them: those that are kept, and of lower files some real ones too."""
+"""Extended attributes as the merged tree shows them: those that are kept, and of lower files some real ones too.
+
+In a plain tree nothing is kept: what has such a name there means nothing.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +29,17 @@ class Extended:
         kept = xattrs.kept_as(name)
         if kept is None:
             return None
-        value = self._store.read(file, kept)
+        value = self._store.read(file, kept) if file.layer.marks or name not in xattrs.AS_DATA else None
         if value is None and _counts(name, file):
             return self._translated(name, read_xattr(file.real, name))
         return value
 
     def names(self, file: File) -> list[bytes]:
         """The names of the attributes that are shown."""
-        shown = {name for kept in self._store.names(file) if (name := xattrs.shown_as(kept)) is not None}
+        names = self._store.names(file)
+        if not file.layer.marks:
+            names = [name for name in names if xattrs.visible(name)]
+        shown = {name for kept in names if (name := xattrs.shown_as(kept)) is not None}
         if not file.layer.writable:
             shown.update(name for name in names_of_xattrs(file.real) if _counts(name, file))
         return sorted(shown)

@@ -236,6 +236,13 @@ class Tree:
             raise failure(errno.ESTALE)  # somebody put another file there
         return self._entry(node, st, False, fd, name)
 
+    def link_count(self, node: Node) -> int:
+        """The link count that is shown of a file. Raises OSError."""
+        if node.handles:
+            return self._link_count(node, os.fstat(node.handles[0]))
+        fd, name = self.place(node)
+        return self._link_count(node, os.stat(name, dir_fd=fd, follow_symlinks=False))
+
     def place(self, node: Node) -> tuple[int, bytes]:
         """The directory and the name of the real file of a node. Raises OSError ENOENT when it has none any more."""
         if node.gone:

@@ -20,7 +20,7 @@ def python(script: str) -> str:
 
 def test_a_huge_directory_is_listed_while_it_changes(mounted: Mounted, count: Count) -> None:
     """What stays is listed once, and nothing twice, while a process makes, removes and renames entries beside it."""
-    total = count(20_000, 100_000)
+    total = count(10_000, 100_000)
     for number in range(total):
         (mounted.lower / f"stays {number}").touch()
         if number % 10 == 0:

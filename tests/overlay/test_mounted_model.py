@@ -154,10 +154,10 @@ def unnumbered(picture: Picture) -> Picture:
 def test_the_same_acts_mean_the_same(actor: Actor, count: Count) -> None:
     """A mounted overlay and a plain directory agree throughout, owners and special bits included."""
     MountedMachine.actor = actor
-    machine.run(MountedMachine, count(40, 600), 50, long=count(0, 1) == 1)
+    machine.run(MountedMachine, count(25, 600), 50, long=count(0, 1) == 1)
 
 
 def test_the_kernel_means_the_same(actor: Actor, count: Count) -> None:
     """A mounted overlay and the kernel's, over the same layers, agree where both mean the same."""
     KernelMachine.actor = actor
-    machine.run(KernelMachine, count(25, 400), 50, long=count(0, 1) == 1)
+    machine.run(KernelMachine, count(15, 400), 50, long=count(0, 1) == 1)
