@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -34,6 +37,15 @@ def pytest_sessionstart() -> None:
     """Refuses root, as whom nearly every test here would pass for the wrong reason."""
     if os.geteuid() == 0:
         pytest.exit("sb is for ordinary users, and so are its tests: contrib/test runs them as one", returncode=1)
+
+
+@pytest.fixture(autouse=True)
+def _umask() -> Iterator[None]:
+    """An overlay in this process has taken the umask away: the tests after it have it again."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.sandbox.running import PATIENCE, SB, eventually, stdout_until, tell
+from tests.sandbox.running import PATIENCE, SB, eventually, listed, stdout_until, tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,7 +121,7 @@ def test_the_tree_of_processes(background: Sandboxes) -> None:
     sb = background
     sb.command("run", "-d", "--name", "box", "--", "sh", "-c", "sleep 1000; true")
     assert 0 == sb.command("exec", "box", "true").returncode
-    (found,) = (each for each in json.loads(sb.command("ps", "--tree", "--json").stdout)["sandboxes"] if each["name"])
+    (found,) = listed(sb, "--tree")
     by_pid = {each["pid"]: each for each in found["processes"]}
     (first,) = (each for each in by_pid.values() if each["pid_inside"] == 1)
     assert found["pid"] == first["pid"]
