@@ -42,6 +42,13 @@ setfattr        attr                                attr
 vi              vim-tiny                            vim-minimal
 tmux            tmux                                tmux
 less            less                                less
+zstd            zstd                                zstd
+skopeo          skopeo                              skopeo
+umoci           umoci                               umoci
+buildah         buildah                             buildah
+docker-registry docker-registry                     docker-distribution
+htpasswd        apache2-utils                       httpd-tools
+setcap          libcap2-bin                         libcap
 '
 
 # What is asked of a Python: new enough, and it can make a virtual environment with compiled modules. Prints its real
