@@ -46,6 +46,28 @@ def lock(directory: int, name: str, *, wait: bool) -> int | None:
     return descriptor
 
 
+def share(directory: int, name: str) -> int | None:
+    """Share the lock `name` in `directory` with others who do, so that nobody has it for himself; the descriptor that
+    holds it until it is closed.
+
+    None if somebody has it for himself, or whoever that was has removed it. The file may be one that can only be read.
+    Raises OSError.
+    """
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    if os.fstat(descriptor).st_nlink == 0:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
 def is_locked(directory: int, name: str) -> bool:
     """Whether somebody holds the lock `name` in `directory`. Raises OSError."""
     try:
