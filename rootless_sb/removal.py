@@ -16,7 +16,7 @@ def remove(directory: str, called: str, store: str, uid: int) -> Removed:
     with Doing(f"cannot remove {called}"):
         sandbox = sandboxes.take(directory)
         if sandbox is None:
-            raise SbError(f"cannot remove {called}", "it is running", f"sb rm -f {called}")
+            raise SbError(f"cannot remove {called}", sandboxes.holder(directory), f"sb rm -f {called}")
         try:
             removed = sandboxes.remove(sandbox, uid)
         finally:

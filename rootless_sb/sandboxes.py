@@ -140,6 +140,16 @@ def take(directory: str) -> Sandbox | None:
     return Sandbox(parent, name, directory, own, lock)
 
 
+def holder(directory: str) -> str:
+    """Who is at work on a sandbox, in words. Raises OSError."""
+    own = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        pid = files.holder(own, "lock")
+    finally:
+        os.close(own)
+    return f"process {pid} is at work on it" if pid else "another sb is at work on it"
+
+
 def read(own: int) -> State:
     """A sandbox's state as it is now; `own` is a descriptor of its directory. Raises OSError, StateError."""
     found = state.decode(files.read(own, "state"))

@@ -7,7 +7,7 @@ import sys
 
 from rootless_sb import stopping
 from rootless_sb.cli import lookup, parsing
-from rootless_sb.errors import SbError
+from rootless_sb.errors import SbError, did_you_mean
 from rootless_sb.state import RUNNING
 
 
@@ -35,5 +35,4 @@ def signal_number(text: str) -> int:
         return known[name]
     if text.isdecimal() and int(text) in signal.valid_signals():
         return int(text)
-    near = parsing.nearest(name, known)
-    raise SbError(f"unknown signal {text}", hint=f"did you mean {near}?" if near else "kill -l lists them")
+    raise SbError(f"unknown signal {text}", hint=did_you_mean(name, known) or "kill -l lists them")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 
 
 def write_atomically(directory: int, name: str, data: bytes, *, durable: bool) -> None:
@@ -15,18 +16,42 @@ def write_atomically(directory: int, name: str, data: bytes, *, durable: bool) -
     temporary = f".{name}.{os.getpid()}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=directory)
     try:
-        os.write(descriptor, data)
+        write_all(descriptor, data)
         if durable:
             os.fsync(descriptor)
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        os.unlink(temporary, dir_fd=directory)
+        raise
     finally:
         os.close(descriptor)
-    os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
+    """Write all of it: write(2) may take less when the disk is nearly full. Raises OSError."""
+    written = os.write(descriptor, data)
+    while written < len(data):
+        data = data[written:]
+        written = os.write(descriptor, data)
 
 
 def read(directory: int, name: str) -> bytes:
     """The content of a file. Raises OSError."""
     with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory), "rb", buffering=0) as file:
         return file.readall()
+
+
+def read_within(directory: str, name: str, most: int) -> bytes:
+    """What a regular file holds, its first `most` bytes; nothing if there is none. Raises OSError.
+
+    Nobody vouches for what lies there: a FIFO would have its reader wait for ever.
+    """
+    try:
+        descriptor = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return b""
+    with open(descriptor, "rb", buffering=0) as file:
+        return file.read(most) or b"" if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
 
 
 def lock(directory: int, name: str, *, wait: bool) -> int | None:
@@ -66,6 +91,19 @@ def share(directory: int, name: str) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def holder(directory: int, name: str) -> int | None:
+    """The pid of who took the lock `name` in `directory`, if the kernel tells: proc_locks(5). Raises OSError."""
+    found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    with open("/proc/locks", encoding="ascii") as file:
+        for line in file:
+            # 1: FLOCK ADVISORY WRITE 1234 08:01:5678 0 EOF, and with -> after the number where somebody waits for it
+            fields = line.split()
+            if fields[1] != "->" and fields[5] == place and fields[4].isdecimal():
+                return int(fields[4])
+    return None
 
 
 def is_locked(directory: int, name: str) -> bool:

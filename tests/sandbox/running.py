@@ -36,7 +36,8 @@ class Sandboxes:
 
     def __init__(self, place: Path) -> None:
         self.layers = place / f"sb-{os.getuid()}"
-        self.environment = {**os.environ, "SLURM_TMPDIR": str(place), "XDG_DATA_HOME": str(place / "data")}
+        own = {"SLURM_TMPDIR": place, "XDG_DATA_HOME": place / "data", "XDG_CONFIG_HOME": place / "config"}
+        self.environment = {**os.environ, **{name: str(path) for name, path in own.items()}}
         self._started: list[subprocess.Popen[bytes]] = []
 
     def __call__(
