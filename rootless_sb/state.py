@@ -37,6 +37,7 @@ class State(NamedTuple):
     pid: int = 0
     supervisor: int = 0
     exit_code: int | None = None
+    image: str = ""  # the id of the image that it runs on, if it runs on one
 
     def seen(self, *, locked: bool) -> State:
         """The state as it is now: one that says running while nobody holds its lock was lost."""
@@ -58,7 +59,7 @@ def ended(old: State, exit_code: int) -> State:
 def encode(state: State) -> bytes:
     """The text of a state file."""
     pairs = [("schema", str(SCHEMA))]
-    pairs += [(name, getattr(state, name)) for name in ("identifier", "name", "status", "directory")]
+    pairs += [(name, getattr(state, name)) for name in ("identifier", "name", "status", "directory", "image")]
     pairs += [("kept", str(int(state.kept)))]
     pairs += [(name, str(getattr(state, name))) for name in ("created", "pid", "supervisor")]
     if state.exit_code is not None:
@@ -92,6 +93,7 @@ def decode(data: bytes) -> State:
             environment=_pairs(values.get("environment", [])),
             pid=int(values["pid"][0]),
             supervisor=int(values["supervisor"][0]),
+            image=values.get("image", [""])[0],
             exit_code=int(values["exit_code"][0]) if "exit_code" in values else None,
         )
     except (KeyError, ValueError) as error:

@@ -7,14 +7,14 @@ import os
 import stat
 
 
-def write_atomically(directory: int, name: str, data: bytes, *, durable: bool) -> None:
-    """Put a file of mode 0600 with this content at `name` in `directory`: readers see the old or the new, never half.
+def write_atomically(directory: int, name: str, data: bytes, *, durable: bool, mode: int = 0o600) -> None:
+    """Put a file with this content at `name` in `directory`: readers see the old or the new, never half.
 
     `durable`: it is on the disk when this returns, so that a crash of the machine leaves
     one of both too. Raises OSError.
     """
     temporary = f".{name}.{os.getpid()}"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=directory)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode, dir_fd=directory)
     try:
         write_all(descriptor, data)
         if durable:
@@ -54,14 +54,15 @@ def read_within(directory: str, name: str, most: int) -> bytes:
         return file.read(most) or b"" if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
 
 
-def lock(directory: int, name: str, *, wait: bool) -> int | None:
+def lock(directory: int, name: str, *, wait: bool, shared: bool = False) -> int | None:
     """Lock the file `name` in `directory`, made if need be; the descriptor that holds the lock until it is closed.
 
-    None if somebody else holds it and `wait` is false. Raises OSError.
+    `shared`: together with others who share it. None if somebody else holds it and `wait` is false. Raises OSError.
     """
     descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(descriptor, kind | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         os.close(descriptor)
         return None
@@ -72,11 +73,10 @@ def lock(directory: int, name: str, *, wait: bool) -> int | None:
 
 
 def share(directory: int, name: str) -> int | None:
-    """Share the lock `name` in `directory` with others who do, so that nobody has it for himself; the descriptor that
-    holds it until it is closed.
+    """Share the lock `name` in `directory`, a file that may be one that this user can only read; the descriptor that
+    holds the lock until it is closed.
 
-    None if somebody has it for himself, or whoever that was has removed it. The file may be one that can only be read.
-    Raises OSError.
+    None if somebody has it alone, or has had it and removed the file. Raises OSError.
     """
     descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     try:

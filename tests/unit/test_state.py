@@ -50,6 +50,7 @@ STATES = some.builds(
     pid=some.integers(0),
     supervisor=some.integers(0),
     exit_code=some.none() | some.integers(0, 255),
+    image=TEXT,
 )
 EXAMPLE = state.State("0123456789ab", "", False, state.RUNNING, 1, RunSpec(), ("true",), "/", (), 5, 4)
 
