@@ -17,9 +17,6 @@ def remove(directory: str, called: str, store: str, uid: int) -> Removed:
         sandbox = sandboxes.take(directory)
         if sandbox is None:
             raise SbError(f"cannot remove {called}", sandboxes.holder(directory), f"sb rm -f {called}")
-        try:
-            removed = sandboxes.remove(sandbox, uid)
-        finally:
-            sandbox.close()
+        removed = sandboxes.remove(sandbox, uid)
     names.drop_dangling(store)
     return removed

@@ -205,15 +205,21 @@ def settle(sandbox: Sandbox, *, discard: bool) -> bool:
 
 
 def remove(sandbox: Sandbox, uid: int) -> trees.Removed:
-    """Remove a sandbox's directory; what was in its upper is returned. Raises OSError."""
+    """Remove a sandbox's directory and let go of it; what was in its upper is returned. Raises OSError."""
     hidden = f".{sandbox.name.lstrip('.')}"
-    if sandbox.name != hidden:
-        os.rename(sandbox.name, hidden, src_dir_fd=sandbox.parent, dst_dir_fd=sandbox.parent)
-    faults.point("removal-begun")
-    forget(sandbox.name, uid)
-    changed = trees.remove_if_there(sandbox.own, "upper")
-    faults.point("layer-removed")
-    trees.remove_tree(sandbox.parent, hidden)
+    try:
+        if sandbox.name != hidden:
+            os.rename(sandbox.name, hidden, src_dir_fd=sandbox.parent, dst_dir_fd=sandbox.parent)
+        faults.point("removal-begun")
+        forget(sandbox.name, uid)
+        changed = trees.remove_if_there(sandbox.own, "upper")
+        faults.point("layer-removed")
+        trees.remove_others(sandbox.own, "lock")
+    finally:
+        os.close(sandbox.lock)  # before it is removed: `trees.remove_tree` says why
+        os.close(sandbox.own)
+    trees.remove_if_there(sandbox.parent, hidden)  # somebody may have finished it as soon as the lock was free
+    os.close(sandbox.parent)
     return changed
 
 

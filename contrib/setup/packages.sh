@@ -42,6 +42,7 @@ setfattr        attr                                attr
 vi              vim-tiny                            vim-minimal
 tmux            tmux                                tmux
 less            less                                less
+bindfs          bindfs                              bindfs
 zstd            zstd                                zstd
 skopeo          skopeo                              skopeo
 umoci           umoci                               umoci

@@ -98,6 +98,10 @@ class Sandboxes:
         self._started.append(process)
         return process
 
+    def adopt(self, process: subprocess.Popen[bytes]) -> None:
+        """Take a process for the test's own, no leftover; it is killed at the test's end."""
+        self._started.append(process)
+
     def start_shell(self, script: str) -> subprocess.Popen[bytes]:
         """Start a shell script whose $0 is `sb`; it is killed at the test's end."""
         process = subprocess.Popen(
