@@ -11,6 +11,7 @@ from fuse_overlay import merge, policy, whiteout
 from fuse_overlay import xattrs as names
 from fuse_overlay.attributes import File, Store
 from fuse_overlay.errors import OverlayError, failure
+from fuse_overlay.extended import Extended
 from fuse_overlay.inodes import ROOT, Node, Table
 from fuse_overlay.layers import (
     ABSENT,
@@ -26,8 +27,11 @@ from fuse_overlay.ownership import IdMap, Owner
 from fuse_overlay.records import Records
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fuse_overlay.config import Config
     from fuse_overlay.inodes import Key
+    from fuse_overlay.links import Links
 
 _NAME_MAX = 255
 _CLOSED_DIRECTORY = stat.S_IFDIR | 0o700
@@ -90,8 +94,11 @@ class Tree:
         self.origins: dict[Key, int] = {}
         self.stored_origins = self.upper is not None
         self.store = Store()
+        self.extended = Extended(self.store, self.uids, self.gids)
         self.records = Records(self.uids, self.gids, self.store, self.upper)
         self.table = Table(self._released)
+        self.links: Links | None = None
+        self.relink: Callable[[Node, bytes, os.stat_result], bool] | None = None
         try:
             hidden = (*config.hidden, *map(os.path.realpath, config.hidden))
             self._hidden = policy.hidden_paths(config.lowers, hidden)
@@ -109,6 +116,14 @@ class Tree:
         if not os.listdir(at(self.upper.root.fd, b".")):
             self.upper.dot_marks = not (devices and xattrs)
             self.stored_origins = False
+
+    def use_links(self, links: Links, relink: Callable[[Node, bytes, os.stat_result], bool]) -> None:
+        """Learn of the copies of lower files with several names.
+
+        `relink` makes a name, of a lower file with this stat result, a name of its copy; False if it has none.
+        """
+        self.links = links
+        self.relink = relink
 
     def close(self) -> None:
         """Close all descriptors of layers and directories."""
@@ -167,6 +182,15 @@ class Tree:
             return Missing(live)
         return Found(source, top, tuple(dirs), tuple(keys), live)
 
+    def find(self, parent: Node, name: bytes, first: int = 0) -> Found | Missing:
+        """What `resolve` finds, after a lower file that has a copy under another of its names got this one too."""
+        found = self.resolve(parent, name, first)
+        if self.relink is None or isinstance(found, Missing) or found.st.st_nlink == 1 or found.source is self.upper:
+            return found
+        if stat.S_ISDIR(found.st.st_mode) or not self.relink(parent, name, found.st):
+            return found
+        return self.resolve(parent, name)
+
     def lookup(self, parent: Node, name: bytes) -> Entry | Missing:
         """Find `name` in `parent`, as the kernel does. Raises OSError."""
         check_name(name)
@@ -174,7 +198,7 @@ class Tree:
 
     def enter(self, parent: Node, name: bytes, first: int = 0, owner: Owner | None = None) -> Entry | Missing:
         """The entry for a name that is known to be good, and its node in the table. `owner`, if that is known."""
-        found = self.resolve(parent, name, first)
+        found = self.find(parent, name, first)
         if isinstance(found, Missing):
             return found
         node = self.adopt(parent, name, found)
@@ -185,7 +209,7 @@ class Tree:
     def require(self, parent: Node, name: bytes) -> Node:
         """The node at a name. Raises OSError ENOENT."""
         check_name(name)
-        found = self.resolve(parent, name)
+        found = self.find(parent, name)
         if isinstance(found, Missing):
             raise failure(errno.ENOENT)
         return self.adopt(parent, name, found)
@@ -224,6 +248,15 @@ class Tree:
         real = node.handles[0] if node.handles else at(*places[0])
         return File(node.source, node.real_kind, node.key[1], real, tuple(places))
 
+    def default_acl(self, node: Node) -> bytes | None:
+        """The default ACL of a directory, as an attribute's value."""
+        if node.default_acl is not None:
+            return node.default_acl or None
+        value = self.extended.read(self.file(node), names.ACL_DEFAULT)
+        if not node.source.live:
+            node.default_acl = value or b""
+        return value
+
     def owner(self, node: Node) -> Owner:
         """The owner that is shown of a node."""
         return node.owner or self.attributes(node).owner
@@ -250,6 +283,9 @@ class Tree:
             self.table.add(node, self._number(parent, name, found, key))
         elif directory:
             self._update_directory(node, found)
+        elif node.gone:
+            self.table.move(node, parent, name)
+            node.gone = False
         elif st.st_nlink > 1:
             self.table.add_alias(node, parent, name)
         elif node.parent is not parent or node.name != name:
@@ -284,8 +320,15 @@ class Tree:
             if not node.source.live:
                 node.owner = owner
         # A merged directory has link count 1, "not counted", as btrfs shows all of its.
-        nlink = 1 if len(node.dirs) > 1 else 0 if node.gone else st.st_nlink
+        nlink = 1 if len(node.dirs) > 1 else self._link_count(node, st)
         return Entry(node, st, owner, nlink, live, node.source.live)
+
+    def _link_count(self, node: Node, st: os.stat_result) -> int:
+        if node.gone and st.st_nlink == 1 and node.source is not self.upper:
+            return 0  # a lower file's only name, which is gone for us
+        if self.links is not None and node.kind != stat.S_IFDIR:
+            return self.links.shown_count(node.key, st.st_nlink)
+        return st.st_nlink
 
     def _update_directory(self, node: Node, found: Found) -> None:
         for layer in node.dirs:
@@ -336,9 +379,10 @@ def _has_changed(node: Node, found: Found) -> bool:
     """Whether a live file isn't what the kernel learnt of it.
 
     With the writeback cache the kernel takes no new size and times of a file that it knows (fuse_change_attributes
-    in fs/fuse/inode.c), so such a file must become another one, as if it had been replaced.
+    in fs/fuse/inode.c), and with FUSE_CACHE_SYMLINKS no new target of a link, so such a file must become another one,
+    as if it had been replaced.
     """
-    if not found.live or node.kind != stat.S_IFREG:
+    if not found.live or node.kind not in (stat.S_IFREG, stat.S_IFLNK):
         return False
     return node.seen != (found.st.st_ctime_ns, found.st.st_size)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import pytest
 
 from fuse_overlay.config import Config, Extent, Lower
+from fuse_overlay.creation import Caller
 from fuse_overlay.errors import failure
 from fuse_overlay.metadata import Wanted
 from fuse_overlay.overlay import Overlay
@@ -104,17 +105,17 @@ class Driver:
         if self.exists(path):
             fd = self.overlay.open(self.ino(path), os.O_WRONLY | os.O_TRUNC).fd
         else:
-            fd = self.overlay.create(parent, name, 0o644, os.O_WRONLY, 0, 0)[0].fd
+            fd = self.overlay.create(parent, name, 0o644, os.O_WRONLY, Caller())[0].fd
         os.pwrite(fd, content, 0)
         self.overlay.release(fd)
 
     def mkdir(self, path: str, mode: int = 0o755, uid: int = 0, gid: int = 0) -> None:
         """Make a directory."""
-        self.overlay.mknod(*self.split(path), stat.S_IFDIR | mode, uid, gid)
+        self.overlay.mknod(*self.split(path), stat.S_IFDIR | mode, Caller(uid, gid))
 
     def symlink(self, path: str, target: bytes) -> None:
         """Make a symbolic link."""
-        self.overlay.symlink(*self.split(path), target, 0, 0)
+        self.overlay.symlink(*self.split(path), target, Caller())
 
     def link(self, old: str, new: str) -> None:
         """Give a file one more name."""
@@ -134,7 +135,11 @@ class Driver:
 
     def set(self, path: str, **wanted: int) -> None:
         """Change attributes: see Wanted."""
-        self.overlay.setattr(self.ino(path), Wanted(**wanted))
+        self.set_by_number(self.ino(path), **wanted)
+
+    def set_by_number(self, number: int, **wanted: int) -> None:
+        """Change attributes of the file with this inode number."""
+        self.overlay.setattr(number, Wanted(**wanted))
 
 
 class Stage:
@@ -213,7 +218,7 @@ class Mounted:
         The overlay is served as `sb` does it, by descriptor. `live`: the lower directory is a plain, live tree.
         """
         return subprocess.Popen(
-            ["unshare", "-Urm", *self._serving(script, live, hidden)],
+            ["unshare", "-Urm", *self._serving(script, live, tuple(f"--hide={path}" for path in hidden))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -228,12 +233,13 @@ class Mounted:
         return output
 
 
-    def run_with_ids(self, *scripts: str, before: str = "") -> str:
+    def run_with_ids(self, *scripts: str, before: str = "", options: tuple[str, ...] = ()) -> str:
         """Run bash scripts, each in a mount of its own, as root of a namespace with subordinate ids (subuid(5)).
 
-        `before` is run first, in the same mount namespace. Returns what all printed; each must succeed.
+        `before` is run first, in the same mount namespace; `options` are for serve_here.py. Returns what all printed;
+        each must succeed.
         """
-        steps = [["bash", "-euc", before], *(self._serving(script, False, ()) for script in scripts)]
+        steps = [["bash", "-euc", before], *(self._serving(script, False, options) for script in scripts)]
         script = "; ".join(["set -e", *map(shlex.join, steps)])
         command = ["unshare", "-Urm", "--map-auto", "bash", "-c", script]
         result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
@@ -242,13 +248,12 @@ class Mounted:
         assert (0, "") == (result.returncode, result.stderr if result.returncode else "")
         return result.stdout
 
-    def _serving(self, script: str, live: bool, hidden: tuple[Path, ...]) -> list[str]:
+    def _serving(self, script: str, live: bool, options: tuple[str, ...]) -> list[str]:
         """The command that serves the overlay while it runs a script."""
         shell = ["bash", "-euo", "pipefail", "-c", script]
         mode = "live" if live else "layer"
         places = [str(path) for path in (self.lower, self.upper, self.work, self.merged)]
-        hides = [f"--hide={path}" for path in hidden]
-        return [sys.executable, str(SERVE_HERE), mode, *places, *hides, "--", *shell]
+        return [sys.executable, str(SERVE_HERE), mode, *places, *options, "--", *shell]
 
 
 @pytest.fixture
