@@ -14,6 +14,7 @@ from rootless_sb.steps import (
     MakeDirectory,
     MakeReadOnly,
     MakeSymlink,
+    MakeTargetDirectory,
     MountAt,
     MountStage,
     OpenTerminal,
@@ -41,10 +42,13 @@ def root_steps(
     devices: tuple[str, ...],
     gids: tuple[MapLine, ...],
     pty: bool,
+    resolv_conf: bytes | None = None,
+    directories: tuple[str, ...] = (),
 ) -> tuple[Step, ...]:
     """The steps of pid 1, in order. All that doesn't touch the overlay comes first: its server is still starting.
 
     `own` names the namespaces that the sandbox has for itself: what belongs to the host otherwise is left alone.
+    `resolv_conf`: what /etc/resolv.conf is to say, None to leave it alone; `directories`: what is made in the root.
     """
     return (
         MountStage(),
@@ -59,11 +63,14 @@ def root_steps(
         IfPossible(MountAt("sysfs", "sys", RDONLY | NOSUID | NODEV | NOEXEC)),
         WriteFile("hostname", f"{hostname}\n".encode()),
         WriteFile("hosts", hosts_file(etc_hosts, hostname)),
+        *((WriteFile("resolv.conf", resolv_conf),) if resolv_conf is not None else ()),
+        *(IfPossible(MakeTargetDirectory(path)) for path in directories),
         Attach("proc", "/proc"),
         Attach("dev", "/dev"),
         IfPossible(Attach("sys", "/sys")),
         IfPossible(AttachFile("hostname", "/etc/hostname")),  # not every image has these, or as files
         IfPossible(AttachFile("hosts", "/etc/hosts")),
+        *((IfPossible(AttachFile("resolv.conf", "/etc/resolv.conf")),) if resolv_conf is not None else ()),
         PivotRoot(),
     )
 

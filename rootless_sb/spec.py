@@ -32,3 +32,5 @@ class RunSpec(NamedTuple):
     detach: bool = False
     timeout: float = 0.0  # seconds, 0 for none
     user: str = ""
+    image: str = ""
+    entrypoint: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import NamedTuple
 
 from rootless_sb import fields
@@ -38,6 +39,7 @@ class State(NamedTuple):
     supervisor: int = 0
     exit_code: int | None = None
     image: str = ""  # the id of the image that it runs on, if it runs on one
+    stop_signal: int = signal.SIGTERM  # what `sb stop` sends
 
     def seen(self, *, locked: bool) -> State:
         """The state as it is now: one that says running while nobody holds its lock was lost."""
@@ -61,7 +63,7 @@ def encode(state: State) -> bytes:
     pairs = [("schema", str(SCHEMA))]
     pairs += [(name, getattr(state, name)) for name in ("identifier", "name", "status", "directory", "image")]
     pairs += [("kept", str(int(state.kept)))]
-    pairs += [(name, str(getattr(state, name))) for name in ("created", "pid", "supervisor")]
+    pairs += [(name, str(int(getattr(state, name)))) for name in ("created", "pid", "supervisor", "stop_signal")]
     if state.exit_code is not None:
         pairs.append(("exit_code", str(state.exit_code)))
     pairs += [("command", word) for word in state.command]
@@ -93,6 +95,7 @@ def decode(data: bytes) -> State:
             environment=_pairs(values.get("environment", [])),
             pid=int(values["pid"][0]),
             supervisor=int(values["supervisor"][0]),
+            stop_signal=int(values.get("stop_signal", [str(int(signal.SIGTERM))])[0]),
             image=values.get("image", [""])[0],
             exit_code=int(values["exit_code"][0]) if "exit_code" in values else None,
         )

@@ -133,8 +133,9 @@ def _attributes(info: TarInfo, owner: ownership.Owner, device: ownership.Device 
     for key, value in info.pax_headers.items():
         if key.startswith(_XATTR):
             name = os.fsencode(key[len(_XATTR) :])
-            if xattrs.visible(name) and b"\0" not in name:
-                found[name] = os.fsencode(value)
+            kept = xattrs.kept_as(name)
+            if kept is not None and b"\0" not in name:
+                found[kept] = os.fsencode(value)
     found[ownership.XATTR] = ownership.format_record(owner, device)
     return found
 

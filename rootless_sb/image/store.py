@@ -128,20 +128,9 @@ class Store:
         with Doing(f"cannot read the layer {layer[:12]}"), open(f"{self.path}/layers/{layer}/info", "rb") as file:
             return int(file.read().partition(b" ")[0])
 
-    def hold(self, identifier: str) -> int:
-        """Have an image stay for as long as the returned descriptor is open. Raises SbError: it is gone, say."""
-        try:
-            directory = os.open(f"{self.path}/images/{identifier}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise _gone(identifier) from error
-        try:
-            with Doing(f"cannot use the image {identifier[:12]}"):
-                held = files.share(directory, "lock")
-        finally:
-            os.close(directory)
-        if held is None:
-            raise _gone(identifier)
-        return held
+    def image_directory(self, identifier: str) -> str:
+        """The directory of an image, for `hold`."""
+        return f"{self.path}/images/{identifier}"
 
     def beneath(self) -> str:
         """The directory that lies beneath every image: empty files and directories where a sandbox mounts its own.
@@ -307,15 +296,28 @@ def _unpack_into(own: int, blob: IO[bytes], limits: Limits, others: int, told: T
         os.close(root)
 
 
+def hold(image: str) -> int:
+    """Have the image in this directory stay for as long as the returned descriptor is open. Raises SbError."""
+    gone = SbError(
+        f"the image {os.path.basename(image)[:12]} is gone", "somebody has just removed it", "sb image pull it again"
+    )
+    try:
+        directory = os.open(image, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise gone from error
+    try:
+        with Doing(f"cannot use the image {os.path.basename(image)[:12]}"):
+            held = files.share(directory, "lock")
+    finally:
+        os.close(directory)
+    if held is None:
+        raise gone
+    return held
+
+
 def listed(path: str) -> list[str]:
     """The names in a directory that aren't hidden; none where there is nothing."""
     try:
         return sorted(name for name in os.listdir(path) if not name.startswith("."))
     except (FileNotFoundError, NotADirectoryError):
         return []
-
-
-def _gone(identifier: str) -> SbError:
-    return SbError(
-        f"the image {identifier[:12]} is gone", "somebody has just removed it", "sb image pull fetches it again"
-    )

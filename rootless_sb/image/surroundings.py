@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rootless_sb import paths, settings
 from rootless_sb.image import hosts
-from rootless_sb.image.blobs import Cache
 from rootless_sb.image.store import Store
 
 if TYPE_CHECKING:
+    from rootless_sb.image.blobs import Cache
     from rootless_sb.settings import Document
 
 
@@ -18,10 +18,16 @@ class Surroundings(NamedTuple):
     """`stores`: the user's own first, then those that are only read. `documents`: the configuration files."""
 
     stores: tuple[Store, ...]
-    cache: Cache
     documents: tuple[Document, ...]
     environment: dict[str, str]
     home: str
+
+    @property
+    def cache(self) -> Cache:
+        """Where blobs are kept; a run doesn't ask for it."""
+        from rootless_sb.image.blobs import Cache
+
+        return Cache(paths.blobs(self.environment, self.home))
 
     @property
     def own(self) -> Store:
@@ -35,5 +41,4 @@ def look() -> Surroundings:
     home = settings.home(environment)
     documents = settings.load(environment, home)
     places = (paths.data(environment, home), *hosts.read_only_stores(documents))
-    cache = Cache(paths.blobs(environment, home))
-    return Surroundings(tuple(map(Store, places)), cache, documents, environment, home)
+    return Surroundings(tuple(map(Store, places)), documents, environment, home)
