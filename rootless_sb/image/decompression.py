@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 import sys
+import tarfile
 import zlib
 from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 18  # bytes that are read or made at once
 # What a compressed file begins with: RFC 1952, RFC 8878, bzip2, and the .xz file format.
 _MAGIC = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2"), (b"\xfd7zXZ\x00", "xz"))
+# What tarfile lets through of what goes wrong in it with headers that nobody has checked yet.
+UNREADABLE = (tarfile.TarError, ValueError, OverflowError, LookupError, EOFError, RecursionError, struct.error)
 _ADVICE = "it may be a decompression bomb: don't use this image"
 
 

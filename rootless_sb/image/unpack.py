@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import struct
 import tarfile
 from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.image import entries
-from rootless_sb.image.decompression import Limits, TarStream
+from rootless_sb.image.decompression import UNREADABLE, Limits, TarStream
 from rootless_sb.image.tree import Tree
 
 if TYPE_CHECKING:
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 20  # bytes written at once
 _BLOCK = 512
 _HINT = "pull it again; if that doesn't help, ask who made the image"
-# What tarfile lets through of what goes wrong in it with headers that nobody has checked yet.
-_UNREADABLE = (tarfile.TarError, ValueError, OverflowError, LookupError, EOFError, RecursionError, struct.error)
 
 
 class Unpacked(NamedTuple):
@@ -76,7 +73,7 @@ def _headers(stream: TarStream) -> Iterator[TarInfo]:
                 break
             archive.members.clear()  # type: ignore[attr-defined]  # tarfile remembers all that it has seen
             yield info
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise SbError("the layer is damaged", f"it is no tar archive: {error}", _HINT) from error
     # tarfile takes a header that it can't understand, and the lack of one, for the end.
     if stream.last.strip(b"\0") or len(stream.last) not in (0, _BLOCK):
