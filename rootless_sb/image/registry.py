@@ -104,7 +104,7 @@ class Repository:
                     return
             elif response.status_code != 206:
                 _expect(response, 200, f"cannot get a layer of {self._name.familiar()}")
-            async for piece in response.aiter_raw(CHUNK):
+            async for piece in response.aiter_raw():
                 if partial.size + len(piece) > wanted.size:
                     partial.restart()
                     raise SbError(f"the blob {wanted.digest} is damaged", f"it is longer than {wanted.size} bytes")
@@ -322,6 +322,8 @@ def _why(error: BaseException) -> str:
     """The reason in words; httpx' own are those of the libraries beneath it."""
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, BaseExceptionGroup):  # one for each address of the host
+            cause = first_error(cause)
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
         cause = cause.__cause__ or cause.__context__

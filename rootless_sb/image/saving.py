@@ -81,8 +81,11 @@ def _add(archive: tarfile.TarFile, path: str, data: bytes) -> None:
 
 
 def _header(path: str, size: int) -> tarfile.TarInfo:
-    """A header without anything of this machine or moment: the same image makes the same archive."""
+    """A header without a time: the same image makes the same archive. Its owner is this user: skopeo unpacks OCI archives
+    and can't give files to another.
+    """
     info = tarfile.TarInfo(path)
+    info.uid, info.gid = os.geteuid(), os.getegid()
     info.size, info.mode = size, 0o644
     return info
 
