@@ -45,6 +45,10 @@ def _write_docker(archive: tarfile.TarFile, whole: Whole, names: list[Reference]
 
 
 def _write_oci(archive: tarfile.TarFile, whole: Whole, names: list[Reference], cache: Cache) -> None:
+    for path in ("blobs", "blobs/sha256"):
+        directory = _header(path, 0)
+        directory.type, directory.mode = tarfile.DIRTYPE, 0o755
+        archive.addfile(directory)
     _add(archive, "oci-layout", manifest.as_json({"imageLayoutVersion": "1.0.0"}))
     for layer in dict.fromkeys(whole.manifest.layers):
         with cache.open(layer.digest) as file:
@@ -81,8 +85,9 @@ def _add(archive: tarfile.TarFile, path: str, data: bytes) -> None:
 
 
 def _header(path: str, size: int) -> tarfile.TarInfo:
-    """A header without a time: the same image makes the same archive. Its owner is this user: skopeo unpacks OCI archives
-    and can't give files to another.
+    """A header without a time: the same image makes the same archive.
+
+    Its owner is this user, since skopeo unpacks OCI archives and can't give files, or directories, to another.
     """
     info = tarfile.TarInfo(path)
     info.uid, info.gid = os.geteuid(), os.getegid()
