@@ -174,6 +174,7 @@ def busybox() -> bytes:
     if program is None:
         pytest.skip("busybox isn't installed")
     applets = ("sh", "ls", "cat", "id", "env", "stat", "pwd", "sleep", "find", "touch", "rm", "mkdir", "echo", "chown")
+    applets += ("true", "chmod")
     return archive(
         directory("bin"),
         Member("bin/busybox", Path(program).read_bytes(), mode=0o755),
