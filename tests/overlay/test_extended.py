@@ -10,6 +10,7 @@ import pytest
 
 from fuse_overlay import acl, xattrs
 from fuse_overlay.acl import GROUP_OBJ, MASK, OTHER, USER, USER_OBJ, Entry
+from fuse_overlay.creation import Caller
 from fuse_overlay.metadata import Wanted
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def test_capabilities_are_data(stage: Stage) -> None:
     """They are kept under a name of ours, listed under the real one, and survive a restart, a chmod and a rename."""
     lower = stage.lower("lower", {"f": b"x"})
     driver = stage.over(lower)
-    driver.overlay.setxattr(driver.ino("f"), xattrs.CAPABILITY, CAPABILITY)
+    driver.overlay.setxattr(driver.ino("f"), xattrs.CAPABILITY, CAPABILITY, Caller())
     driver.set("f", mode=0o755)
     driver.rename("f", "g")
     for shown in (driver, stage.over(lower)):
@@ -43,7 +44,7 @@ def test_what_takes_capabilities_and_setuid_away(stage: Stage, change: str) -> N
     lower = stage.lower("lower", {"f": b"content"})
     driver = stage.over(lower)
     ino = driver.ino("f")
-    driver.overlay.setxattr(ino, xattrs.CAPABILITY, CAPABILITY)
+    driver.overlay.setxattr(ino, xattrs.CAPABILITY, CAPABILITY, Caller())
     driver.set("f", mode=0o6755)
     if change == "truncate":
         driver.overlay.setattr(ino, Wanted(size=1))
@@ -65,7 +66,7 @@ def test_capabilities_that_are_set_while_the_file_is_open(stage: Stage) -> None:
     driver = stage.over(stage.lower("lower", {}))
     driver.write("f", b"")
     fd = driver.overlay.open(driver.ino("f"), os.O_WRONLY).fd
-    driver.overlay.setxattr(driver.ino("f"), xattrs.CAPABILITY, CAPABILITY)
+    driver.overlay.setxattr(driver.ino("f"), xattrs.CAPABILITY, CAPABILITY, Caller())
     driver.overlay.write(fd, b"x", 0)
     driver.overlay.release(fd)
     assert [xattrs.CAPABILITY] == driver.overlay.listxattr(driver.ino("f"))
@@ -76,7 +77,7 @@ def test_an_acl_and_the_mode_are_one(stage: Stage) -> None:
     lower = stage.lower("lower", {"f": b"x"})
     driver = stage.over(lower)
     ino = driver.ino("f")
-    driver.overlay.setxattr(ino, xattrs.ACL_ACCESS, VALUE)
+    driver.overlay.setxattr(ino, xattrs.ACL_ACCESS, VALUE, Caller())
     assert 0o660 == driver.entry("f").owner.mode
     driver.set("f", mode=0o4751)
     for shown in (driver, stage.over(lower)):
@@ -84,7 +85,7 @@ def test_an_acl_and_the_mode_are_one(stage: Stage) -> None:
         assert parsed is not None
         assert ([7, 7, 4, 5, 1], 0o4751) == ([entry.permissions for entry in parsed], shown.entry("f").owner.mode)
     minimal = acl.format_value(tuple(entry for entry in ACL if entry.tag in (USER_OBJ, GROUP_OBJ, OTHER)))
-    driver.overlay.setxattr(ino, xattrs.ACL_ACCESS, minimal)
+    driver.overlay.setxattr(ino, xattrs.ACL_ACCESS, minimal, Caller())
     assert ([], 0o4640) == (driver.overlay.listxattr(ino), driver.entry("f").owner.mode)
     driver.overlay.removexattr(ino, xattrs.ACL_ACCESS)
 
@@ -93,7 +94,7 @@ def test_default_acls_are_inherited(stage: Stage) -> None:
     """New files and directories have them, through copy-up and restart, and not after they were removed."""
     lower = stage.lower("lower", {"d": {}})
     driver = stage.over(lower)
-    driver.overlay.setxattr(driver.ino("d"), xattrs.ACL_DEFAULT, VALUE)
+    driver.overlay.setxattr(driver.ino("d"), xattrs.ACL_DEFAULT, VALUE, Caller())
     driver.mkdir("d/e", mode=0o777)
     again = stage.over(lower)
     again.write("d/e/f", b"")
@@ -114,7 +115,7 @@ def test_acls_that_cannot_be(stage: Stage) -> None:
         ("l", xattrs.ACL_ACCESS, VALUE, "not supported"),
     ):
         with pytest.raises(OSError, match=reason):
-            driver.overlay.setxattr(driver.ino(path), name, value)
+            driver.overlay.setxattr(driver.ino(path), name, value, Caller())
 
 
 def test_real_acls_of_a_lower_file_are_shown(stage: Stage) -> None:
