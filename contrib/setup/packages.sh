@@ -43,13 +43,12 @@ vi              vim-tiny                            vim-minimal
 tmux            tmux                                tmux
 less            less                                less
 bindfs          bindfs                              bindfs
-zstd            zstd                                zstd
 skopeo          skopeo                              skopeo
 umoci           umoci                               umoci
 buildah         buildah                             buildah
 docker-registry docker-registry                     docker-distribution
 htpasswd        apache2-utils                       httpd-tools
-setcap          libcap2-bin                         libcap
+openssl         openssl                             openssl
 '
 
 # What is asked of a Python: new enough, and it can make a virtual environment with compiled modules. Prints its real

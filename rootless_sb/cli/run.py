@@ -117,7 +117,8 @@ def _base(parsed: argparse.Namespace) -> Base | None:
         raise SbError("--image and --rootfs", "they exclude each other", "the image, or a directory")
     from rootless_sb.image import basing
 
-    return basing.base(parsed.image, parsed.pull or basing.MISSING, parsed.platform, quiet=parsed.quiet)
+    when = basing.NEVER if parsed.dry_run else parsed.pull or basing.MISSING
+    return basing.base(parsed.image, when, parsed.platform, quiet=parsed.quiet)
 
 
 def parser() -> Parser:

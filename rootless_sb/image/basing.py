@@ -24,9 +24,7 @@ def base(called: str, when: str, platform: str, *, quiet: bool) -> Base:
     where = surroundings.look()
     found = _find(called, platform, where) if when != ALWAYS else None
     if found is None and when == NEVER:
-        raise SbError(
-            f"there is no image {called} here", "and --pull never forbids to get it", f"sb image pull {called}"
-        )
+        raise SbError(f"there is no image {called} here", "and it may not be pulled", f"sb image pull {called}")
     if found is None:
         _pull(called, platform, quiet=quiet)
         found = _find(called, platform, where)
@@ -46,7 +44,12 @@ def again(identifier: str) -> Base:
 
 def _base(found: Found, where: Surroundings) -> Base:
     image, own = found
-    trees = (*(own.tree(layer) for layer in reversed(image.layers)), where.own.beneath())
+    trees = tuple(own.tree(layer) for layer in reversed(image.layers))
+    try:
+        trees = (*trees, where.own.beneath())
+    except SbError:  # nothing can be written there: then only images that have the places get what is mounted on them
+        if not trees:
+            raise
     return Base(image, own.image_directory(image.identifier), trees)
 
 
@@ -55,8 +58,7 @@ def _find(called: str, platform: str, where: Surroundings) -> Found | None:
     if found is not None and platform:
         from rootless_sb.image import platform as platforms
 
-        offered = platforms.parse(found.image.platform)
-        if platforms.best(platforms.parse(platform), [offered]) is None:
+        if not platforms.matches(platforms.parse(platform), found.image.platform):
             return None
     return found
 

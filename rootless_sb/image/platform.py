@@ -69,6 +69,13 @@ def best(wanted: Platform, offered: Iterable[Platform]) -> int | None:
     return min(ranked)[1] if ranked else None
 
 
+def matches(wanted: Platform, offered: str) -> bool:
+    """Whether an image that says so of itself is one for `wanted`; one that says nothing is taken at its word."""
+    os_, _, rest = offered.partition("/")
+    architecture, _, variant = rest.partition("/")
+    return not offered or best(wanted, [Platform(os_, architecture, variant)]) is not None
+
+
 def _rank(wanted: Platform, offered: Platform) -> int | None:
     if (wanted.os, wanted.architecture) != (offered.os, offered.architecture):
         return None

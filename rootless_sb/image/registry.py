@@ -206,16 +206,21 @@ class Repository:
         try:
             if known is not None and known.token:
                 form = {**asked, "grant_type": "refresh_token", "refresh_token": known.token, "client_id": "sb"}
-                response = await self._client.post(realm, data=form)
+                request = self._client.build_request("POST", realm, data=form)
             else:
                 headers = {"Authorization": _basic(known)} if known is not None and known.user else {}
-                response = await self._client.get(realm.copy_merge_params(asked), headers=headers)
+                request = self._client.build_request("GET", realm.copy_merge_params(asked), headers=headers)
+            response = await self._client.send(request, stream=True)
+            try:
+                if response.status_code in (400, 401, 403):
+                    raise self._refusal()
+                _expect(response, 200, f"cannot log in to {self._host()}")
+                data = await _read(response, _LARGEST_ANSWER)
+            finally:
+                await response.aclose()
         except httpx.TransportError as error:
             raise unreachable(realm.host, error) from error
-        if response.status_code in (400, 401, 403):
-            raise self._refusal()
-        _expect(response, 200, f"cannot log in to {self._host()}")
-        answer = manifest.load(response.content[:_LARGEST_ANSWER], "the token server's answer")
+        answer = manifest.load(data, "the token server's answer")
         token = answer.get("token") or answer.get("access_token")
         if not isinstance(token, str) or not token.isascii() or not token.isprintable():
             raise SbError(f"cannot log in to {self._host()}", "its token server gave no token")
@@ -252,12 +257,12 @@ async def connect(
         for scheme in ("https", "http") if insecure else ("https",):
             base = f"{scheme}://{host}"
             try:
-                response = await client.get(f"{base}/v2/")
+                async with client.stream("GET", f"{base}/v2/") as response:
+                    status, asked = response.status_code, response.headers.get("WWW-Authenticate", "")
             except httpx.TransportError as error:
                 failure = failure or error
                 continue
-            header = response.headers.get("WWW-Authenticate", "") if response.status_code == 401 else ""
-            transport = Transport(client, base, challenge.parse(header))
+            transport = Transport(client, base, challenge.parse(asked if status == 401 else ""))
             yield Repository(name, transport, credentials, actions)
             return
         assert failure is not None
@@ -282,7 +287,7 @@ async def _read(response: httpx.Response, most: int) -> bytes:
     async for piece in response.aiter_raw():
         data += piece
         if len(data) > most:
-            raise SbError("the manifest is too large", f"{most} bytes are the limit")
+            raise SbError(f"what {response.url.host} answers is too long", f"{most} bytes are the limit")
     return data
 
 

@@ -95,8 +95,14 @@ def _rich(what: str) -> RichProgress:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+    class VisibleConsole(Console):
+        """One that never hides the cursor: who presses Ctrl-C ends sb at once, and would be left without."""
+
+        def show_cursor(self, show: bool = True) -> bool:
+            return False
+
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
-    console = Console(stderr=True, highlight=False)
+    console = VisibleConsole(stderr=True, highlight=False)
     console.print(f"sb: {messages.printable(what)}", markup=False)
     return Progress(*columns, console=console)
 

@@ -133,7 +133,7 @@ def test_pull_policies(images: Images, layout: Layout, registry: Registry, busyb
     layout.image([busybox], "x", Cmd=["echo", "old"])
     name = registry.add(layout.path, "x", "plain/policy:1")
     never = images("--image", name, "--pull", "never")
-    assert (125, f"sb: there is no image {name} here: and --pull never forbids to get it") == (
+    assert (125, f"sb: there is no image {name} here: and it may not be pulled") == (
         never.returncode,
         never.stderr.splitlines()[0],
     )
