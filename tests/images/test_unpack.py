@@ -164,22 +164,21 @@ def test_the_last_of_a_name_counts(tmp_path: Path) -> None:
 
 
 def test_attributes(tmp_path: Path) -> None:
-    """user.* attributes go along; what means something to an overlay can't be smuggled in."""
+    """user.* attributes and capabilities go along; what means something to an overlay can't be smuggled in."""
     pax = {
         "SCHILY.xattr.user.note": "a\nb",
         "SCHILY.xattr.user.overlay.opaque": "y",
         "SCHILY.xattr.user.containers.override_stat": "0:0:4777",
         "SCHILY.xattr.trusted.overlay.opaque": "y",
         "SCHILY.xattr.security.selinux": "x",
+        "SCHILY.xattr.security.capability": "\x01\0\0\x02\0\x04" + "\0" * 14,
     }
     layer = tmp_path / "layer"
     unpacked(layer, archive(Member("f", pax=pax), Member("d", kind=tarfile.DIRTYPE, mode=0o755, pax=pax)))
     assert b"a\nb" == os.getxattr(layer / "f", "user.note") == os.getxattr(layer / "d", "user.note")
-    assert (
-        {"user.note", "user.containers.override_stat"}
-        == set(os.listxattr(layer / "d"))
-        == set(os.listxattr(layer / "f"))
-    )
+    kept = {"user.note", "user.containers.override_stat", "user.fuse-overlay.capability"}
+    assert kept == set(os.listxattr(layer / "d")) == set(os.listxattr(layer / "f"))
+    assert b"\x01\0\0\x02\0\x04" + bytes(14) == os.getxattr(layer / "f", "user.fuse-overlay.capability")
     assert b"0:0:0644" == record(layer / "f")
 
 
