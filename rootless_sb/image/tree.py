@@ -45,12 +45,13 @@ class Tree:
         self._indexed: dict[tuple[bytes, ...], dict[bytes, dict[bytes, bytes]]] = {}
         # When directories were changed: set at the end, since each new file in one changes it.
         self._modified: dict[tuple[bytes, ...], int] = {}
-        self._record_root(_IMPLIED)
+        self._set_attributes(root, (), b".", {ownership.XATTR: ownership.format_record(_IMPLIED)})
 
     def write(self, entry: Entry, content: Iterable[tuple[int, memoryview]]) -> None:
         """Make one entry, in place of what has its name. `content`: a file's bytes, each piece with its offset."""
         if entry.name == b".":
-            self._record_root_entry(entry)
+            self._set_attributes(self._root, (), b".", entry.attributes)
+            self._modified[()] = entry.modified
         elif entry.kind == entries.OPAQUE:
             self._mark_opaque(self._enter(entry.parent))
         elif entry.kind == entries.WHITEOUT:
@@ -71,14 +72,6 @@ class Tree:
         for path, modified in sorted(self._modified.items(), reverse=True):  # what is beneath comes first
             os.utime(at_fd(self._enter(path)), ns=(modified, modified))
         self._leave()
-
-    def _record_root(self, owner: ownership.Owner) -> None:
-        attributes = {ownership.XATTR: ownership.format_record(owner)}
-        self._set_attributes(self._root, (), b".", attributes, carrier=True)
-
-    def _record_root_entry(self, entry: Entry) -> None:
-        self._set_attributes(self._root, (), b".", entry.attributes, carrier=True)
-        self._modified[()] = entry.modified
 
     def _enter(self, path: tuple[bytes, ...]) -> int:
         """A descriptor of a directory of the tree, made if need be; good until the next call."""
@@ -105,42 +98,44 @@ class Tree:
         self._parent, self._parent_fd = (), self._root
 
     def _step(self, fd: int, parent: tuple[bytes, ...], name: bytes) -> int:
+        """A descriptor of the directory `name` in `fd`, which is made if nothing or a whiteout is there."""
         try:
             return os.open(name, _DIRECTORY, dir_fd=fd)
         except FileNotFoundError:
-            self._new_directory(fd, parent, name, _IMPLIED.mode)
-            self._set_attributes_at(fd, parent, name, {ownership.XATTR: ownership.format_record(_IMPLIED)})
-            return os.open(name, _DIRECTORY, dir_fd=fd)
+            return self._imply(fd, parent, name, was_gone=self._is_gone(fd, name, None))
         except OSError as error:
             if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                 raise
-            if self._is_whiteout(fd, name):
-                self._remove(fd, parent, name)
-                self._new_directory(fd, parent, name, _IMPLIED.mode)
-                below = os.open(name, _DIRECTORY, dir_fd=fd)
-                self._mark_opaque(below)
-                return below
-            path = os.fsdecode(b"/".join((*parent, name)))
-            why = "it is no directory, but a file of the layer is to be in it"
-            raise SbError(f"the layer's file {path}", why, "don't trust this image") from None
+        if self._is_gone(fd, name, self._stat(fd, name)):
+            self._remove(fd, parent, name)
+            return self._imply(fd, parent, name, was_gone=True)
+        path = os.fsdecode(b"/".join((*parent, name)))
+        why = "it is no directory, but a file of the layer is to be in it"
+        raise SbError(f"the layer's file {path}", why, "don't trust this image")
+
+    def _imply(self, fd: int, parent: tuple[bytes, ...], name: bytes, *, was_gone: bool) -> int:
+        """Make a directory that the layer doesn't list. `was_gone`: lower layers' of that name is taken away."""
+        os.mkdir(name, self._real_mode(stat.S_IFDIR, _IMPLIED.mode), dir_fd=fd)
+        self._set_attributes(at(fd, name), parent, name, {ownership.XATTR: ownership.format_record(_IMPLIED)})
+        below = os.open(name, _DIRECTORY, dir_fd=fd)
+        if was_gone:
+            self._mark_opaque(below)
+        return below
 
     def _make_directory(self, entry: Entry) -> None:
         fd = self._enter(entry.parent)
         existing = self._stat(fd, entry.name)
         was_gone = self._is_gone(fd, entry.name, existing)
         if existing is None or not stat.S_ISDIR(existing.st_mode):
-            self._clear(fd, entry, existing)
-            self._new_directory(fd, entry.parent, entry.name, entry.mode)
+            self._remove(fd, entry.parent, entry.name)
+            os.mkdir(entry.name, self._real_mode(stat.S_IFDIR, entry.mode), dir_fd=fd)
         else:
             os.chmod(entry.name, self._real_mode(stat.S_IFDIR, entry.mode), dir_fd=fd)
-        self._set_attributes_at(fd, entry.parent, entry.name, entry.attributes)
+        self._set_attributes(at(fd, entry.name), entry.parent, entry.name, entry.attributes)
         path = (*entry.parent, entry.name)
         self._modified[path] = entry.modified
         if was_gone:
             self._mark_opaque(self._enter(path))
-
-    def _new_directory(self, fd: int, parent: tuple[bytes, ...], name: bytes, mode: int) -> None:
-        os.mkdir(name, self._real_mode(stat.S_IFDIR, mode), dir_fd=fd)
 
     def _make_file(self, entry: Entry, content: Iterable[tuple[int, memoryview]]) -> None:
         fd = self._enter(entry.parent)
@@ -160,7 +155,7 @@ class Tree:
                 end = offset + len(piece)
             if end != entry.size:
                 os.ftruncate(new, entry.size)
-            self._set_attributes(new, entry.parent, entry.name, entry.attributes, carrier=True)
+            self._set_attributes(new, entry.parent, entry.name, entry.attributes)
             os.utime(new, ns=times)
         finally:
             os.close(new)
@@ -170,7 +165,7 @@ class Tree:
         try:
             return os.open(entry.name, _NEW_FILE, mode, dir_fd=fd)
         except FileExistsError:
-            self._clear(fd, entry, self._stat(fd, entry.name))
+            self._remove(fd, entry.parent, entry.name)
             return os.open(entry.name, _NEW_FILE, mode, dir_fd=self._enter(entry.parent))
 
     def _make(self, fd: int, entry: Entry) -> None:
@@ -184,7 +179,7 @@ class Tree:
             except FileExistsError:
                 if not attempt:
                     raise
-                self._clear(fd, entry, self._stat(fd, entry.name))
+                self._remove(fd, entry.parent, entry.name)
                 fd = self._enter(entry.parent)
 
     def _link(self, entry: Entry) -> None:
@@ -203,7 +198,7 @@ class Tree:
             if existing is not None and (existing.st_dev, existing.st_ino) == (there.st_dev, there.st_ino):
                 return
             if existing is not None:
-                self._clear(fd, entry, existing)
+                self._remove(fd, entry.parent, entry.name)
                 fd = self._enter(entry.parent)
             os.link(name, entry.name, src_dir_fd=source, dst_dir_fd=fd, follow_symlinks=False)
         finally:
@@ -218,7 +213,7 @@ class Tree:
         for name in path:
             try:
                 below = os.open(name, _DIRECTORY, dir_fd=fd)
-            except (FileNotFoundError, NotADirectoryError, OSError):
+            except OSError:
                 return False
             finally:
                 if fd != self._root:
@@ -252,9 +247,6 @@ class Tree:
             return True
         return not self._makes_whiteouts and self._stat(fd, whiteout.mark_of(name)) is not None
 
-    def _is_whiteout(self, fd: int, name: bytes) -> bool:
-        return self._is_gone(fd, name, self._stat(fd, name))
-
     def _mark_opaque(self, fd: int) -> None:
         if self._xattrs:
             os.setxattr(fd, whiteout.OPAQUE_XATTR, whiteout.OPAQUE_VALUE)
@@ -266,12 +258,8 @@ class Tree:
             os.open(name, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600 | self._others, dir_fd=fd)
         )
 
-    def _clear(self, fd: int, entry: Entry, existing: os.stat_result | None) -> None:
-        """Make room for an entry whose name is taken: in an archive the last one of a name counts."""
-        if existing is not None:
-            self._remove(fd, entry.parent, entry.name)
-
     def _remove(self, fd: int, parent: tuple[bytes, ...], name: bytes) -> None:
+        """Make room for an entry whose name is taken: in an archive the last one of a name counts."""
         existing = self._stat(fd, name)
         if existing is None:
             return
@@ -286,22 +274,11 @@ class Tree:
                 del known[each]
         self._indexed.get(parent, {}).pop(name, None)
 
-    def _set_attributes_at(
-        self, fd: int, parent: tuple[bytes, ...], name: bytes, attributes: dict[bytes, bytes]
-    ) -> None:
-        """Set the attributes of a directory."""
-        self._set_attributes(at(fd, name), parent, name, attributes, carrier=True)
-
     def _set_attributes(
-        self,
-        file: int | bytes,
-        parent: tuple[bytes, ...],
-        name: bytes,
-        attributes: dict[bytes, bytes],
-        *,
-        carrier: bool,
+        self, file: int | bytes, parent: tuple[bytes, ...], name: bytes, attributes: dict[bytes, bytes]
     ) -> None:
-        if not carrier or not self._xattrs:
+        """Set the attributes of a file or directory: really, or in the index of its directory."""
+        if not self._xattrs:
             self._index(parent, name, attributes)
             return
         for key, value in attributes.items():

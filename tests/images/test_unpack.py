@@ -286,3 +286,10 @@ def test_a_hard_link_needs_its_file(tmp_path: Path) -> None:
     """What isn't in the layer can't be linked to."""
     with pytest.raises(SbError, match="no file of the layer"):
         unpacked(tmp_path / "layer", archive(Member("a", kind=LINK, target="b")))
+
+
+def test_a_directory_in_place_of_a_whiteout_has_a_record(tmp_path: Path) -> None:
+    """One that comes into being by what is in it belongs to root, and hides what lower layers have."""
+    layer = tmp_path / "layer"
+    unpacked(layer, archive(Member(".wh.d"), Member("d/f")))
+    assert (b"0:0:0755", b"y") == (record(layer / "d"), os.getxattr(layer / "d", whiteout.OPAQUE_XATTR))
