@@ -125,15 +125,15 @@ def layout(tmp_path: Path) -> Layout:
     return Layout(tmp_path / "layout")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """A registry that asks nobody who they are."""
+    """A registry that asks nobody who they are. (Tests of sandboxes that come later look for stray processes.)"""
     made = Registry(tmp_path_factory.mktemp("registry"))
     yield made
     made.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def guarded_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     """A registry that wants a password."""
     made = registries.with_passwords(tmp_path_factory.mktemp("guarded"))
@@ -141,7 +141,7 @@ def guarded_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Regis
     made.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tokens(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TokenServer]:
     """A token server."""
     if shutil.which("openssl") is None:
@@ -151,7 +151,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TokenServer]:
     made.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def token_registry(tokens: TokenServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     """A registry that wants tokens."""
     made = tokens.registry(tmp_path_factory.mktemp("token-registry"))
