@@ -127,6 +127,23 @@ class Builder:
             mounts.mount(self._at(step.place), f"/proc/self/fd/{target}", None, mounts.BIND)
             os.close(target)
 
+    def _make_target_directory(self, step: steps.MakeTargetDirectory) -> None:
+        with Doing(f"cannot make {step.target}"):
+            root = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            above = os.dup(root)
+            path = ""
+            for name in filter(None, step.target.split("/")):
+                path += f"/{name}"
+                try:
+                    below = mounts.open_in_root(root, path)
+                except FileNotFoundError:
+                    os.mkdir(name, 0o755, dir_fd=above)
+                    below = mounts.open_in_root(root, path)
+                os.close(above)
+                above = below
+            os.close(above)
+            os.close(root)
+
     def _pivot_root(self, step: steps.PivotRoot) -> None:
         with Doing("cannot enter the sandbox's root"):
             os.chdir(self._root)
@@ -160,6 +177,7 @@ _ACTIONS: dict[type, Callable[[Builder, Any], None]] = {
     steps.OpenTerminal: Builder._open_terminal,
     steps.Attach: Builder._attach,
     steps.AttachFile: Builder._attach_file,
+    steps.MakeTargetDirectory: Builder._make_target_directory,
     steps.PivotRoot: Builder._pivot_root,
     steps.IfPossible: Builder._if_possible,
 }

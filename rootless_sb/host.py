@@ -34,6 +34,7 @@ class Host(NamedTuple):
     subordinate_uids: tuple[SubordinateRange, ...]
     subordinate_gids: tuple[SubordinateRange, ...]
     etc_hosts: bytes
+    resolv_conf: bytes
     devices: tuple[str, ...]
     machine: str
     release: str
@@ -66,6 +67,7 @@ def probe() -> Host:
         subordinate_uids=subordinate_ranges(_read("/etc/subuid"), user, uid),
         subordinate_gids=subordinate_ranges(_read("/etc/subgid"), user, uid),
         etc_hosts=_read("/etc/hosts"),
+        resolv_conf=_read("/etc/resolv.conf"),
         devices=tuple(name for name in DEVICES if os.path.exists(f"/dev/{name}")),
         machine=os.uname().machine,
         release=os.uname().release,

@@ -8,7 +8,7 @@ _CANDIDATES = 16
 
 def store(environment: dict[str, str], home: str) -> str:
     """Where sandboxes that are kept lie, a directory each, and their names in `names`."""
-    return f"{_data(environment, home)}/sandboxes"
+    return f"{data(environment, home)}/sandboxes"
 
 
 def configurations(environment: dict[str, str], home: str) -> tuple[str, str]:
@@ -31,16 +31,25 @@ def base_names(uid: int) -> tuple[str, ...]:
 def own_paths(environment: dict[str, str], uid: int, home: str) -> tuple[str, ...]:
     """Everything of sb's own that no sandbox may see: state, store, sockets, and all layers."""
     home = home.rstrip("/")
-    cache = _absolute(environment, "XDG_CACHE_HOME") or f"{home}/.cache"
     runtime = _absolute(environment, "XDG_RUNTIME_DIR") or f"/run/user/{uid}"
     layers = (f"{place}/{name}" for place in layer_places(environment) for name in base_names(uid))
-    return (_data(environment, home), f"{cache}/sb", f"{runtime}/sb", *layers)
+    return (data(environment, home), _cache(environment, home), f"{runtime}/sb", *layers)
 
 
-def _data(environment: dict[str, str], home: str) -> str:
-    """The directory of what sb keeps; the one variable that moves it alone is SB_DATA_HOME."""
+def data(environment: dict[str, str], home: str) -> str:
+    """The directory of what sb keeps, images among it; the one variable that moves it alone is SB_DATA_HOME."""
     base = _absolute(environment, "XDG_DATA_HOME") or f"{home.rstrip('/')}/.local/share"
     return _absolute(environment, "SB_DATA_HOME") or f"{base}/sb"
+
+
+def blobs(environment: dict[str, str], home: str) -> str:
+    """The cache of what came from registries."""
+    return f"{_cache(environment, home)}/blobs"
+
+
+def _cache(environment: dict[str, str], home: str) -> str:
+    base = _absolute(environment, "XDG_CACHE_HOME") or f"{home.rstrip('/')}/.cache"
+    return f"{base}/sb"
 
 
 def _absolute(environment: dict[str, str], name: str) -> str | None:

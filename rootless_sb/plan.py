@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fuse_overlay.config import Config, Extent, Lower
 from rootless_sb import paths, spec, stdio
 from rootless_sb.errors import SbError
+from rootless_sb.image import running
 from rootless_sb.kernel.namespaces import KINDS
 from rootless_sb.maps import id_maps
 from rootless_sb.program import Target, without_own
@@ -19,13 +20,14 @@ from rootless_sb.state import CREATED, State
 
 if TYPE_CHECKING:
     from rootless_sb.host import Host
+    from rootless_sb.image.running import Base
     from rootless_sb.kernel.descriptors import Descriptor
     from rootless_sb.maps import IdMaps, MapLine
     from rootless_sb.security.barriers import Barriers
     from rootless_sb.spec import RunSpec
     from rootless_sb.steps import Step
 
-_IMAGE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_LOCALHOST = b"127.0.0.1\tlocalhost\n::1\tlocalhost\n"
 
 
 class Plan(NamedTuple):
@@ -57,31 +59,40 @@ class Plan(NamedTuple):
     store: str
     record: State
     timeout: float  # seconds that the command may run, 0 for ever
+    image: str = ""  # the directory of the image to hold meanwhile
     existing: str = ""
     with_one_id: Plan | None = None
 
 
-def make_plan(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...], identifier: str) -> Plan:
-    """Decide everything about a run. Raises SbError for what can't be."""
-    plan = _plan_once(wanted, host, descriptors, identifier)
+def make_plan(
+    wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...], identifier: str, base: Base | None = None
+) -> Plan:
+    """Decide everything about a run, on the image `base` if one is given. Raises SbError for what can't be."""
+    plan = _plan_once(wanted, host, descriptors, identifier, base)
     if plan.id_maps.helpers is None:
         return plan
-    return plan._replace(
-        with_one_id=_plan_once(wanted, host._replace(newuidmap=None, newgidmap=None), descriptors, identifier)
-    )
+    without = host._replace(newuidmap=None, newgidmap=None)
+    return plan._replace(with_one_id=_plan_once(wanted, without, descriptors, identifier, base))
 
 
-def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...], identifier: str) -> Plan:
+def _plan_once(
+    wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...], identifier: str, base: Base | None
+) -> Plan:
     environment = dict(host.environment)
     maps = id_maps(wanted.userns, host)
     own_uid, own_gid = (host.uid, host.gid) if wanted.userns == spec.KEEP_ID else (0, 0)
-    lower = Lower(os.fsencode(wanted.rootfs or "/"), layer=False, live=True)
+    lowers = _lowers(wanted, base)
+    own_root = wanted.rootfs is not None or base is not None
     places = paths.layer_places(environment)
     if wanted.detach:
         attachments = stdio.detached(wanted.tty)
     else:
         attachments = stdio.attachments(descriptors, wanted.tty, wanted.interactive)
-    program = target(wanted, host)
+    terminal = stdio.on_terminal(attachments)
+    if base is None:
+        program = target(wanted, host)
+    else:
+        program = _image_target(wanted, host, base, identifier, terminal=terminal, one_id=maps.helpers is None)
     own = namespaces(wanted.allow_degraded)
     behind = barriers.decide(wanted, host, own)
     return Plan(
@@ -91,8 +102,8 @@ def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...],
         places=places,
         id_maps=maps,
         overlay=Config(
-            lowers=(lower,),
-            hidden=tuple(map(os.fsencode, (*paths.own_paths(environment, host.uid, host.home), *wanted.hidden))),
+            lowers=lowers,
+            hidden=_hidden(wanted, host, base),
             hidden_names=tuple(map(os.fsencode, paths.base_names(host.uid))),
             own_uid=own_uid,
             own_gid=own_gid,
@@ -103,23 +114,41 @@ def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...],
         steps=root_steps(
             own=own,
             hostname=wanted.hostname or identifier,
-            etc_hosts=host.etc_hosts if wanted.rootfs is None else b"127.0.0.1\tlocalhost\n::1\tlocalhost\n",
+            etc_hosts=_LOCALHOST if own_root else host.etc_hosts,
             devices=tuple(name for name in host.devices if name != "fuse" or wanted.nested),
             gids=maps.gids,
-            pty=stdio.on_terminal(attachments),
+            pty=terminal,
             nested=wanted.nested,
+            resolv_conf=host.resolv_conf if base is not None else None,
+            directories=running.directories(base.image, program.directory) if base is not None else (),
         ),
         barriers=behind,
         warnings=() if wanted.quiet else behind.warnings(wanted.allow_degraded),
         attachments=attachments,
         target=program,
         quiet=wanted.quiet,
-        greeting=_greeting(wanted, terminal=stdio.on_terminal(attachments)),
+        greeting=_greeting(wanted, terminal=terminal),
         parent=_parent(wanted, host),
         store=paths.store(environment, host.home),
-        record=_record(wanted, identifier, program),
+        record=_record(wanted, identifier, program, base),
         timeout=wanted.timeout,
+        image=base.directory if base is not None else "",
     )
+
+
+def _lowers(wanted: RunSpec, base: Base | None) -> tuple[Lower, ...]:
+    """What the sandbox stands on: an image's layers, which never change, or a plain tree that may."""
+    if base is None:
+        return (Lower(os.fsencode(wanted.rootfs or "/"), layer=False, live=True),)
+    return tuple(Lower(os.fsencode(tree), layer=True, live=False) for tree in base.trees)
+
+
+def _hidden(wanted: RunSpec, host: Host, base: Base | None) -> tuple[bytes, ...]:
+    """The paths that the sandbox lacks; those asked for are an image's own if it runs on one."""
+    if base is not None:
+        return tuple(os.fsencode(tree + path) for tree in base.trees for path in wanted.hidden)
+    own = paths.own_paths(dict(host.environment), host.uid, host.home)
+    return tuple(map(os.fsencode, (*own, *wanted.hidden)))
 
 
 def _greeting(wanted: RunSpec, *, terminal: bool) -> str:
@@ -134,7 +163,7 @@ def _parent(wanted: RunSpec, host: Host) -> int:
     return host.parent
 
 
-def _record(wanted: RunSpec, identifier: str, program: Target) -> State:
+def _record(wanted: RunSpec, identifier: str, program: Target, base: Base | None) -> State:
     return State(
         identifier=identifier,
         name=wanted.name,
@@ -145,6 +174,8 @@ def _record(wanted: RunSpec, identifier: str, program: Target) -> State:
         command=program.arguments,
         directory=program.directory,
         environment=program.environment,
+        image=base.image.identifier if base is not None else "",
+        stop_signal=running.stop_signal(base.image.stop_signal) if base is not None else signal.SIGTERM,
     )
 
 
@@ -192,6 +223,22 @@ def _extents(lines: tuple[MapLine, ...]) -> tuple[Extent, ...]:
     return tuple(Extent(line.inside, line.size) for line in lines)
 
 
+def _image_target(
+    wanted: RunSpec, host: Host, base: Base, identifier: str, *, terminal: bool, one_id: bool
+) -> Target:
+    """The program of an image. Its user can't be had where there is one id alone: root is all that there is then."""
+    image = base.image
+    user = wanted.user or ("" if one_id or wanted.userns == spec.KEEP_ID else image.user)
+    term = dict(host.environment).get("TERM", "xterm") if terminal else ""
+    environment = running.environment(image, hostname=wanted.hostname or identifier, terminal=term, user=user)
+    environment = _as_asked(wanted, environment)
+    directory = wanted.workdir or image.directory or "/"
+    if not directory.startswith("/"):
+        directory = f"/{directory}"
+    command = running.command(image, wanted.command, wanted.entrypoint)
+    return Target(command, tuple(environment.items()), directory, 0o022, host.ignored_signals, user)
+
+
 def target(wanted: RunSpec, host: Host) -> Target:
     """The program, its environment and its working directory. Raises SbError."""
     environment = target_environment(wanted, host)
@@ -200,7 +247,9 @@ def target(wanted: RunSpec, host: Host) -> Target:
         raise SbError("cannot find the working directory", "it was removed", "cd elsewhere, or name one with -w DIR")
     if not directory.startswith("/"):
         raise SbError(f"--workdir {directory}", "not an absolute path", f"sb run -w {os.path.abspath(directory)} …")
-    command = wanted.command or ((environment.get("SHELL") or "/bin/sh") if wanted.rootfs is None else "/bin/sh",)
+    entrypoint = (wanted.entrypoint,) if wanted.entrypoint else ()
+    shell = (wanted.rootfs is None and environment.get("SHELL")) or "/bin/sh"
+    command = (*entrypoint, *wanted.command) or (shell,)
     return Target(command, tuple(environment.items()), directory, host.umask, host.ignored_signals, wanted.user)
 
 
@@ -208,13 +257,18 @@ def target_environment(wanted: RunSpec, host: Host) -> dict[str, str]:
     """The target's variables: the caller's on the host's view, few over a root file system, then what was asked."""
     environment = dict(host.environment)
     if wanted.rootfs is not None:
-        environment = {"PATH": _IMAGE_PATH, "HOME": "/root"}
+        environment = {"PATH": running.PATH, "HOME": "/root"}
         if term := dict(host.environment).get("TERM"):
             environment["TERM"] = term
-    if wanted.clear_environment:
-        environment = {}
     if wanted.user:
         environment = without_own(environment)
+    return _as_asked(wanted, environment)
+
+
+def _as_asked(wanted: RunSpec, environment: dict[str, str]) -> dict[str, str]:
+    """The variables after what was asked of them: cleared, left out, set."""
+    if wanted.clear_environment:
+        environment = {}
     for name in wanted.unset_environment:
         environment.pop(name, None)
     environment.update(wanted.environment)

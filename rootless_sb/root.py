@@ -14,6 +14,7 @@ from rootless_sb.steps import (
     MakeDirectory,
     MakeReadOnly,
     MakeSymlink,
+    MakeTargetDirectory,
     Mask,
     MountAt,
     MountStage,
@@ -52,12 +53,15 @@ def root_steps(
     gids: tuple[MapLine, ...],
     pty: bool,
     nested: bool,
+    resolv_conf: bytes | None = None,
+    directories: tuple[str, ...] = (),
 ) -> tuple[Step, ...]:
     """The steps of pid 1, in order. All that doesn't touch the overlay comes first: its server is still starting.
 
     `own` names the namespaces that the sandbox has for itself: what belongs to the host otherwise is left alone. Where
     a `nested` sandbox is to be made inside, nothing of /proc and /sys is covered: the kernel lets nobody mount a new
-    one who doesn't see all of the old one (mount_too_revealing, fs/namespace.c).
+    one who doesn't see all of the old one (mount_too_revealing, fs/namespace.c). `resolv_conf`: what /etc/resolv.conf
+    is to say, None to leave it alone; `directories`: what is made in the root.
     """
     return (
         MountStage(),
@@ -75,11 +79,14 @@ def root_steps(
         *(_FOR_ENGINES if nested else masks(_MASKED_SYS)),
         WriteFile("hostname", f"{hostname}\n".encode()),
         WriteFile("hosts", hosts_file(etc_hosts, hostname)),
+        *((WriteFile("resolv.conf", resolv_conf),) if resolv_conf is not None else ()),
+        *(IfPossible(MakeTargetDirectory(path)) for path in directories),
         Attach("proc", "/proc"),
         Attach("dev", "/dev"),
         IfPossible(Attach("sys", "/sys")),
         IfPossible(AttachFile("hostname", "/etc/hostname")),  # not every image has these, or as files
         IfPossible(AttachFile("hosts", "/etc/hosts")),
+        *((IfPossible(AttachFile("resolv.conf", "/etc/resolv.conf")),) if resolv_conf is not None else ()),
         PivotRoot(),
     )
 

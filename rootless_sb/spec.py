@@ -37,3 +37,5 @@ class RunSpec(NamedTuple):
     seccomp: str = "default"  # or unconfined, or the path of a profile
     seccomp_profile: str = ""  # what that file holds
     nested: bool = False
+    image: str = ""
+    entrypoint: str | None = None

@@ -1,13 +1,11 @@
-"""What is known of a sandbox, as a record and as the text of its state file. Pure.
-
-The file is text: a line `key=value` for each value, a key as often as it has values; `\\` and newlines are escaped.
-(JSON would have to be imported by the process that the user waits for.)
-"""
+"""What is known of a sandbox, as a record and as the text of its state file (see `fields`). Pure."""
 
 from __future__ import annotations
 
+import signal
 from typing import NamedTuple
 
+from rootless_sb import fields
 from rootless_sb.spec import RunSpec
 
 SCHEMA = 1
@@ -41,6 +39,8 @@ class State(NamedTuple):
     supervisor: int = 0
     exit_code: int | None = None
     barriers: tuple[str, ...] = ()  # in force since the last start
+    image: str = ""  # the id of the image that it runs on, if it runs on one
+    stop_signal: int = signal.SIGTERM  # what `sb stop` sends
 
     def seen(self, *, locked: bool) -> State:
         """The state as it is now: one that says running while nobody holds its lock was lost."""
@@ -61,29 +61,26 @@ def ended(old: State, exit_code: int) -> State:
 
 def encode(state: State) -> bytes:
     """The text of a state file."""
-    lines = [f"schema={SCHEMA}"]
-    for name in ("identifier", "name", "status", "directory"):
-        lines.append(f"{name}={_escape(getattr(state, name))}")
-    lines += [f"kept={int(state.kept)}", f"created={state.created}", f"pid={state.pid}"]
-    lines.append(f"supervisor={state.supervisor}")
+    pairs = [("schema", str(SCHEMA))]
+    pairs += [(name, getattr(state, name)) for name in ("identifier", "name", "status", "directory", "image")]
+    pairs += [("kept", str(int(state.kept)))]
+    pairs += [(name, str(int(getattr(state, name)))) for name in ("created", "pid", "supervisor", "stop_signal")]
     if state.exit_code is not None:
-        lines.append(f"exit_code={state.exit_code}")
-    lines += [f"barrier={_escape(name)}" for name in state.barriers]
-    lines += [f"command={_escape(word)}" for word in state.command]
-    lines += [f"environment={_escape(f'{name}={value}')}" for name, value in state.environment]
+        pairs.append(("exit_code", str(state.exit_code)))
+    pairs += [("barrier", name) for name in state.barriers]
+    pairs += [("command", word) for word in state.command]
+    pairs += [("environment", f"{name}={value}") for name, value in state.environment]
     for field, value in zip(RunSpec._fields, state.wanted, strict=True):
-        lines += [f"wanted.{field}={_escape(text)}" for text in _texts(value)]
-    return ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
+        pairs += [(f"wanted.{field}", text) for text in _texts(value)]
+    return fields.encode(pairs)
 
 
 def decode(data: bytes) -> State:
     """The state that a state file holds. Raises StateError."""
-    values: dict[str, list[str]] = {}
-    for line in data.decode("utf-8", "surrogateescape").split("\n")[:-1]:  # splitlines() splits at other characters too
-        key, equals, value = line.partition("=")
-        if not equals:
-            raise StateError("not a state file")
-        values.setdefault(key, []).append(_unescape(value))
+    try:
+        values = fields.decode(data)
+    except ValueError:
+        raise StateError("not a state file") from None
     if values.get("schema") != [str(SCHEMA)]:
         version = ", ".join(values.get("schema", ["none"]))
         raise StateError(f"its state has version {version}, this sb reads {SCHEMA}")
@@ -100,6 +97,8 @@ def decode(data: bytes) -> State:
             environment=_pairs(values.get("environment", [])),
             pid=int(values["pid"][0]),
             supervisor=int(values["supervisor"][0]),
+            stop_signal=int(values.get("stop_signal", [str(int(signal.SIGTERM))])[0]),
+            image=values.get("image", [""])[0],
             exit_code=int(values["exit_code"][0]) if "exit_code" in values else None,
             barriers=tuple(values.get("barrier", ())),
         )
@@ -117,33 +116,22 @@ def _texts(value: object) -> list[str]:
 
 
 def _wanted(values: dict[str, list[str]]) -> RunSpec:
-    fields: dict[str, object] = {}
+    wanted: dict[str, object] = {}
     for field, default in RunSpec._field_defaults.items():
         texts = values.get(f"wanted.{field}", [])
         if field == "environment":
-            fields[field] = _pairs(texts)
+            wanted[field] = _pairs(texts)
         elif isinstance(default, tuple):
-            fields[field] = tuple(texts)
+            wanted[field] = tuple(texts)
         elif isinstance(default, bool) or field == "tty":
-            fields[field] = texts == ["1"] if texts else default
+            wanted[field] = texts == ["1"] if texts else default
         elif isinstance(default, float):
-            fields[field] = float(texts[0]) if texts else default
+            wanted[field] = float(texts[0]) if texts else default
         else:
-            fields[field] = texts[0] if texts else default
-    return RunSpec(**fields)  # type: ignore[arg-type]  # a value of each field's own type, as its default tells
+            wanted[field] = texts[0] if texts else default
+    return RunSpec(**wanted)  # type: ignore[arg-type]  # a value of each field's own type, as its default tells
 
 
 def _pairs(texts: list[str]) -> tuple[tuple[str, str], ...]:
     parts = (text.partition("=") for text in texts)
     return tuple((name, value) for name, _, value in parts)
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
-
-
-def _unescape(text: str) -> str:
-    if "\\" not in text:  # nearly always: `sb ps` reads hundreds of files
-        return text
-    parts = text.split("\\\\")
-    return "\\".join(part.replace("\\n", "\n").replace("\\r", "\r") for part in parts)

@@ -98,6 +98,12 @@ class AttachFile(NamedTuple):
     target: str
 
 
+class MakeTargetDirectory(NamedTuple):
+    """Make the directory `target`, and those above it, where they aren't there."""
+
+    target: str
+
+
 class PivotRoot(NamedTuple):
     """Make the overlay the root and let go of the host's tree."""
 
@@ -123,6 +129,7 @@ Step = (
     | OpenTerminal
     | Attach
     | AttachFile
+    | MakeTargetDirectory
     | PivotRoot
     | IfPossible
 )

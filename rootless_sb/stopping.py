@@ -23,14 +23,14 @@ def send(directory: str, called: str, number: int) -> None:
         os.close(own)
 
 
-def stop(directory: str, called: str, grace: float) -> None:
-    """Ask the command of a sandbox to end, kill it after `grace` seconds, and wait for the sandbox's end.
+def stop(directory: str, called: str, grace: float, number: int = signal.SIGTERM) -> None:
+    """Ask the command of a sandbox to end by signal `number`, kill it after `grace` seconds, and wait for the end.
 
     Raises SbError.
     """
     own = _open(directory, called)
     try:
-        if grace > 0 and _ends_within(own, grace, signal.SIGTERM, "stop-asked"):
+        if grace > 0 and _ends_within(own, grace, number, "stop-asked"):
             return
         if not _ends_within(own, _TEARDOWN, signal.SIGKILL, "stop-forced"):
             raise SbError(f"cannot stop {called}", "it was killed, and is still there", "sb ps")

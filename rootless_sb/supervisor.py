@@ -98,6 +98,10 @@ class Supervisor:
 
     def start(self) -> None:
         """Fork the watcher, which does the rest. Raises SbError."""
+        if self._plan.image:
+            from rootless_sb.image import store
+
+            store.hold(self._plan.image)  # for as long as this process lives
         self._watcher, theirs = channel.pair()
         init, init_end = channel.pair()
         self._talk = conversation.Conversation(init, self.relay)

@@ -44,6 +44,12 @@ vi              vim-tiny                            vim-minimal
 tmux            tmux                                tmux
 less            less                                less
 bindfs          bindfs                              bindfs
+skopeo          skopeo                              skopeo
+umoci           umoci                               umoci
+buildah         buildah                             buildah
+docker-registry docker-registry                     docker-distribution
+htpasswd        apache2-utils                       httpd-tools
+openssl         openssl                             openssl
 '
 
 # Large ones, which only tests with --long use.

@@ -26,6 +26,7 @@ commands:
   keep         keep a running sandbox after all
   rm           remove sandboxes
   prune        remove all sandboxes that have ended
+  image        images: get, list, remove, make archives of them
   doctor       what sb needs of this host, and what is missing
 
 options:
@@ -38,7 +39,7 @@ example: sb run /bin/bash
 # The module of each command has its name.
 _COMMANDS = (
     *("run", "exec", "start", "attach", "stop", "kill", "keep", "rm", "prune"),
-    *("ps", "top", "stats", "logs", "inspect", "doctor"),
+    *("ps", "top", "stats", "logs", "inspect", "image", "doctor"),
 )
 
 

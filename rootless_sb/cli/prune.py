@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from rootless_sb import leftovers, names, removal
-from rootless_sb.cli import lookup, parsing
+from rootless_sb.cli import asking, lookup, parsing
 from rootless_sb.errors import SbError
 from rootless_sb.state import EXITED, LOST
 from rootless_sb.ui import messages
@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> int:
     where = lookup.places()
     states = (found for found in leftovers.everything(where.all(), where.uid) if found.state is not None)
     ended = [(found, found.state) for found in states if found.state and found.state.status in (EXITED, LOST)]
-    if ended and not parsed.force and not _agreed(len(ended)):
+    if ended and not parsed.force and not asking.agreed(f"{len(ended)} sandboxes and what they changed", "sb prune -f"):
         return 1
     freed = 0
     for found, state in ended:
@@ -33,12 +33,3 @@ def main(arguments: list[str]) -> int:
     names.drop_dangling(where.store)
     messages.say(f"{messages.human_size(freed)} freed")
     return 0
-
-
-def _agreed(number: int) -> bool:
-    """Ask whoever sits at the terminal. Raises SbError if nobody does."""
-    if not sys.stdin.isatty():
-        raise SbError(f"{number} sandboxes would be removed for good", hint="sb prune -f")
-    sys.stderr.write(f"sb: remove {number} sandboxes and what they changed? [y/N] ")
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -7,19 +7,20 @@ import sys
 from typing import TYPE_CHECKING
 
 from rootless_sb import overlay_server, spec
-from rootless_sb.errors import Doing, SbError
+from rootless_sb.errors import EXIT_NOT_FOUND, Doing, SbError
 
 if TYPE_CHECKING:
     import argparse
 
     from rootless_sb.cli.parsing import Parser
+    from rootless_sb.image.running import Base
     from rootless_sb.overlay_server import OverlayServer
     from rootless_sb.plan import Plan
     from rootless_sb.status_stream import StatusStream
 
 _DESCRIPTION = """\
-Run a command as root of a sandbox of its own. Without --rootfs it sees this machine, and what it changes goes into
-a layer that is thrown away at the end. COMMAND is your shell when it isn't given."""
+Run a command as root of a sandbox of its own. Without --image or --rootfs it sees this machine, and what it changes
+goes into a layer that is thrown away at the end. COMMAND is the image's, or your shell, when it isn't given."""
 _SETTINGS = """\
 Each option can be set for good: SB_TIMEOUT=5m in the environment, or timeout = "5m" below [run] or [profile.NAME]
 in ~/.config/sb/config.toml or /etc/sb/config.toml. The nearest to the command line has the last word."""
@@ -69,8 +70,21 @@ def _carry_out(decided: Plan, server: OverlayServer, status: StatusStream) -> in
         return background.run(decided, status)
     from rootless_sb import supervisor
 
-    with status:
-        return supervisor.run(decided, server, status)
+    try:
+        with status:
+            return supervisor.run(decided, server, status)
+    except SbError as error:
+        if error.status == EXIT_NOT_FOUND:
+            _hint_at_image(error, decided.record.wanted)
+        raise
+
+
+def _hint_at_image(error: SbError, wanted: spec.RunSpec) -> None:
+    """Tell who has written `sb run ubuntu:latest` how that is written."""
+    from rootless_sb.image import reference
+
+    if not wanted.image and not wanted.rootfs and reference.looks_like_one(wanted.command[0]):
+        error.hint = f"sb run --image {' '.join(wanted.command)}"
 
 
 def _decide(parsed: argparse.Namespace) -> Plan | None:
@@ -81,7 +95,7 @@ def _decide(parsed: argparse.Namespace) -> Plan | None:
 
     wanted = run_spec(parsed)
     machine = host.probe()
-    decided = plan.make_plan(wanted, machine, descriptors.describe_standard(), sandboxes.new_id())
+    decided = plan.make_plan(wanted, machine, descriptors.describe_standard(), sandboxes.new_id(), _base(parsed))
     if parsed.dry_run:
         from rootless_sb.ui import plans
 
@@ -90,6 +104,21 @@ def _decide(parsed: argparse.Namespace) -> Plan | None:
     if machine.uid == 0 and not wanted.quiet:
         messages.warn("you are root already: the sandbox is weaker than one started by an ordinary user")
     return decided
+
+
+def _base(parsed: argparse.Namespace) -> Base | None:
+    """The image's layers to run on, if an image was asked for; it is pulled if need be. Raises SbError."""
+    if not parsed.image:
+        for name in ("pull", "platform"):
+            if getattr(parsed, name):
+                raise SbError(f"--{name}", "there is no --image that it could be for", "sb run --image NAME")
+        return None
+    if parsed.rootfs:
+        raise SbError("--image and --rootfs", "they exclude each other", "the image, or a directory")
+    from rootless_sb.image import basing
+
+    when = basing.NEVER if parsed.dry_run else parsed.pull or basing.MISSING
+    return basing.base(parsed.image, when, parsed.platform, quiet=parsed.quiet)
 
 
 def parser() -> Parser:
@@ -101,6 +130,10 @@ def parser() -> Parser:
     options.usage = "sb run [OPTIONS] [--] [COMMAND [ARG …]]"
     options.epilog = f"{_SETTINGS}\n\n{options.epilog}"
     add = options.add_argument
+    add("--image", metavar="NAME", default="", help="an image to use as the root: ubuntu:24.04, an id")
+    add("--pull", choices=("missing", "always", "never"), help="when to get the image (default: missing)")
+    add("--platform", metavar="OS/ARCH", default="", help="the image's platform (default: this machine's)")
+    add("--entrypoint", metavar="E", help="the program instead of the image's; COMMAND is its arguments")
     add("--rootfs", metavar="DIR", help="a directory to use as the root, instead of this machine's")
     shared.add_variables(options)
     add("--clearenv", action="store_true", help="start without any of the caller's variables")
@@ -134,6 +167,8 @@ def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
     profile = options.seccomp(parsed)
     return spec.RunSpec(
         command=options.command(parsed),
+        image=parsed.image,
+        entrypoint=parsed.entrypoint,
         rootfs=_directory(parsed.rootfs) if parsed.rootfs else None,
         tty=parsed.tty,
         interactive=parsed.interactive,

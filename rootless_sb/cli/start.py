@@ -75,7 +75,12 @@ def again(known: Known, program: Target, streams: Streams, timeout: float, statu
         name = state.name or state.identifier
         raise SbError(f"the sandbox {name} is {state.status}", hint=f"sb exec {name} COMMAND")
     wanted = state.wanted._replace(**streams._asdict(), name=state.name, keep=state.kept, timeout=timeout)
-    decided = plan.make_plan(wanted, host.probe(), descriptors.describe_standard(), state.identifier)
+    base = None
+    if state.image:
+        from rootless_sb.image import basing
+
+        base = basing.again(state.image)
+    decided = plan.make_plan(wanted, host.probe(), descriptors.describe_standard(), state.identifier, base)
     decided = plan.again(decided, state, known.directory, program)
     if streams.detach:
         return background.run(decided, status)

@@ -17,6 +17,6 @@ def main(arguments: list[str]) -> int:
     def stop(name: str) -> None:
         known = lookup.find(name, lookup.places())
         if known.state.status in (CREATED, RUNNING):
-            stopping.stop(known.directory, name, parsed.time)
+            stopping.stop(known.directory, name, parsed.time, known.state.stop_signal)
 
     return each.for_each(parsed.name, stop)

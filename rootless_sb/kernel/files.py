@@ -7,21 +7,32 @@ import os
 import stat
 
 
-def write_atomically(directory: int, name: str, data: bytes, *, durable: bool) -> None:
-    """Put a file of mode 0600 with this content at `name` in `directory`: readers see the old or the new, never half.
+def write_atomically(directory: int, name: str, data: bytes, *, durable: bool, mode: int = 0o600) -> None:
+    """Put a file with this content at `name` in `directory`: readers see the old or the new, never half.
 
     `durable`: it is on the disk when this returns, so that a crash of the machine leaves
     one of both too. Raises OSError.
     """
     temporary = f".{name}.{os.getpid()}"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=directory)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode, dir_fd=directory)
     try:
-        os.write(descriptor, data)
+        write_all(descriptor, data)
         if durable:
             os.fsync(descriptor)
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        os.unlink(temporary, dir_fd=directory)
+        raise
     finally:
         os.close(descriptor)
-    os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
+    """Write all of it: write(2) may take less when the disk is nearly full. Raises OSError."""
+    written = os.write(descriptor, data)
+    while written < len(data):
+        data = data[written:]
+        written = os.write(descriptor, data)
 
 
 def read(directory: int, name: str) -> bytes:
@@ -43,20 +54,42 @@ def read_within(directory: str, name: str, most: int) -> bytes:
         return file.read(most) or b"" if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
 
 
-def lock(directory: int, name: str, *, wait: bool) -> int | None:
+def lock(directory: int, name: str, *, wait: bool, shared: bool = False) -> int | None:
     """Lock the file `name` in `directory`, made if need be; the descriptor that holds the lock until it is closed.
 
-    None if somebody else holds it and `wait` is false. Raises OSError.
+    `shared`: together with others who share it. None if somebody else holds it and `wait` is false. Raises OSError.
     """
     descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(descriptor, kind | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         os.close(descriptor)
         return None
     except BaseException:
         os.close(descriptor)
         raise
+    return descriptor
+
+
+def share(directory: int, name: str) -> int | None:
+    """Share the lock `name` in `directory`, a file that may be one that this user can only read; the descriptor that
+    holds the lock until it is closed.
+
+    None if somebody has it alone, or has had it and removed the file. Raises OSError.
+    """
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    if os.fstat(descriptor).st_nlink == 0:
+        os.close(descriptor)
+        return None
     return descriptor
 
 

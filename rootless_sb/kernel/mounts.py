@@ -95,6 +95,11 @@ class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
+# With ".." in a symlink, openat2(2) gives up (EAGAIN) whenever somebody anywhere on the machine renames or mounts
+# something meanwhile, and asks to be called again.
+_RACES = 1000
+
+
 def open_in_root(root: int, path: str) -> int:
     """An O_PATH descriptor for `path`, looked up as if the directory `root` were `/`.
 
@@ -102,13 +107,17 @@ def open_in_root(root: int, path: str) -> int:
     Where openat2(2) is missing (before Linux 5.6) a symlink on the way is an error (ELOOP). Raises OSError.
     """
     how = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
-    try:
-        return libc.syscall(
-            libc.SYS_OPENAT2, root, os.fsencode(path), ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how))
-        )
-    except OSError as error:
-        if error.errno != errno.ENOSYS:
-            raise
+    for attempt in range(_RACES):
+        try:
+            return libc.syscall(
+                libc.SYS_OPENAT2, root, os.fsencode(path), ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how))
+            )
+        except OSError as error:
+            if error.errno == errno.ENOSYS:
+                break
+            if error.errno != errno.EAGAIN or attempt == _RACES - 1:
+                raise
+        os.sched_yield()
     return _open_without_symlinks(root, path)
 
 

@@ -59,8 +59,8 @@ def text(word: str) -> str:
 
 
 def image(state: State) -> str:
-    """The lower layer: a directory, `/` for the host's view."""
-    return text(state.wanted.rootfs or "/")
+    """The lower layer: an image's name, or a directory, `/` for the host's view."""
+    return text(state.wanted.image or state.wanted.rootfs or "/")
 
 
 def rfc3339(seconds: int) -> str:

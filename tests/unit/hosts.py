@@ -20,6 +20,7 @@ HOST = Host(
     subordinate_uids=(SubordinateRange(100000, 65536),),
     subordinate_gids=(SubordinateRange(200000, 65536),),
     etc_hosts=b"127.0.0.1 localhost",
+    resolv_conf=b"nameserver 192.0.2.1\n",
     devices=("null", "tty", "fuse"),
     machine="x86_64",
     release="6.1.0-9-amd64",

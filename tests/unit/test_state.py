@@ -56,6 +56,7 @@ STATES = some.builds(
     supervisor=some.integers(0),
     exit_code=some.none() | some.integers(0, 255),
     barriers=TEXTS,
+    image=TEXT,
 )
 EXAMPLE = state.State("0123456789ab", "", False, state.RUNNING, 1, RunSpec(), ("true",), "/", (), 5, 4)
 

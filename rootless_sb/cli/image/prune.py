@@ -1,0 +1,51 @@
+"""`sb image prune`: remove what nobody needs."""
+
+from __future__ import annotations
+
+import sys
+
+from rootless_sb.cli import asking, parsing
+from rootless_sb.cli.image import lookup
+from rootless_sb.errors import Doing, SbError
+from rootless_sb.image import collection, manifest, surroundings
+from rootless_sb.ui import messages
+
+
+def main(arguments: list[str]) -> int:
+    """Remove images without a name, and all layers and blobs that no image has; ids to stdout. Raises SbError."""
+    description = "Remove images without a name, and what downloads have left. -a: also those that no sandbox uses."
+    options = parsing.Parser("image prune", description, "sb image prune -f")
+    options.add_argument("-a", "--all", action="store_true", help="all images that no sandbox uses")
+    options.add_argument("-f", "--force", action="store_true", help="don't ask")
+    parsed = options.parse_strictly(arguments)
+    where = surroundings.look()
+    own = where.own
+    users = set(lookup.users())
+    names = own.names()
+    going = [
+        each for each in own.images() if each.identifier not in users and (parsed.all or each.identifier not in names)
+    ]
+    if going and not parsed.force and not asking.agreed(f"{len(going)} images", "sb image prune -f"):
+        return 1
+    held = collection.removing(own)
+    if held is None:
+        raise SbError("cannot prune", "an image is just being added", "try again when that is done")
+    with held:
+        for image in going:
+            for name in names.get(image.identifier, []):
+                own.drop_name(name)
+        for identifier in collection.collect(held, users):
+            sys.stdout.write(f"{identifier}\n")
+        needed = {digest for image in own.images() for digest in _blobs(own.read(image.identifier, "manifest"))}
+        with Doing(f"cannot remove blobs from {where.cache.path}"):
+            freed = where.cache.drop(needed)
+    messages.say(f"{messages.human_size(freed + sum(each.size for each in going))} freed")
+    return 0
+
+
+def _blobs(data: bytes) -> list[str]:
+    """The digests of all blobs of a manifest."""
+    found = manifest.parse(data)
+    return (
+        [found.config.digest, *(each.digest for each in found.layers)] if isinstance(found, manifest.Manifest) else []
+    )
