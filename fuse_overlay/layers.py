@@ -59,11 +59,16 @@ class Layer:
         self.marks = marks
         self.live = live
         self.writable = number < 0
+        option = "upperdir" if self.writable else "lowerdir"
         try:
             fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             st = os.fstat(fd)
+            # An O_PATH descriptor says nothing about what may be done with the directory.
+            os.close(os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd))
         except OSError as error:
-            raise OverlayError(f"cannot open {os.fsdecode(path)}: {error.strerror}") from None
+            raise OverlayError(f"cannot open {option} {os.fsdecode(path)}: {error.strerror}") from None
+        if self.writable and not os.access(at_fd(fd), os.W_OK):
+            raise OverlayError(f"cannot write to {option} {os.fsdecode(path)}")
         self.root = OpenDirectory(fd, st.st_dev, st.st_ino)
         self.xattrs = not marks or _has_xattrs(at(fd, b"."))
         self.indexed = marks and indexes.exists(fd)

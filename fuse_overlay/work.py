@@ -30,10 +30,10 @@ class Work:
         try:
             self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise OverlayError(f"cannot open the work directory {os.fsdecode(path)}: {error.strerror}") from None
+            raise OverlayError(f"cannot open workdir {os.fsdecode(path)}: {error.strerror}") from None
         if os.fstat(self.fd).st_dev != upper.root.dev:
             raise OverlayError(
-                f"the work directory {os.fsdecode(path)} is not on the file system of {os.fsdecode(upper.path)}"
+                f"workdir {os.fsdecode(path)} is not on the file system of upperdir {os.fsdecode(upper.path)}"
             )
         self._count = 0
         try:
@@ -41,7 +41,7 @@ class Work:
             self.devices = self._probe_devices()
             self.xattrs = self._probe_xattrs()
         except OSError as error:
-            raise OverlayError(f"cannot use the work directory {os.fsdecode(path)}: {error.strerror}") from None
+            raise OverlayError(f"cannot use workdir {os.fsdecode(path)}: {error.strerror}") from None
 
     def name(self) -> bytes:
         """A name in the work directory that is free."""
