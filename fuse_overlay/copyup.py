@@ -56,6 +56,8 @@ class CopyUp:
         """
         if node.source is self._upper:
             return
+        if node.fixed:
+            raise failure(errno.EROFS)  # its copy would take the place of the original under all of its names
         if node.kind == stat.S_IFDIR:
             self.directory(node)
             return

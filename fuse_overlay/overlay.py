@@ -12,6 +12,7 @@ from fuse_overlay.changes import Changes, maker_of
 from fuse_overlay.copyup import CopyUp
 from fuse_overlay.creation import of_new
 from fuse_overlay.errors import OverlayError, failure
+from fuse_overlay.guard import Guard
 from fuse_overlay.handles import Handles
 from fuse_overlay.layers import at_fd
 from fuse_overlay.listing import Listing
@@ -72,6 +73,10 @@ class Overlay:
             self._writer = Writer(self.tree, config.work)
         copyup = self._writer.copyup if self._writer is not None else None
         privileges = Privileges(self.tree)
+        try:
+            self._guard = Guard(self.tree, config.read_only)
+        except ValueError as error:
+            raise OverlayError(f"cannot make read-only: {error}") from None
         self._handles = Handles(self.tree, copyup, privileges)
         self._metadata = Metadata(self.tree, copyup, privileges)
         self._listings: dict[int, Listing] = {}
@@ -153,6 +158,7 @@ class Overlay:
     def create(self, parent: int, name: bytes, mode: int, flags: int, caller: Caller) -> tuple[Opened, Entry]:
         """Make a regular file and open it."""
         above = self.tree.node(parent)
+        self._guard.make(above, name, stat.S_IFREG)
         new = self._new(above, stat.S_IFREG | mode, caller)
         opened, entry = self._handles.create(self._write().changes, above, name, new, flags)
         entry.node.lookups += 1
@@ -168,27 +174,40 @@ class Overlay:
 
     def link(self, ino: int, parent: int, name: bytes) -> Entry:
         """Give a file one more name."""
-        entry = self._write().changes.link(self.tree.node(ino), self.tree.node(parent), name)
+        node, above = self.tree.node(ino), self.tree.node(parent)
+        self._guard.change(node)
+        self._guard.move(above, name)
+        entry = self._write().changes.link(node, above, name)
         entry.node.lookups += 1
         return entry
 
     def unlink(self, parent: int, name: bytes) -> None:
         """Take away the name of anything but a directory."""
-        self._write().changes.unlink(self.tree.node(parent), name)
+        above = self.tree.node(parent)
+        self._guard.remove(above, name)
+        self._write().changes.unlink(above, name)
 
     def rmdir(self, parent: int, name: bytes) -> None:
         """Remove an empty directory."""
-        self._write().changes.rmdir(self.tree.node(parent), name)
+        above = self.tree.node(parent)
+        self._guard.remove(above, name)
+        self._write().changes.rmdir(above, name)
 
     def rename(self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int) -> None:
         """Rename, with renameat2(2)'s flags."""
-        self._write().rename.rename(self.tree.node(parent), name, self.tree.node(new_parent), new_name, flags)
+        above, new_above = self.tree.node(parent), self.tree.node(new_parent)
+        self._guard.move(above, name)
+        self._guard.move(new_above, new_name)
+        self._write().rename.rename(above, name, new_above, new_name, flags)
 
     # Files
 
     def open(self, ino: int, flags: int, *, by_root: bool = True) -> Opened:
         """Open a regular file; the handle is the descriptor of the real file. `by_root`: see Handles.open."""
-        return self._handles.open(self.tree.node(ino), flags, by_root)
+        node = self.tree.node(ino)
+        if flags & (os.O_ACCMODE | os.O_TRUNC):
+            self._guard.change(node)
+        return self._handles.open(node, flags, by_root)
 
     def write(self, fd: int, data: bytes, offset: int) -> int:
         """Write to an open file; returns the number of bytes written."""
@@ -200,7 +219,7 @@ class Overlay:
 
     def setattr(self, ino: int, wanted: Wanted) -> Entry:
         """Change attributes."""
-        return self._metadata.change(self.tree.node(ino), wanted)
+        return self._metadata.change(self._changing(ino), wanted)
 
     def getxattr(self, ino: int, name: bytes) -> bytes:
         """The value of an extended attribute."""
@@ -212,11 +231,16 @@ class Overlay:
 
     def setxattr(self, ino: int, name: bytes, value: bytes) -> None:
         """Set an extended attribute."""
-        self._metadata.write(self.tree.node(ino), name, value)
+        self._metadata.write(self._changing(ino), name, value)
 
     def removexattr(self, ino: int, name: bytes) -> None:
         """Remove an extended attribute."""
-        self._metadata.remove(self.tree.node(ino), name)
+        self._metadata.remove(self._changing(ino), name)
+
+    def _changing(self, ino: int) -> Node:
+        node = self.tree.node(ino)
+        self._guard.change(node)
+        return node
 
     def _write(self) -> Writer:
         if self._writer is None:
@@ -229,6 +253,7 @@ class Overlay:
     def _make(self, parent: int, name: bytes, mode: int, caller: Caller, target: bytes = b"") -> Entry:
         changes = self._write().changes
         above = self.tree.node(parent)
+        self._guard.make(above, name, stat.S_IFMT(mode))
         new = self._new(above, mode, caller)
         entry = changes.make(above, name, new, maker_of(new, target))
         entry.node.lookups += 1

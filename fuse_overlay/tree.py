@@ -7,11 +7,12 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from fuse_overlay import merge, policy, whiteout
+from fuse_overlay import merge, whiteout
 from fuse_overlay import xattrs as names
 from fuse_overlay.attributes import File, Store
 from fuse_overlay.errors import OverlayError, failure
 from fuse_overlay.extended import Extended
+from fuse_overlay.hiding import Hiding
 from fuse_overlay.inodes import ROOT, Node, Table
 from fuse_overlay.layers import (
     ABSENT,
@@ -29,9 +30,9 @@ from fuse_overlay.records import Records
 if TYPE_CHECKING:
     from fuse_overlay.config import Config
     from fuse_overlay.inodes import Key
+    from fuse_overlay.policy import ReadOnlyPaths
 
 _NAME_MAX = 255
-_CLOSED_DIRECTORY = stat.S_IFDIR | 0o700
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -50,9 +51,10 @@ class Found(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """A name stands for nothing. `live`: it might tomorrow, by no doing of ours."""
+    """A name stands for nothing. `live`: it might tomorrow, by no doing of ours. `hidden`: what is there is hidden."""
 
     live: bool
+    hidden: bool = False
 
 
 class Entry(NamedTuple):
@@ -78,7 +80,11 @@ def check_name(name: bytes) -> None:
 
 
 class Tree:
-    """All layers as one tree, read only. `origins` holds the inode numbers of upper files that were copied up."""
+    """All layers as one tree, read only.
+
+    `origins` holds the inode numbers of upper files that were copied up. `fixed`: the paths that nobody may change,
+    if there are any.
+    """
 
     def __init__(self, config: Config, directories: int, mounts: Mounts | None = None) -> None:
         self.layers = open_layers(config)
@@ -95,12 +101,10 @@ class Tree:
         self.records = Records(self.uids, self.gids, self.store, self.upper)
         self.table = Table(self._released)
         try:
-            hidden = (*config.hidden, *map(os.path.realpath, config.hidden))
-            self._hidden = policy.hidden_paths(config.lowers, hidden)
+            self._hiding = Hiding(config)
         except ValueError as error:
             raise OverlayError(f"cannot hide: {error}") from None
-        self._hidden_keys = _keys_of(hidden)
-        self._hidden_names = frozenset(config.hidden_names)
+        self.fixed: ReadOnlyPaths | None = None
         self.root = self._make_root()
 
     def use(self, *, xattrs: bool, devices: bool) -> None:
@@ -132,7 +136,7 @@ class Tree:
         top: os.stat_result | None = None
         dirs: list[Layer] = []
         keys: list[Key] = []
-        live = False
+        live = hidden = False
         last = len(parent.dirs) - 1
         for position in range(first, last + 1):
             layer = parent.dirs[position]
@@ -150,7 +154,8 @@ class Tree:
                 if st is not None or (layer.marks and position < last and layer.has_mark(fd, name)):
                     break
                 continue
-            if (self._hidden_keys or self._hidden_names) and self._is_hidden(layer, parent, name, st):
+            if self._hiding.active and self._hiding.hides(layer, parent, name, st):
+                hidden = True
                 continue
             is_directory = stat.S_ISDIR(st.st_mode)
             if not is_directory:
@@ -166,8 +171,13 @@ class Tree:
             if position < last and layer.marks and (layer.is_opaque(fd, name) or layer.has_mark(fd, name)):
                 break
         if source is None or top is None:
-            return Missing(live)
+            return Missing(live, hidden)
         return Found(source, top, tuple(dirs), tuple(keys), live)
+
+    def find(self, parent: Node, name: bytes) -> Found | None:
+        """What `name` stands for, if anything."""
+        found = self.resolve(parent, name)
+        return None if isinstance(found, Missing) else found
 
     def lookup(self, parent: Node, name: bytes) -> Entry | Missing:
         """Find `name` in `parent`, as the kernel does. Raises OSError."""
@@ -265,6 +275,8 @@ class Tree:
             self.table.add_alias(node, parent, name)
         elif node.parent is not parent or node.name != name:
             self.table.move(node, parent, name)
+        if self.fixed is not None and not node.fixed:
+            node.fixed = parent.fixed or (name in self.fixed.names and parent.path_of(name) in self.fixed.paths)
         return node
 
     def scan(self, node: Node) -> dict[bytes, int]:
@@ -318,18 +330,6 @@ class Tree:
                 origin = int(value)
         return self.table.numbers.derive(key) if origin is None else origin
 
-    def _is_hidden(self, layer: Layer, parent: Node, name: bytes, st: os.stat_result) -> bool:
-        if layer.writable:
-            return False
-        if (st.st_dev, st.st_ino) in self._hidden_keys:
-            return True
-        if name in self._hidden_names and layer.live and st.st_uid == self._euid and st.st_mode == _CLOSED_DIRECTORY:
-            return True
-        if name not in self._hidden.names:
-            return False
-        names = [above.name for above in parent.lineage() if above.parent is not None]
-        return (layer.number, b"/".join([*reversed(names), name])) in self._hidden.paths
-
     def _make_root(self) -> Node:
         first = self.layers[0]
         root = Node(ROOT, stat.S_IFDIR, first.root[1:], None, b"", first)
@@ -353,14 +353,3 @@ def _has_changed(node: Node, found: Found) -> bool:
     if not found.live or node.kind not in (stat.S_IFREG, stat.S_IFLNK):
         return False
     return node.seen != (found.st.st_ctime_ns, found.st.st_size)
-
-
-def _keys_of(hidden: tuple[bytes, ...]) -> frozenset[Key]:
-    keys = set()
-    for path in hidden:
-        try:
-            st = os.stat(path, follow_symlinks=False)
-        except OSError:
-            continue  # nothing there now: the path alone hides what may come
-        keys.add((st.st_dev, st.st_ino))
-    return frozenset(keys)
