@@ -20,6 +20,7 @@ from fuse_overlay.tree import Missing
 if TYPE_CHECKING:
     from fuse_overlay.inodes import Node
     from fuse_overlay.layers import Layer
+    from fuse_overlay.links import Links
     from fuse_overlay.ownership import Owner
     from fuse_overlay.tree import Entry, Tree
     from fuse_overlay.work import Work
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
 class CopyUp:
     """Brings nodes of a tree to its upper layer."""
 
-    def __init__(self, tree: Tree, upper: Layer, work: Work) -> None:
+    def __init__(self, tree: Tree, upper: Layer, work: Work, links: Links) -> None:
         self._tree = tree
+        self._links = links
         self._upper = upper
         self._work = work
 
@@ -74,6 +76,7 @@ class CopyUp:
             self._build(name, node, entry, length)
             self._dress(name, node, entry, ((directory, node.name),))
             kept = os.stat(name, dir_fd=self._work.fd, follow_symlinks=False)
+            self._remember_names(node, entry.st, kept, name, ((directory, node.name),))
             self._move_in(name, directory, node.name)
         except BaseException:
             self._work.discard(name)
@@ -82,6 +85,19 @@ class CopyUp:
         parent.version += 1
         self._retarget(node)
         self._link_aliases(node)
+
+    def relink(self, parent: Node, name: bytes, st: os.stat_result) -> bool:
+        """Make a name of a lower file, whose stat result is `st`, a name of its copy. False if it has no copy."""
+        number = self._tree.table.numbers.derive((st.st_dev, st.st_ino))
+        link = self._links.find(number, st.st_mtime_ns)
+        if link is None:
+            return False
+        directory = self.directory(parent)
+        above = os.fstat(directory)
+        self._links.take(link, stat.S_IFMT(st.st_mode), directory, name)
+        os.utime(at_fd(directory), ns=(above.st_atime_ns, above.st_mtime_ns))
+        parent.version += 1
+        return True
 
     def tree(self, node: Node) -> None:
         """Bring a directory and all that is in it to the upper, where it hides what is below from then on.
@@ -207,6 +223,16 @@ class CopyUp:
         node.source = self._upper
         node.owner = owner
 
+    def _remember_names(
+        self, node: Node, st: os.stat_result, copy: os.stat_result, name: bytes, places: tuple[tuple[int, bytes], ...]
+    ) -> None:
+        """See that the other names of a lower file will be its copy's, which is `name` in the work directory."""
+        if st.st_nlink > 1:
+            file = File(self._upper, stat.S_IFMT(copy.st_mode), copy.st_ino, b"", places)
+            number = self._tree.table.numbers.derive(node.key)
+            count = 0 if node.gone else 1 + len(node.aliases or ())
+            self._links.add(node.key, number, st, file, name, count)
+
     def _link_aliases(self, node: Node) -> None:
         """Give a copy all the names that its original is known by, so that it stays one file under them."""
         aliases = list(node.aliases or ())
@@ -231,6 +257,7 @@ class CopyUp:
             wanted = entry.st.st_size if length is None else min(length, entry.st.st_size)
             self._copy_data(node, entry, target, wanted)
             self._dress(name, node, entry, ())
+            self._remember_names(node, entry.st, os.fstat(target), name, ())
             self._now_upper(node, os.fstat(target), entry.owner)
             _point(node.handles, target)
         finally:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from fuse_overlay import policy
 from fuse_overlay.errors import failure
+from fuse_overlay.tree import Missing
 
 if TYPE_CHECKING:
     from fuse_overlay.inodes import Node
@@ -50,17 +51,17 @@ class Guard:
     def move(self, parent: Node, name: bytes) -> None:
         """A name is to be taken away from what is there, or given to something else, by a rename or a link."""
         self._enter(parent, name, stays=False)
-        found = self._tree.find(parent, name) if self._tree.fixed is not None else None
-        if found is not None and self._tree.adopt(parent, name, found).fixed:
+        if self._tree.fixed is None:
+            return
+        found = self._tree.find(parent, name)
+        if not isinstance(found, Missing) and self._tree.adopt(parent, name, found).fixed:
             raise failure(errno.EROFS)
 
     def _enter(self, parent: Node, name: bytes, *, stays: bool) -> None:
-        if parent.fixed:
+        if self._tree.is_fixed(parent, name):
             raise failure(errno.EROFS)
-        if name in self._paths.names:
-            path = parent.path_of(name)
-            if path in self._paths.paths or (not stays and path in self._paths.above):
-                raise failure(errno.EROFS)
+        if not stays and name in self._paths.names and parent.path_of(name) in self._paths.above:
+            raise failure(errno.EROFS)
 
     def _is_link(self, parent: Node, name: bytes) -> bool:
         return name in self._paths.names and _link(self._tree, parent, name) is not None
@@ -68,8 +69,8 @@ class Guard:
 
 def _link(tree: Tree, parent: Node, name: bytes) -> bytes | None:
     """The target of the symbolic link at a name; None if something else is there, or nothing."""
-    found = tree.find(parent, name)
-    if found is None or not stat.S_ISLNK(found.st.st_mode):
+    found = tree.resolve(parent, name)
+    if isinstance(found, Missing) or not stat.S_ISLNK(found.st.st_mode):
         return None
     return os.readlink(name, dir_fd=tree.directories.get(parent, found.source).fd)
 
@@ -92,8 +93,8 @@ def _resolved(tree: Tree, path: bytes) -> bytes:
             node = tree.root if target.startswith(b"/") else node
             waiting += target.split(b"/")[::-1]
             continue
-        found = tree.find(node, name)
-        if found is None or not found.dirs:
+        found = tree.resolve(node, name)
+        if isinstance(found, Missing) or not found.dirs:
             rest = b"/".join([name, *reversed(waiting)])
             break
         node = tree.adopt(node, name, found)

@@ -15,6 +15,7 @@ from fuse_overlay.errors import OverlayError, failure
 from fuse_overlay.guard import Guard
 from fuse_overlay.handles import Handles
 from fuse_overlay.layers import at_fd
+from fuse_overlay.links import Links
 from fuse_overlay.listing import Listing
 from fuse_overlay.metadata import Metadata
 from fuse_overlay.privileges import Privileges
@@ -48,10 +49,12 @@ class Writer:
         if upper is None:
             raise OverlayError("a work directory needs an upper directory")
         self.work = Work(upper, path)
-        self.copyup = CopyUp(tree, upper, self.work)
+        links = Links(upper, self.work, tree.store)
+        self.copyup = CopyUp(tree, upper, self.work, links)
         self.changes = Changes(tree, upper, self.work, self.copyup)
         self.rename = Rename(tree, upper, self.work, self.copyup, self.changes)
         tree.use(xattrs=self.work.xattrs, devices=self.work.devices)
+        tree.use_links(links, self.copyup.relink)
 
 
 class Overlay:

@@ -28,8 +28,11 @@ from fuse_overlay.ownership import IdMap, Owner
 from fuse_overlay.records import Records
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fuse_overlay.config import Config
     from fuse_overlay.inodes import Key
+    from fuse_overlay.links import Links
     from fuse_overlay.policy import ReadOnlyPaths
 
 _NAME_MAX = 255
@@ -100,6 +103,8 @@ class Tree:
         self.extended = Extended(self.store, self.uids, self.gids)
         self.records = Records(self.uids, self.gids, self.store, self.upper)
         self.table = Table(self._released)
+        self.links: Links | None = None
+        self.relink: Callable[[Node, bytes, os.stat_result], bool] | None = None
         try:
             self._hiding = Hiding(config)
         except ValueError as error:
@@ -115,6 +120,14 @@ class Tree:
         if not os.listdir(at(self.upper.root.fd, b".")):
             self.upper.dot_marks = not (devices and xattrs)
             self.stored_origins = False
+
+    def use_links(self, links: Links, relink: Callable[[Node, bytes, os.stat_result], bool]) -> None:
+        """Learn of the copies of lower files with several names.
+
+        `relink` makes a name, of a lower file with this stat result, a name of its copy; False if it has none.
+        """
+        self.links = links
+        self.relink = relink
 
     def close(self) -> None:
         """Close all descriptors of layers and directories."""
@@ -174,10 +187,16 @@ class Tree:
             return Missing(live, hidden)
         return Found(source, top, tuple(dirs), tuple(keys), live)
 
-    def find(self, parent: Node, name: bytes) -> Found | None:
-        """What `name` stands for, if anything."""
-        found = self.resolve(parent, name)
-        return None if isinstance(found, Missing) else found
+    def find(self, parent: Node, name: bytes, first: int = 0) -> Found | Missing:
+        """What `resolve` finds, after a lower file that has a copy under another of its names got this one too."""
+        found = self.resolve(parent, name, first)
+        if self.relink is None or isinstance(found, Missing) or found.st.st_nlink == 1 or found.source is self.upper:
+            return found
+        if stat.S_ISDIR(found.st.st_mode) or self.is_fixed(parent, name):
+            return found
+        if not self.relink(parent, name, found.st):
+            return found
+        return self.resolve(parent, name)
 
     def lookup(self, parent: Node, name: bytes) -> Entry | Missing:
         """Find `name` in `parent`, as the kernel does. Raises OSError."""
@@ -186,7 +205,7 @@ class Tree:
 
     def enter(self, parent: Node, name: bytes, first: int = 0, owner: Owner | None = None) -> Entry | Missing:
         """The entry for a name that is known to be good, and its node in the table. `owner`, if that is known."""
-        found = self.resolve(parent, name, first)
+        found = self.find(parent, name, first)
         if isinstance(found, Missing):
             return found
         node = self.adopt(parent, name, found)
@@ -197,7 +216,7 @@ class Tree:
     def require(self, parent: Node, name: bytes) -> Node:
         """The node at a name. Raises OSError ENOENT."""
         check_name(name)
-        found = self.resolve(parent, name)
+        found = self.find(parent, name)
         if isinstance(found, Missing):
             raise failure(errno.ENOENT)
         return self.adopt(parent, name, found)
@@ -271,13 +290,21 @@ class Tree:
             self.table.add(node, self._number(parent, name, found, key))
         elif directory:
             self._update_directory(node, found)
+        elif node.gone:
+            self.table.move(node, parent, name)
+            node.gone = False
         elif st.st_nlink > 1:
             self.table.add_alias(node, parent, name)
         elif node.parent is not parent or node.name != name:
             self.table.move(node, parent, name)
-        if self.fixed is not None and not node.fixed:
-            node.fixed = parent.fixed or (name in self.fixed.names and parent.path_of(name) in self.fixed.paths)
+        node.fixed = node.fixed or self.is_fixed(parent, name)
         return node
+
+    def is_fixed(self, parent: Node, name: bytes) -> bool:
+        """Whether a name is at or beneath a read-only path."""
+        if self.fixed is None:
+            return False
+        return parent.fixed or (name in self.fixed.names and parent.path_of(name) in self.fixed.paths)
 
     def scan(self, node: Node) -> dict[bytes, int]:
         """The names in a directory, each with the position in `node.dirs` of its topmost layer."""
@@ -307,8 +334,15 @@ class Tree:
             if not node.source.live:
                 node.owner = owner
         # A merged directory has link count 1, "not counted", as btrfs shows all of its.
-        nlink = 1 if len(node.dirs) > 1 else 0 if node.gone else st.st_nlink
+        nlink = 1 if len(node.dirs) > 1 else self._link_count(node, st)
         return Entry(node, st, owner, nlink, live, node.source.live)
+
+    def _link_count(self, node: Node, st: os.stat_result) -> int:
+        if node.gone and st.st_nlink == 1 and node.source is not self.upper:
+            return 0  # a lower file's only name, which is gone for us
+        if self.links is not None and node.kind != stat.S_IFDIR:
+            return self.links.shown_count(node.key, st.st_nlink)
+        return st.st_nlink
 
     def _update_directory(self, node: Node, found: Found) -> None:
         for layer in node.dirs:

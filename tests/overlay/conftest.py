@@ -135,7 +135,11 @@ class Driver:
 
     def set(self, path: str, **wanted: int) -> None:
         """Change attributes: see Wanted."""
-        self.overlay.setattr(self.ino(path), Wanted(**wanted))
+        self.set_by_number(self.ino(path), **wanted)
+
+    def set_by_number(self, number: int, **wanted: int) -> None:
+        """Change attributes of the file with this inode number."""
+        self.overlay.setattr(number, Wanted(**wanted))
 
 
 class Stage:
