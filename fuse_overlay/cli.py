@@ -86,11 +86,11 @@ def _run(command: options.Command, ready: int = -1) -> int:
     from fuse_overlay.overlay import Overlay
 
     overlay = Overlay(config)
-    server.start(overlay, os.fsdecode(command.mountpoint), _libfuse_options(command))
+    handshake = server.start(overlay, os.fsdecode(command.mountpoint), _libfuse_options(command))
     try:
         if ready >= 0:
             _detach(ready)
-        loop.run(end_on=signal.SIGTERM)
+        loop.run(handshake, end_on=signal.SIGTERM)
     finally:
         pyfuse3.close()
     return 0

@@ -41,16 +41,12 @@ class Handles:
         self._copyup = copyup
         self._privileges = privileges
         self._nodes: dict[int, Node] = {}
-        # Descriptors whose writes take setuid away, and those whose next one takes the file's capabilities away. What
-        # gets capabilities while it is open keeps them: its earlier writes may still be on their way from the cache.
-        self._takes_setuid: set[int] = set()
+        # Descriptors whose next write takes the file's capabilities away. What gets capabilities while it is open keeps
+        # them: the data of earlier writes may still be on its way from the kernel's cache.
         self._takes_capability: set[int] = set()
 
-    def open(self, node: Node, flags: int, by_root: bool) -> Opened:
-        """Open a regular file with open(2)'s flags. Raises OSError.
-
-        `by_root`: the caller may write without taking setuid away (CAP_FSETID, capabilities(7)).
-        """
+    def open(self, node: Node, flags: int) -> Opened:
+        """Open a regular file with open(2)'s flags. Raises OSError."""
         if node.kind != stat.S_IFREG:
             raise failure(errno.EISDIR if node.kind == stat.S_IFDIR else errno.ENXIO)
         writing = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
@@ -64,16 +60,15 @@ class Handles:
             st = os.fstat(fd)
             keep = node.seen == (st.st_ctime_ns, st.st_size)
         opened = self._opened(node, fd, keep)
-        if writing:
-            self._watch(node, fd, by_root)
+        if writing and self._privileges.has_capability(node):
+            self._takes_capability.add(fd)
         if flags & os.O_TRUNC:
             self._revoke(node, fd)
         return opened
 
     def write(self, fd: int, data: bytes, offset: int) -> int:
         """Write, and take away what a write takes away. Returns the number of bytes written. Raises OSError."""
-        if fd in self._takes_setuid or fd in self._takes_capability:
-            self._revoke(self._nodes[fd], fd)
+        self._revoke(self._nodes[fd], fd)
         return os.pwrite(fd, data, offset)
 
     def create(self, changes: Changes, parent: Node, name: bytes, new: New, flags: int) -> tuple[Opened, Entry]:
@@ -96,7 +91,6 @@ class Handles:
     def close(self, fd: int) -> None:
         """Close a file handle."""
         node = self._nodes.pop(fd)
-        self._takes_setuid.discard(fd)
         self._takes_capability.discard(fd)
         if node.handles is not None:
             node.handles.remove(fd)
@@ -108,15 +102,8 @@ class Handles:
         for fd in list(self._nodes):
             self.close(fd)
 
-    def _watch(self, node: Node, fd: int, by_root: bool) -> None:
-        if not by_root:
-            self._takes_setuid.add(fd)
-        if self._privileges.has_capability(node):
-            self._takes_capability.add(fd)
-
     def _revoke(self, node: Node, fd: int) -> None:
-        if fd in self._takes_setuid:
-            self._privileges.revoke_setuid(node)
+        self._privileges.revoke_setuid(node)
         if fd in self._takes_capability:
             self._takes_capability.discard(fd)
             self._privileges.revoke_capability(node)

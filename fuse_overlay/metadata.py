@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class Wanted(NamedTuple):
     """The attributes that setattr is to change; None: left as it is. Times in nanoseconds, the size in bytes.
 
-    `by_root`: the caller may change the size without taking setuid away (CAP_FSETID, capabilities(7)).
+    Without any, it is what a write takes away (privileges.py) that is to go: so the kernel says it beforehand, with
+    FATTR_KILL_SUIDGID, which pyfuse3 doesn't hand on.
     """
 
     mode: int | None = None
@@ -31,7 +32,6 @@ class Wanted(NamedTuple):
     size: int | None = None
     atime: int | None = None
     mtime: int | None = None
-    by_root: bool = True
 
 
 class Metadata:
@@ -45,14 +45,15 @@ class Metadata:
     def change(self, node: Node, wanted: Wanted) -> Entry:
         """Change attributes. Raises OSError; EACCES when that takes a copy of data which the user may not read."""
         before = self._tree.attributes(node)
+        if wanted == Wanted() and node.source.writable:
+            self._revoke(node)
+            return self._tree.attributes(node)
         timed = wanted.atime is not None or wanted.mtime is not None
         if _changed_owner(node.kind, before.owner, wanted) != before.owner or timed or wanted.size is not None:
             self._to_upper(node, wanted.size)
         if wanted.size is not None:
             self._truncate(node, wanted.size)
-            self._privileges.revoke_capability(node)
-            if not wanted.by_root and wanted.mode is None:
-                self._privileges.revoke_setuid(node)
+            self._revoke(node)
         owner = _changed_owner(node.kind, self._tree.owner(node), wanted)
         if owner != before.owner or (node.source.writable and wanted[:3] != (None, None, None)):
             self._change_owner(node, owner, wanted)  # even to what it was: that is a change too (st_ctime)
@@ -113,6 +114,10 @@ class Metadata:
         if name == xattrs.ACL_ACCESS:
             owner = self._tree.owner(node)
             self._privileges.set_owner(node, owner._replace(mode=acl.mode_of(parsed, owner.mode)))
+
+    def _revoke(self, node: Node) -> None:
+        self._privileges.revoke_capability(node)
+        self._privileges.revoke_setuid(node)
 
     def _to_upper(self, node: Node, length: int | None) -> None:
         if self._copyup is None:

@@ -100,7 +100,6 @@ class FuseOperations(pyfuse3.Operations):
             size=attr.st_size if fields.update_size else None,
             atime=attr.st_atime_ns if fields.update_atime else None,
             mtime=attr.st_mtime_ns if fields.update_mtime else None,
-            by_root=_is_root(ctx),
         )
         return _attributes(self._overlay.setattr(inode, wanted))
 
@@ -152,7 +151,7 @@ class FuseOperations(pyfuse3.Operations):
 
     @_request
     def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        opened = self._overlay.open(inode, flags, by_root=_is_root(ctx))
+        opened = self._overlay.open(inode, flags)
         return pyfuse3.FileInfo(fh=opened.fd, keep_cache=opened.keep)
 
     @_request
@@ -245,10 +244,6 @@ class FuseOperations(pyfuse3.Operations):
 
 def _caller(ctx: pyfuse3.RequestContext) -> Caller:
     return Caller(ctx.uid, ctx.gid, ctx.umask)
-
-
-def _is_root(ctx: pyfuse3.RequestContext) -> bool:
-    return ctx.uid == 0
 
 
 def _attributes(entry: Entry) -> pyfuse3.EntryAttributes:

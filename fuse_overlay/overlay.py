@@ -205,12 +205,12 @@ class Overlay:
 
     # Files
 
-    def open(self, ino: int, flags: int, *, by_root: bool = True) -> Opened:
-        """Open a regular file; the handle is the descriptor of the real file. `by_root`: see Handles.open."""
+    def open(self, ino: int, flags: int) -> Opened:
+        """Open a regular file; the handle is the descriptor of the real file."""
         node = self.tree.node(ino)
         if flags & (os.O_ACCMODE | os.O_TRUNC):
             self._guard.change(node)
-        return self._handles.open(node, flags, by_root)
+        return self._handles.open(node, flags)
 
     def write(self, fd: int, data: bytes, offset: int) -> int:
         """Write to an open file; returns the number of bytes written."""

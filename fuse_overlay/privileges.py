@@ -1,7 +1,8 @@
 """What a write takes away from a file: setuid, setgid and capabilities (write(2), capabilities(7)).
 
 With FUSE_HANDLE_KILLPRIV_V2 the kernel leaves that to us; without, it asks for the file's capabilities before each
-write. It says who writes in a flag that pyfuse3 doesn't hand on, so what counts is who opened the file.
+write. Whoever writes in a user namespace takes setuid away, its root too (setattr_should_drop_suidgid in fs/attr.c asks
+for CAP_FSETID over the host).
 """
 
 from __future__ import annotations

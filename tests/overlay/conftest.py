@@ -218,7 +218,7 @@ class Mounted:
         The overlay is served as `sb` does it, by descriptor. `live`: the lower directory is a plain, live tree.
         """
         return subprocess.Popen(
-            ["unshare", "-Urm", *self._serving(script, live, hidden)],
+            ["unshare", "-Urm", *self._serving(script, live, tuple(f"--hide={path}" for path in hidden))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -233,12 +233,13 @@ class Mounted:
         return output
 
 
-    def run_with_ids(self, *scripts: str, before: str = "") -> str:
+    def run_with_ids(self, *scripts: str, before: str = "", options: tuple[str, ...] = ()) -> str:
         """Run bash scripts, each in a mount of its own, as root of a namespace with subordinate ids (subuid(5)).
 
-        `before` is run first, in the same mount namespace. Returns what all printed; each must succeed.
+        `before` is run first, in the same mount namespace; `options` are for serve_here.py. Returns what all printed;
+        each must succeed.
         """
-        steps = [["bash", "-euc", before], *(self._serving(script, False, ()) for script in scripts)]
+        steps = [["bash", "-euc", before], *(self._serving(script, False, options) for script in scripts)]
         script = "; ".join(["set -e", *map(shlex.join, steps)])
         command = ["unshare", "-Urm", "--map-auto", "bash", "-c", script]
         result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
@@ -247,13 +248,12 @@ class Mounted:
         assert (0, "") == (result.returncode, result.stderr if result.returncode else "")
         return result.stdout
 
-    def _serving(self, script: str, live: bool, hidden: tuple[Path, ...]) -> list[str]:
+    def _serving(self, script: str, live: bool, options: tuple[str, ...]) -> list[str]:
         """The command that serves the overlay while it runs a script."""
         shell = ["bash", "-euo", "pipefail", "-c", script]
         mode = "live" if live else "layer"
         places = [str(path) for path in (self.lower, self.upper, self.work, self.merged)]
-        hides = [f"--hide={path}" for path in hidden]
-        return [sys.executable, str(SERVE_HERE), mode, *places, *hides, "--", *shell]
+        return [sys.executable, str(SERVE_HERE), mode, *places, *options, "--", *shell]
 
 
 @pytest.fixture

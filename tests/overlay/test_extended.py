@@ -39,18 +39,18 @@ def test_capabilities_are_data(stage: Stage) -> None:
 
 @pytest.mark.parametrize("change", ["write", "truncate", "open", "chown"])
 def test_what_takes_capabilities_and_setuid_away(stage: Stage, change: str) -> None:
-    """A write, a change of size or owner by an ordinary user does, at once and for good."""
+    """A write, a change of size or of owner does, at once and for good."""
     lower = stage.lower("lower", {"f": b"content"})
     driver = stage.over(lower)
     ino = driver.ino("f")
     driver.overlay.setxattr(ino, xattrs.CAPABILITY, CAPABILITY)
     driver.set("f", mode=0o6755)
     if change == "truncate":
-        driver.overlay.setattr(ino, Wanted(size=1, by_root=False))
+        driver.overlay.setattr(ino, Wanted(size=1))
     elif change == "chown":
         driver.set("f", uid=5)
     else:
-        fd = driver.overlay.open(ino, os.O_WRONLY | (os.O_TRUNC if change == "open" else 0), by_root=False).fd
+        fd = driver.overlay.open(ino, os.O_WRONLY | (os.O_TRUNC if change == "open" else 0)).fd
         if change == "write":
             assert 0o6755 == driver.entry("f").owner.mode
             driver.overlay.write(fd, b"x", 0)
@@ -58,17 +58,6 @@ def test_what_takes_capabilities_and_setuid_away(stage: Stage, change: str) -> N
     for shown in (driver, stage.over(lower)):
         assert 0o755 == shown.entry("f").owner.mode
         assert [] == shown.overlay.listxattr(shown.ino("f"))
-
-
-def test_root_keeps_setuid_but_no_capabilities(stage: Stage) -> None:
-    """A write by root leaves setuid (CAP_FSETID), as on any file system; capabilities go whoever writes."""
-    driver = stage.over(stage.lower("lower", {"f": b"content"}))
-    driver.overlay.setxattr(driver.ino("f"), xattrs.CAPABILITY, CAPABILITY)
-    driver.set("f", mode=0o6755)
-    fd = driver.overlay.open(driver.ino("f"), os.O_WRONLY).fd
-    driver.overlay.write(fd, b"x", 0)
-    driver.overlay.release(fd)
-    assert (0o6755, []) == (driver.entry("f").owner.mode, driver.overlay.listxattr(driver.ino("f")))
 
 
 def test_capabilities_that_are_set_while_the_file_is_open(stage: Stage) -> None:
