@@ -93,6 +93,7 @@ def _run(command: options.Command, ready: int = -1) -> int:
         loop.run(handshake, end_on=signal.SIGTERM)
     finally:
         pyfuse3.close()
+        overlay.close()
     return 0
 
 

@@ -34,6 +34,7 @@ class Config(NamedTuple):
     `hidden_names`: directories of these names, anywhere in a live lower, that belong to the server's user and are
     closed to all others are lacking too: other overlays' layers, wherever they lie.
     `read_only`: absolute paths in the merged tree. What is there and beneath can't be changed, and nothing made.
+    `bytes_max`, `inodes_max`: how much the upper may hold, what is deleted and still open included; None: no limit.
     `own_uid`, `own_gid`: what files of the server's own user and group are shown as.
     `uids`, `gids`: the ids that may be shown at all; a file of any other id is shown as own_uid's or own_gid's.
     """
@@ -44,6 +45,8 @@ class Config(NamedTuple):
     hidden: tuple[bytes, ...] = ()
     hidden_names: tuple[bytes, ...] = ()
     read_only: tuple[bytes, ...] = ()
+    bytes_max: int | None = None
+    inodes_max: int | None = None
     own_uid: int = 0
     own_gid: int = 0
     uids: tuple[Extent, ...] = ()

@@ -64,6 +64,7 @@ class CopyUp:
             self.directory(node)
             return
         entry = self._tree.attributes(node)
+        self._tree.quota.require(_needed(entry, length), 1)
         if node.gone:
             self._orphan(node, entry, length)
             return
@@ -222,6 +223,9 @@ class CopyUp:
         self._tree.table.rekey(node, (st.st_dev, st.st_ino))
         node.source = self._upper
         node.owner = owner
+        self._tree.quota.made(node, st)
+        if node.handles and self._tree.quota.active:
+            self._tree.quota.hold(node, st)
 
     def _remember_names(
         self, node: Node, st: os.stat_result, copy: os.stat_result, name: bytes, places: tuple[tuple[int, bytes], ...]
@@ -273,6 +277,14 @@ class CopyUp:
                 _point(node.handles, target)
             finally:
                 os.close(target)
+
+
+def _needed(entry: Entry, length: int | None) -> int:
+    """How many bytes a copy of the first `length` ones takes; None: of all. Holes take none."""
+    if entry.node.kind != stat.S_IFREG:
+        return 0
+    wanted = entry.st.st_size if length is None else min(length, entry.st.st_size)
+    return min(wanted, entry.st.st_blocks * 512)
 
 
 def _point(handles: list[int], target: int) -> None:

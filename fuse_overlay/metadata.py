@@ -81,6 +81,7 @@ class Metadata:
             self._set_acl(node, name, value)
             return
         self._to_upper(node, None)
+        self._tree.quota.require(len(value))
         self._tree.store.change(self._tree.file(node), {kept: value})
 
     def remove(self, node: Node, name: bytes) -> None:

@@ -6,8 +6,9 @@ import errno
 import os
 import resource
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from fuse_overlay import quota, usage
 from fuse_overlay.changes import Changes, maker_of
 from fuse_overlay.copyup import CopyUp
 from fuse_overlay.creation import of_new
@@ -24,7 +25,7 @@ from fuse_overlay.tree import Missing, Tree
 from fuse_overlay.work import Work
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from fuse_overlay.config import Config
     from fuse_overlay.creation import Caller, New
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from fuse_overlay.mounts import Mounts
     from fuse_overlay.tree import Entry
 
+R = TypeVar("R")
+
 # Descriptors of directories that are kept open at most, and how many are left for open files in any case.
 _DIRECTORIES_MAX = 4096
 _DESCRIPTORS_LEFT = 256
@@ -42,7 +45,7 @@ _DESCRIPTORS_LEFT = 256
 class Writer:
     """What only an overlay with an upper has."""
 
-    __slots__ = ("changes", "copyup", "rename", "work")
+    __slots__ = ("_quota", "changes", "copyup", "rename", "work")
 
     def __init__(self, tree: Tree, path: bytes) -> None:
         upper = tree.upper
@@ -55,6 +58,20 @@ class Writer:
         self.rename = Rename(tree, upper, self.work, self.copyup, self.changes)
         tree.use(xattrs=self.work.xattrs, devices=self.work.devices)
         tree.use_links(links, self.copyup.relink)
+        self._quota = tree.quota
+        noted = usage.take(self.work.fd)  # in any case: it is true no longer
+        if self._quota.active:
+            self._quota.bytes, self._quota.inodes = noted or usage.count(upper.root.fd, self.work.fd)
+
+    def close(self) -> None:
+        """Note what the upper holds, if that was counted, and close the work directory."""
+        counted = self._quota
+        try:
+            if counted.active:
+                usage.leave(self.work.fd, usage.Usage(counted.bytes, counted.inodes))
+        except OSError:
+            pass  # no space, say: the next server counts
+        os.close(self.work.fd)
 
 
 class Overlay:
@@ -88,9 +105,9 @@ class Overlay:
     def close(self) -> None:
         """Close all descriptors. The overlay is of no use any more."""
         self._handles.close_all()
-        self.tree.close()
         if self._writer is not None:
-            os.close(self._writer.work.fd)
+            self._writer.close()
+        self.tree.close()
 
     # Looking
 
@@ -118,7 +135,7 @@ class Overlay:
 
     def statfs(self) -> os.statvfs_result:
         """The file system that new files land in, or the first layer's."""
-        return os.statvfs(at_fd(self.tree.layers[0].root.fd))
+        return quota.within(self.tree.quota, os.statvfs(at_fd(self.tree.layers[0].root.fd)))
 
     # Directories
 
@@ -222,7 +239,8 @@ class Overlay:
 
     def setattr(self, ino: int, wanted: Wanted) -> Entry:
         """Change attributes."""
-        return self._metadata.change(self._changing(ino), wanted)
+        node = self._changing(ino)
+        return self._weighed(node, lambda: self._metadata.change(node, wanted))
 
     def getxattr(self, ino: int, name: bytes) -> bytes:
         """The value of an extended attribute."""
@@ -234,16 +252,31 @@ class Overlay:
 
     def setxattr(self, ino: int, name: bytes, value: bytes) -> None:
         """Set an extended attribute."""
-        self._metadata.write(self._changing(ino), name, value)
+        node = self._changing(ino)
+        self._weighed(node, lambda: self._metadata.write(node, name, value))
 
     def removexattr(self, ino: int, name: bytes) -> None:
         """Remove an extended attribute."""
-        self._metadata.remove(self._changing(ino), name)
+        node = self._changing(ino)
+        self._weighed(node, lambda: self._metadata.remove(node, name))
 
     def _changing(self, ino: int) -> Node:
         node = self.tree.node(ino)
         self._guard.change(node)
         return node
+
+    def _weighed(self, node: Node, change: Callable[[], R]) -> R:
+        """Change a file, and count what its blocks are then."""
+        counted = self.tree.quota
+        if not counted.active:
+            return change()
+        if node.source.writable:
+            counted.expect(node, self.tree.attributes(node).st)
+        try:
+            return change()
+        finally:
+            if node.source.writable:
+                counted.measured(node, self.tree.attributes(node).st)
 
     def _write(self) -> Writer:
         if self._writer is None:

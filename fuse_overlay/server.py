@@ -38,6 +38,7 @@ def serve(config: Config, fuse_fd: int) -> None:
     handshake = start(overlay, f"/dev/fd/{fuse_fd}", set())
     loop.run(handshake)
     pyfuse3.close(unmount=False)
+    overlay.close()
 
 
 def start(overlay: Overlay, mountpoint: str, options: set[str]) -> Handshake | None:

@@ -25,6 +25,7 @@ from fuse_overlay.layers import (
 )
 from fuse_overlay.mounts import Mounts
 from fuse_overlay.ownership import IdMap, Owner
+from fuse_overlay.quota import Quota
 from fuse_overlay.records import Records
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Tree:
     """All layers as one tree, read only.
 
     `origins` holds the inode numbers of upper files that were copied up. `fixed`: the paths that nobody may change,
-    if there are any.
+    if there are any. `quota`: what the upper holds and may hold.
     """
 
     def __init__(self, config: Config, directories: int, mounts: Mounts | None = None) -> None:
@@ -110,6 +111,7 @@ class Tree:
         except ValueError as error:
             raise OverlayError(f"cannot hide: {error}") from None
         self.fixed: ReadOnlyPaths | None = None
+        self.quota = Quota(config.bytes_max, config.inodes_max)
         self.root = self._make_root()
 
     def use(self, *, xattrs: bool, devices: bool) -> None:

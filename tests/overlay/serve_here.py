@@ -1,6 +1,6 @@
 """Mounts an overlay in the user namespace that we are root of, serves it, and runs a command in it.
 
-serve_here.py live|layer LOWER UPPER WORK MERGED [--hide=PATH…] [--libfuse-alone] -- COMMAND…
+serve_here.py live|layer LOWER UPPER WORK MERGED [--hide=PATH…] [--bytes-max=N] [--libfuse-alone] -- COMMAND…
 
 With --libfuse-alone the server can't amend the first exchange with the kernel, as where no descriptors are left.
 
@@ -25,18 +25,24 @@ def no_handshake(fd: int) -> NoReturn:
     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
+def values(given: list[str], name: str) -> list[str]:
+    """The values of an option."""
+    return [option.removeprefix(name) for option in given if option.startswith(name)]
+
+
 def main() -> int:
     """Returns the command's exit status."""
     split = sys.argv.index("--")
-    mode, lower, upper, work, merged, *hides = sys.argv[1:split]
+    mode, lower, upper, work, merged, *given = sys.argv[1:split]
     command = sys.argv[split + 1 :]
-    alone = "--libfuse-alone" in hides
+    alone = "--libfuse-alone" in given
     live = mode == "live"
     config = Config(
         (Lower(os.fsencode(lower), layer=not live, live=live),),
         os.fsencode(upper),
         os.fsencode(work),
-        tuple(os.fsencode(hide.removeprefix("--hide=")) for hide in hides if hide.startswith("--hide=")),
+        tuple(map(os.fsencode, values(given, "--hide="))),
+        bytes_max=next(map(int, values(given, "--bytes-max=")), None),
         uids=extents("/proc/self/uid_map"),
         gids=extents("/proc/self/gid_map"),
     )
