@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from rootless_sb import requirements, steps
@@ -80,6 +81,17 @@ class Builder:
                 mounts.mount(place, place, None, mounts.BIND)
                 mounts.make_read_only(place)
 
+    def _mask(self, step: steps.Mask) -> None:
+        with Doing(f"cannot mask /{step.place}"):
+            try:
+                place = os.open(self._at(step.place), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return
+            source = self._at(step.directory if stat.S_ISDIR(os.fstat(place).st_mode) else step.file)
+            mounts.mount(source, f"/proc/self/fd/{place}", None, mounts.BIND)
+            os.close(place)
+            mounts.make_read_only(self._at(step.place))
+
     def _set_hostname(self, step: steps.SetHostname) -> None:
         with Doing(f"cannot set the host name {step.name}"):
             namespaces.set_hostname(step.name)
@@ -142,6 +154,7 @@ _ACTIONS: dict[type, Callable[[Builder, Any], None]] = {
     steps.WriteSetting: Builder._write_setting,
     steps.BindDevice: Builder._bind_device,
     steps.MakeReadOnly: Builder._make_read_only,
+    steps.Mask: Builder._mask,
     steps.SetHostname: Builder._set_hostname,
     steps.BringLoopbackUp: Builder._bring_loopback_up,
     steps.OpenTerminal: Builder._open_terminal,

@@ -14,12 +14,14 @@ from rootless_sb.maps import id_maps
 from rootless_sb.program import Target, without_own
 from rootless_sb.requirements import REQUIREMENTS
 from rootless_sb.root import root_steps
+from rootless_sb.security import barriers
 from rootless_sb.state import CREATED, State
 
 if TYPE_CHECKING:
     from rootless_sb.host import Host
     from rootless_sb.kernel.descriptors import Descriptor
     from rootless_sb.maps import IdMaps, MapLine
+    from rootless_sb.security.barriers import Barriers
     from rootless_sb.spec import RunSpec
     from rootless_sb.steps import Step
 
@@ -45,6 +47,8 @@ class Plan(NamedTuple):
     overlay: Config
     mount_options: str
     steps: tuple[Step, ...]
+    barriers: Barriers
+    warnings: tuple[str, ...]
     attachments: tuple[stdio.Attachment, ...]
     target: Target
     quiet: bool
@@ -78,10 +82,12 @@ def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...],
     else:
         attachments = stdio.attachments(descriptors, wanted.tty, wanted.interactive)
     program = target(wanted, host)
+    own = namespaces(wanted.allow_degraded)
+    behind = barriers.decide(wanted, host, own)
     return Plan(
         identifier=identifier,
         uid=host.uid,
-        namespaces=namespaces(wanted.allow_degraded),
+        namespaces=own,
         places=places,
         id_maps=maps,
         overlay=Config(
@@ -95,13 +101,16 @@ def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...],
         ),
         mount_options=f"rootmode=40000,user_id={own_uid},group_id={own_gid},allow_other,default_permissions",
         steps=root_steps(
-            own=namespaces(wanted.allow_degraded),
+            own=own,
             hostname=wanted.hostname or identifier,
             etc_hosts=host.etc_hosts if wanted.rootfs is None else b"127.0.0.1\tlocalhost\n::1\tlocalhost\n",
-            devices=host.devices,
+            devices=tuple(name for name in host.devices if name != "fuse" or wanted.nested),
             gids=maps.gids,
             pty=stdio.on_terminal(attachments),
+            nested=wanted.nested,
         ),
+        barriers=behind,
+        warnings=() if wanted.quiet else behind.warnings(wanted.allow_degraded),
         attachments=attachments,
         target=program,
         quiet=wanted.quiet,
@@ -160,7 +169,9 @@ def again(plan: Plan, known: State, directory: str, program: Target) -> Plan:
 
 
 def namespaces(given_up: tuple[str, ...]) -> tuple[str, ...]:
-    """The namespaces to make besides A, without those that the caller can do without. Raises SbError for a bad name."""
+    """The namespaces to make besides A and B, without those that the caller can do without. Raises SbError for a name
+    of none that can be given up.
+    """
     degradable = [name for name, requirement in REQUIREMENTS.items() if requirement.degradable]
     for name in given_up:
         if name not in degradable:

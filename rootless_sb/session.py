@@ -16,14 +16,18 @@ from rootless_sb.kernel.signals import SignalPipe
 
 if TYPE_CHECKING:
     from rootless_sb.kernel.channel import Channel
+    from rootless_sb.security.barriers import Barriers
 
 
 class Lent(NamedTuple):
-    """What pid 1 lends: descriptors of its devpts' root, /dev/null and user namespace B; the target's pid."""
+    """What pid 1 lends: descriptors of its devpts' root and /dev/null, user namespace B if there is one; the barriers
+    that the sandbox stands behind; the target's pid.
+    """
 
     devpts: int
     null: int
-    inner: int
+    inner: target.Inner | None
+    barriers: Barriers
     target: int
 
 
@@ -61,7 +65,7 @@ def _start(passed: list[int], client: Channel, lent: Lent) -> int:
         wanted = request.unpack(file.read())
     standard = relay.Standard(*(each if each is None or each < 0 else passed[1 + each] for each in wanted.standard))
     slave = _open_terminal(client, lent) if None in standard else None
-    started = target.start(wanted.target, target.Surroundings(slave, lent.null, standard, lent.inner))
+    started = target.start(wanted.target, target.Surroundings(slave, lent.null, standard, lent.inner, lent.barriers))
     for descriptor in (*passed[1:], *((slave,) if slave is not None else ())):
         os.close(descriptor)
     return started.pid

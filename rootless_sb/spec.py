@@ -32,3 +32,8 @@ class RunSpec(NamedTuple):
     detach: bool = False
     timeout: float = 0.0  # seconds, 0 for none
     user: str = ""
+    capabilities_added: tuple[str, ...] = ()
+    capabilities_dropped: tuple[str, ...] = ()
+    seccomp: str = "default"  # or unconfined, or the path of a profile
+    seccomp_profile: str = ""  # what that file holds
+    nested: bool = False

@@ -55,11 +55,13 @@ class StatusStream:
         if isinstance(error, SbError | OSError):
             self.exited(error.status if isinstance(error, SbError) else EXIT_SB, SB)
 
-    def started(self, identifier: str, pid: int | None) -> None:
+    def started(self, identifier: str, pid: int | None, barriers: tuple[str, ...]) -> None:
         """A command runs in this sandbox. `pid`, on the host: for `sb run` the sandbox's pid 1, for `sb exec` the
-        command's own, None if it has ended already.
+        command's own, None if it has ended already. `barriers`: the names of those in force.
         """
-        self._write(f'{{"event": "started", "id": "{identifier}", "pid": {"null" if pid is None else pid}}}\n')
+        number = "null" if pid is None else pid
+        names = ", ".join(f'"{name}"' for name in barriers)
+        self._write(f'{{"event": "started", "id": "{identifier}", "pid": {number}, "barriers": [{names}]}}\n')
 
     def exited(self, code: int, reason: str) -> None:
         """The end, told once: the exit status that sb ends with, 128 + n for signal n, and why."""

@@ -62,6 +62,14 @@ class MakeReadOnly(NamedTuple):
     place: str
 
 
+class Mask(NamedTuple):
+    """Cover what is at `place`, if it is there, with something empty of its kind that lies in the stage."""
+
+    place: str
+    directory: str
+    file: str
+
+
 class SetHostname(NamedTuple):
     """Name the sandbox's UTS namespace."""
 
@@ -109,6 +117,7 @@ Step = (
     | WriteSetting
     | BindDevice
     | MakeReadOnly
+    | Mask
     | SetHostname
     | BringLoopbackUp
     | OpenTerminal

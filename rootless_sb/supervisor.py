@@ -109,6 +109,8 @@ class Supervisor:
         for link in links:
             link.close()
         relay.release(standard)
+        for text in self._plan.warnings:
+            messages.warn(text)
         if self._plan.greeting:
             messages.say(self._plan.greeting)
 
@@ -292,9 +294,13 @@ class Supervisor:
         if self._own is None or not self._started or not self._init_pid:
             return
         faults.point("start-unnoted")
+        in_force = self._plan.barriers.in_force(self._plan.namespaces)
         with Doing("cannot note that the sandbox runs"):
-            sandboxes.update(self._own, lambda old: state.running(old, self._init_pid, os.getpid()))
-        self._status.started(self._plan.identifier, self._init_pid)
+            try:
+                sandboxes.update(self._own, lambda old: state.running(old, self._init_pid, os.getpid(), in_force))
+            except FileNotFoundError:  # a short command: by now its sandbox has been removed
+                pass
+        self._status.started(self._plan.identifier, self._init_pid, in_force)
         if self._background is not None:
             self._background.started(self._talk.started_pid)
 

@@ -43,7 +43,8 @@ def _run(parsed: argparse.Namespace, status: StatusStream) -> int:
         if status.descriptor is not None:
             from rootless_sb import census
 
-            status.started(known.state.identifier, census.outside(known.state.supervisor, pid_inside))
+            pid = census.outside(known.state.supervisor, pid_inside)
+            status.started(known.state.identifier, pid, known.state.barriers)
 
     with Doing(f"cannot open {known.directory}"):
         own = os.open(known.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

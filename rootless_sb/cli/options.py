@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING
+
+from rootless_sb.errors import SbError
+from rootless_sb.security.seccomp import DEFAULT, UNCONFINED
 
 if TYPE_CHECKING:
     from rootless_sb.cli.parsing import Parser
+
+# Options of docker's that ask for what sb does anyway.
+_ALWAYS_SO = (("no-new-privileges", ""), ("no-new-privileges", "true"))
 
 
 def add_variables(options: Parser) -> None:
@@ -27,6 +34,31 @@ def add_identity(options: Parser, default: str) -> None:
     """-u; `default` says in words who it is otherwise."""
     described = f"who runs it, a name or number of the sandbox's (default: {default})"
     options.add_argument("-u", "--user", metavar="U[:G]", default="", help=described)
+
+
+def add_barriers(options: Parser) -> None:
+    """--cap-add, --seccomp and the like: see `security`."""
+    add = options.add_argument
+    add("--cap-add", metavar="CAP", action="append", default=[], help="a capability more for root, or ALL that can be")
+    add("--cap-drop", metavar="CAP", action="append", default=[], help="a capability less for root, or ALL")
+    add("--seccomp", metavar="PROFILE", help="default, unconfined, or a FILE in the OCI JSON format")
+    add("--security-opt", metavar="OPTION", action="append", default=[], help="as docker's: seccomp=PROFILE")
+    add("--nested", action="store_true", help="let the sandbox make namespaces and mounts of its own")
+
+
+def seccomp(parsed: argparse.Namespace) -> str:
+    """The profile that --seccomp or --security-opt names: `default`, `unconfined` or an absolute path. Raises SbError.
+    """
+    named: str | None = parsed.seccomp
+    for option in parsed.security_opt:
+        name, equals, value = option.partition("=")
+        if name == "seccomp" and equals:
+            named = named or value
+        elif (name, value) not in _ALWAYS_SO:
+            raise SbError(f"--security-opt {option}", "not an option that sb knows", "--security-opt seccomp=PROFILE")
+    if named is None or named in (DEFAULT, UNCONFINED):
+        return named or DEFAULT
+    return os.path.abspath(named)
 
 
 def add_watching(options: Parser) -> None:

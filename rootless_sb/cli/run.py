@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from rootless_sb import overlay_server, spec
-from rootless_sb.errors import SbError
+from rootless_sb.errors import Doing, SbError
 
 if TYPE_CHECKING:
     import argparse
@@ -111,6 +111,7 @@ def parser() -> Parser:
     add("--hide", metavar="PATH", action="append", default=[], help="a path that isn't there inside")
     add("--userns", choices=(spec.ROOT, spec.SINGLE, spec.KEEP_ID), default=spec.ROOT, help="who you are inside")
     add("--allow-degraded", metavar="CHECK", action="append", default=[], help="go on without it: net, uts, …")
+    shared.add_barriers(options)
     shared.add_streams(options)
     add("--keep", action="store_true", help="keep the sandbox and what it changes")
     add("--name", metavar="NAME", default="", help="keep it, by this name")
@@ -130,6 +131,7 @@ def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
     """What the parsed options ask for. Raises SbError."""
     from rootless_sb.cli import environment, options, parsing
 
+    profile = options.seccomp(parsed)
     return spec.RunSpec(
         command=options.command(parsed),
         rootfs=_directory(parsed.rootfs) if parsed.rootfs else None,
@@ -150,7 +152,21 @@ def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
         detach=parsed.detach,
         user=parsed.user,
         timeout=parsing.seconds(parsed.timeout) if parsed.timeout is not None else 0.0,
+        capabilities_added=tuple(parsed.cap_add),
+        capabilities_dropped=tuple(parsed.cap_drop),
+        seccomp=profile,
+        seccomp_profile=_profile(profile),
+        nested=parsed.nested,
     )
+
+
+def _profile(name: str) -> str:
+    """What the file of a seccomp profile holds; nothing for one that isn't a file. Raises SbError."""
+    if not name.startswith("/"):
+        return ""
+    hint = "default, unconfined, or a file in the OCI JSON format"
+    with Doing(f"--seccomp {name}", hint), open(name, encoding="utf-8", errors="replace") as file:
+        return file.read()
 
 
 def _directory(path: str) -> str:

@@ -134,11 +134,24 @@ def set_title(title: str) -> None:
     ctypes.memmove(first, title.encode(), min(len(title), last - first - 1))
 
 
+def wipe_environment() -> None:
+    """Leave nothing of the caller's variables in this process, nor in its /proc/PID/environ."""
+    os.environ.clear()
+    first, last = _places(50)
+    ctypes.memset(first, 0, last - first)
+
+
 def _place_of_arguments() -> tuple[int, int]:
     """Where the command line that ps(1) shows lies in this process: arg_start and arg_end of proc_pid_stat(5)."""
+    return _places(48)
+
+
+def _places(field: int) -> tuple[int, int]:
+    """Two addresses in proc_pid_stat(5), which counts its fields from 1: `field` (behind the parenthesis) and the next.
+    """
     with open("/proc/self/stat", "rb", buffering=0) as file:
         fields = file.readall().rpartition(b")")[2].split()
-    return int(fields[45]), int(fields[46])  # fields 48 and 49, counted from 1; two stand before the parenthesis
+    return int(fields[field - 3]), int(fields[field - 2])
 
 
 def new_privileges_are_forbidden() -> bool:
@@ -163,13 +176,6 @@ def become(uid: int, gid: int, groups: tuple[int, ...]) -> None:
         pass
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
-
-
-def drop_capabilities() -> None:
-    """Give up every capability, for good: permitted, effective and inheritable."""
-    prctl.cap_effective.limit()  # first: what is effective must be permitted (capset(2))
-    prctl.cap_permitted.limit()
-    prctl.cap_inheritable.limit()
 
 
 def exit_code(wait_status: int) -> int:
