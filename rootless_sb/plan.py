@@ -7,7 +7,7 @@ import signal
 from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay.config import Config, Extent, Lower
-from rootless_sb import paths, spec, stdio
+from rootless_sb import paths, spec, stdio, variables
 from rootless_sb.errors import SbError
 from rootless_sb.kernel.namespaces import KINDS
 from rootless_sb.maps import id_maps
@@ -114,7 +114,7 @@ def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...],
         attachments=attachments,
         target=program,
         quiet=wanted.quiet,
-        greeting=_greeting(wanted, terminal=stdio.on_terminal(attachments)),
+        greeting=_greeting(wanted, host, terminal=stdio.on_terminal(attachments)),
         parent=_parent(wanted, host),
         store=paths.store(environment, host.home),
         record=_record(wanted, identifier, program),
@@ -122,9 +122,9 @@ def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...],
     )
 
 
-def _greeting(wanted: RunSpec, *, terminal: bool) -> str:
+def _greeting(wanted: RunSpec, host: Host, *, terminal: bool) -> str:
     """What is said at the start: to whoever sits at the terminal, or asked for it."""
-    return greeting(wanted) if wanted.verbose or (terminal and not wanted.quiet and not wanted.detach) else ""
+    return greeting(wanted, host) if wanted.verbose or (terminal and not wanted.quiet and not wanted.detach) else ""
 
 
 def _parent(wanted: RunSpec, host: Host) -> int:
@@ -180,11 +180,15 @@ def namespaces(given_up: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in KINDS if name not in given_up)
 
 
-def greeting(wanted: RunSpec) -> str:
-    """What a person at a terminal is told at the start: what is shut."""
+def greeting(wanted: RunSpec, host: Host) -> str:
+    """What a person at a terminal is told at the start: what is shut; with --verbose also what is withheld."""
     shut = [] if "net" in wanted.allow_degraded else ["no network"]
     if wanted.hidden:
         shut.append(f"hidden: {', '.join(wanted.hidden)}")
+    if wanted.verbose and wanted.rootfs is None and not wanted.clear_environment:
+        given = [name for name, _ in wanted.environment]
+        kept_back = [name for name in variables.withheld(dict(host.environment)) if name not in given]
+        shut += [f"variables withheld: {', '.join(kept_back)}"] if kept_back else []
     return "; ".join((*shut, "changes are kept" if wanted.keep else "changes are thrown away at the end"))
 
 
@@ -205,8 +209,10 @@ def target(wanted: RunSpec, host: Host) -> Target:
 
 
 def target_environment(wanted: RunSpec, host: Host) -> dict[str, str]:
-    """The target's variables: the caller's on the host's view, few over a root file system, then what was asked."""
-    environment = dict(host.environment)
+    """The target's variables: the caller's on the host's view but for secrets, few over a root file system, then what
+    was asked.
+    """
+    environment = {name: value for name, value in host.environment if not variables.is_withheld(name)}
     if wanted.rootfs is not None:
         environment = {"PATH": _IMAGE_PATH, "HOME": "/root"}
         if term := dict(host.environment).get("TERM"):
