@@ -68,7 +68,7 @@ def encode(state: State) -> bytes:
     lines.append(f"supervisor={state.supervisor}")
     if state.exit_code is not None:
         lines.append(f"exit_code={state.exit_code}")
-    lines += [f"barrier={name}" for name in state.barriers]
+    lines += [f"barrier={_escape(name)}" for name in state.barriers]
     lines += [f"command={_escape(word)}" for word in state.command]
     lines += [f"environment={_escape(f'{name}={value}')}" for name, value in state.environment]
     for field, value in zip(RunSpec._fields, state.wanted, strict=True):

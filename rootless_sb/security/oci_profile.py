@@ -77,18 +77,21 @@ def policy(text: str, facts: Circumstances) -> Policy:
     numbers = facts.machine.numbers
     return Policy(
         architecture=facts.machine.architecture,
-        decisions=_decisions(_entries(profile), default, facts),
+        decisions=_decisions(_objects(profile, "syscalls"), default, facts),
         default=default,
         highest=max(numbers.values()),
         unknown=newer,
     )
 
 
-def _entries(profile: dict[str, object]) -> list[dict[str, object]]:
-    entries = profile.get("syscalls") or []
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise _MalformedError('"syscalls" is not a list of objects')
-    return entries
+def _objects(part: dict[str, object], key: str) -> list[dict[str, object]]:
+    """A list of objects; one that isn't there, or null, is empty."""
+    found = part.get(key)
+    if found is None:
+        return []
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise _MalformedError(f'"{key}" is not a list of objects')
+    return found
 
 
 def _decisions(entries: list[dict[str, object]], default: Decision, facts: Circumstances) -> dict[int, Decision]:
@@ -136,10 +139,7 @@ def _names(entry: dict[str, object]) -> list[str]:
 
 def _alternatives(entry: dict[str, object]) -> list[tuple[Comparison, ...]]:
     """The conditions of an entry: all must hold; or, where two are about one argument, any of them (runc's rule)."""
-    arguments = entry.get("args") or []
-    if not isinstance(arguments, list) or not all(isinstance(each, dict) for each in arguments):
-        raise _MalformedError('"args" is not a list of objects')
-    comparisons = tuple(_comparison(each) for each in arguments)
+    comparisons = tuple(_comparison(each) for each in _objects(entry, "args"))
     if not comparisons:
         return []
     if len({each.argument for each in comparisons}) < len(comparisons):
@@ -157,7 +157,7 @@ def _comparison(argument: dict[str, object]) -> Comparison:
         raise _MalformedError(f"index {json.dumps(index)} is not an argument's, 0 to 5")
     value, second = _value(argument, "value"), _value(argument, "valueTwo")
     if operator == bpf.MASKED_EQUAL:
-        return Comparison(index, operator, second, mask=value)
+        return Comparison(index, operator, second & value, mask=value)  # libseccomp looks at no other bits
     return Comparison(index, operator, value)
 
 

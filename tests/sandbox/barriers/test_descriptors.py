@@ -1,4 +1,4 @@
-"""Attack: what the caller has open, reopened through /proc/self/fd. Barriers: pipes in their place, all others closed."""
+"""Attack: what the caller has open, reopened through /proc/self/fd. Barriers: pipes in their place, no others."""
 
 from __future__ import annotations
 

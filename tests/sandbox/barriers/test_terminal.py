@@ -45,7 +45,7 @@ def on_terminal(sb: Sandboxes, arguments: list[str]) -> tuple[list[str], bytes]:
         stdout=slave,
         stderr=slave,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 (there are no threads here)
     )
     printed = b""
     while process.poll() is None:
@@ -74,7 +74,7 @@ def test_typing(attacker: Attacker) -> None:
 
 
 def test_the_callers_terminal(sb: Sandboxes) -> None:
-    """From inside nothing is typed into the terminal that sb was called on; from outside something is, where allowed."""
+    """From inside nothing is typed into the terminal that sb was called on; from outside it is, where allowed."""
     quiet = [str(SB), "run", "-q", "--", *program(TYPE)]
     words, typed = on_terminal(sb, quiet)
     assert (["EPERM"] * 9, b"") == (words, typed)
