@@ -16,6 +16,7 @@ from rootless_sb.requirements import REQUIREMENTS
 from rootless_sb.root import root_steps
 from rootless_sb.security import barriers
 from rootless_sb.state import CREATED, State
+from rootless_sb.volumes import parse_scratch, parse_volume, volume_steps
 
 if TYPE_CHECKING:
     from rootless_sb.host import Host
@@ -108,6 +109,8 @@ def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...],
             gids=maps.gids,
             pty=stdio.on_terminal(attachments),
             nested=wanted.nested,
+            volumes=_volume_steps(wanted),
+            read_only=wanted.read_only,
         ),
         barriers=behind,
         warnings=() if wanted.quiet else behind.warnings(wanted.allow_degraded),
@@ -119,6 +122,13 @@ def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...],
         store=paths.store(environment, host.home),
         record=_record(wanted, identifier, program),
         timeout=wanted.timeout,
+    )
+
+
+def _volume_steps(wanted: RunSpec) -> tuple[Step, ...]:
+    return volume_steps(
+        tuple(parse_volume(text, "/") for text in wanted.volumes),
+        tuple(map(parse_scratch, wanted.scratches)),
     )
 
 

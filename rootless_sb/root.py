@@ -13,6 +13,7 @@ from rootless_sb.steps import (
     IfPossible,
     MakeDirectory,
     MakeReadOnly,
+    MakeRootReadOnly,
     MakeSymlink,
     Mask,
     MountAt,
@@ -52,6 +53,8 @@ def root_steps(
     gids: tuple[MapLine, ...],
     pty: bool,
     nested: bool,
+    volumes: tuple[Step, ...],
+    read_only: bool,
 ) -> tuple[Step, ...]:
     """The steps of pid 1, in order. All that doesn't touch the overlay comes first: its server is still starting.
 
@@ -80,6 +83,8 @@ def root_steps(
         IfPossible(Attach("sys", "/sys")),
         IfPossible(AttachFile("hostname", "/etc/hostname")),  # not every image has these, or as files
         IfPossible(AttachFile("hosts", "/etc/hosts")),
+        *volumes,
+        *((MakeRootReadOnly(),) if read_only else ()),
         PivotRoot(),
     )
 

@@ -37,3 +37,6 @@ class RunSpec(NamedTuple):
     seccomp: str = "default"  # or unconfined, or the path of a profile
     seccomp_profile: str = ""  # what that file holds
     nested: bool = False
+    volumes: tuple[str, ...] = ()  # as `volumes.parse_volume` takes them, all of it absolute
+    scratches: tuple[str, ...] = ()  # as `volumes.parse_scratch` takes them
+    read_only: bool = False

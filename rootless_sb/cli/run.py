@@ -108,6 +108,9 @@ def parser() -> Parser:
     add("-w", "--workdir", metavar="DIR", help="the working directory inside (default: the current one)")
     shared.add_identity(options, "root")
     add("--hostname", metavar="NAME", help="the host name inside (default: the sandbox's id)")
+    add("-v", "--volume", metavar="SRC[:DST[:ro]]", action="append", default=[], help="what stays the host's inside")
+    add("--tmpfs", metavar="DST[:OPTIONS]", action="append", default=[], help="a file system in memory, as size=1g")
+    add("--read-only", action="store_true", help="nothing can be changed but in volumes and in memory")
     add("--hide", metavar="PATH", action="append", default=[], help="a path that isn't there inside")
     add("--userns", choices=(spec.ROOT, spec.SINGLE, spec.KEEP_ID), default=spec.ROOT, help="who you are inside")
     add("--allow-degraded", metavar="CHECK", action="append", default=[], help="go on without it: net, uts, …")
@@ -157,6 +160,9 @@ def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
         seccomp=profile,
         seccomp_profile=_profile(profile),
         nested=parsed.nested,
+        volumes=tuple(_volume(text) for text in parsed.volume),
+        scratches=tuple(parsed.tmpfs),
+        read_only=parsed.read_only,
     )
 
 
@@ -175,6 +181,16 @@ def _directory(path: str) -> str:
         why = "not a directory" if os.path.exists(path) else "No such file or directory"
         raise SbError(f"--rootfs {path}", why, "a directory that holds a root file system: bin, etc, usr and so on")
     return os.path.abspath(path)
+
+
+def _volume(text: str) -> str:
+    """A volume in absolute paths. Raises SbError: its source isn't there, say."""
+    from rootless_sb.volumes import parse_volume
+
+    volume = parse_volume(text, os.getcwd())
+    if not os.path.lexists(volume.source):
+        raise SbError(f"--volume {text}", f"{volume.source}: No such file or directory", "-v SRC:DST: SRC is outside")
+    return ":".join((volume.source, volume.target, "ro" if volume.read_only else "rw"))
 
 
 def _name(name: str) -> str:
