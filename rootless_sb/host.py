@@ -37,6 +37,7 @@ class Host(NamedTuple):
     devices: tuple[str, ...]
     machine: str
     release: str
+    processors: int
     landlock: int  # the version of its interface, 0 for none
 
 
@@ -69,6 +70,7 @@ def probe() -> Host:
         devices=tuple(name for name in DEVICES if os.path.exists(f"/dev/{name}")),
         machine=os.uname().machine,
         release=os.uname().release,
+        processors=os.cpu_count() or 1,
         landlock=landlock.version_or_none(),
     )
 

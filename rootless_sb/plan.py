@@ -7,7 +7,7 @@ import signal
 from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay.config import Config, Extent, Lower
-from rootless_sb import paths, spec, stdio, variables
+from rootless_sb import limits, paths, spec, stdio, variables
 from rootless_sb.errors import SbError
 from rootless_sb.kernel.namespaces import KINDS
 from rootless_sb.maps import id_maps
@@ -21,6 +21,7 @@ from rootless_sb.volumes import parse_scratch, parse_volume, volume_steps
 if TYPE_CHECKING:
     from rootless_sb.host import Host
     from rootless_sb.kernel.descriptors import Descriptor
+    from rootless_sb.limits import Limits
     from rootless_sb.maps import IdMaps, MapLine
     from rootless_sb.security.barriers import Barriers
     from rootless_sb.spec import RunSpec
@@ -49,6 +50,7 @@ class Plan(NamedTuple):
     mount_options: str
     steps: tuple[Step, ...]
     barriers: Barriers
+    limits: Limits
     warnings: tuple[str, ...]
     attachments: tuple[stdio.Attachment, ...]
     target: Target
@@ -113,6 +115,7 @@ def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...],
             read_only=wanted.read_only,
         ),
         barriers=behind,
+        limits=limits.decide(wanted, host),
         warnings=() if wanted.quiet else behind.warnings(wanted.allow_degraded),
         attachments=attachments,
         target=program,

@@ -40,3 +40,5 @@ class RunSpec(NamedTuple):
     volumes: tuple[str, ...] = ()  # as `volumes.parse_volume` takes them, all of it absolute
     scratches: tuple[str, ...] = ()  # as `volumes.parse_scratch` takes them
     read_only: bool = False
+    pids_limit: int | None = None  # 0 or less for none
+    ulimits: tuple[str, ...] = ()  # as `limits.parse_ulimit` takes them

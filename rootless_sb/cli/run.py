@@ -111,6 +111,8 @@ def parser() -> Parser:
     add("-v", "--volume", metavar="SRC[:DST[:ro]]", action="append", default=[], help="what stays the host's inside")
     add("--tmpfs", metavar="DST[:OPTIONS]", action="append", default=[], help="a file system in memory, as size=1g")
     add("--read-only", action="store_true", help="nothing can be changed but in volumes and in memory")
+    add("--pids-limit", metavar="N", type=int, help="processes and threads at once (default: 4096 or more)")
+    add("--ulimit", metavar="NAME=SOFT[:HARD]", action="append", default=[], help="a limit of each process, as nofile")
     add("--hide", metavar="PATH", action="append", default=[], help="a path that isn't there inside")
     add("--userns", choices=(spec.ROOT, spec.SINGLE, spec.KEEP_ID), default=spec.ROOT, help="who you are inside")
     add("--allow-degraded", metavar="CHECK", action="append", default=[], help="go on without it: net, uts, …")
@@ -163,6 +165,8 @@ def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
         volumes=tuple(_volume(text) for text in parsed.volume),
         scratches=tuple(parsed.tmpfs),
         read_only=parsed.read_only,
+        pids_limit=parsed.pids_limit,
+        ulimits=tuple(parsed.ulimit),
     )
 
 

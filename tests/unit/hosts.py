@@ -23,5 +23,6 @@ HOST = Host(
     devices=("null", "tty", "fuse"),
     machine="x86_64",
     release="6.1.0-9-amd64",
+    processors=2,
     landlock=6,
 )
