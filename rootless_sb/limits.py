@@ -45,8 +45,7 @@ def decide(wanted: RunSpec, host: Host) -> Limits:
         limit = parse_ulimit(text)
         own[limit.name] = limit
     default = max(_FEWEST_PROCESSES, _PROCESSES_EACH * host.processors)
-    processes = default if wanted.pids_limit is None else wanted.pids_limit
-    return Limits(max(processes, 0), tuple(own.values()))
+    return Limits(max(wanted.pids_limit or default, 0), tuple(own.values()))
 
 
 def parse_ulimit(text: str) -> Limit:

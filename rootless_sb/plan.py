@@ -7,7 +7,7 @@ import signal
 from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay.config import Config, Extent, Lower
-from rootless_sb import limits, paths, spec, stdio, variables
+from rootless_sb import limits, paths, secrets, spec, stdio, variables
 from rootless_sb.errors import SbError
 from rootless_sb.kernel.namespaces import KINDS
 from rootless_sb.maps import id_maps
@@ -95,7 +95,7 @@ def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...],
         id_maps=maps,
         overlay=Config(
             lowers=(lower,),
-            hidden=tuple(map(os.fsencode, (*paths.own_paths(environment, host.uid, host.home), *wanted.hidden))),
+            hidden=tuple(map(os.fsencode, hidden_paths(wanted, host))),
             hidden_names=tuple(map(os.fsencode, paths.base_names(host.uid))),
             own_uid=own_uid,
             own_gid=own_gid,
@@ -126,6 +126,15 @@ def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...],
         record=_record(wanted, identifier, program),
         timeout=wanted.timeout,
     )
+
+
+def hidden_paths(wanted: RunSpec, host: Host) -> tuple[str, ...]:
+    """What isn't there inside: sb's own, on the host's view the user's secrets, and what was asked. Raises SbError."""
+    environment = dict(host.environment)
+    own = paths.own_paths(environment, host.uid, host.home)
+    owner = secrets.Owner(host.home, paths.runtime(environment, host.uid), host.uid)
+    theirs = secrets.hidden(owner, wanted.shown) if wanted.rootfs is None else ()
+    return (*own, *theirs, *wanted.hidden)
 
 
 def _volume_steps(wanted: RunSpec) -> tuple[Step, ...]:

@@ -23,6 +23,7 @@ class RunSpec(NamedTuple):
     workdir: str | None = None
     hostname: str | None = None
     hidden: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()  # what isn't hidden although it is by default
     userns: str = ROOT
     allow_degraded: tuple[str, ...] = ()
     quiet: bool = False
@@ -40,5 +41,5 @@ class RunSpec(NamedTuple):
     volumes: tuple[str, ...] = ()  # as `volumes.parse_volume` takes them, all of it absolute
     scratches: tuple[str, ...] = ()  # as `volumes.parse_scratch` takes them
     read_only: bool = False
-    pids_limit: int | None = None  # 0 or less for none
+    pids_limit: int = 0  # 0 for the default, -1 for none
     ulimits: tuple[str, ...] = ()  # as `limits.parse_ulimit` takes them

@@ -126,6 +126,8 @@ def _wanted(values: dict[str, list[str]]) -> RunSpec:
             fields[field] = tuple(texts)
         elif isinstance(default, bool) or field == "tty":
             fields[field] = texts == ["1"] if texts else default
+        elif isinstance(default, int):
+            fields[field] = int(texts[0]) if texts else default
         elif isinstance(default, float):
             fields[field] = float(texts[0]) if texts else default
         else:

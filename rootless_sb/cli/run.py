@@ -114,6 +114,7 @@ def parser() -> Parser:
     add("--pids-limit", metavar="N", type=int, help="processes and threads at once (default: 4096 or more)")
     add("--ulimit", metavar="NAME=SOFT[:HARD]", action="append", default=[], help="a limit of each process, as nofile")
     add("--hide", metavar="PATH", action="append", default=[], help="a path that isn't there inside")
+    add("--show", metavar="PATH", action="append", default=[], help="a path that is hidden by default: ~/.ssh")
     add("--userns", choices=(spec.ROOT, spec.SINGLE, spec.KEEP_ID), default=spec.ROOT, help="who you are inside")
     add("--allow-degraded", metavar="CHECK", action="append", default=[], help="go on without it: net, uts, …")
     shared.add_barriers(options)
@@ -148,6 +149,7 @@ def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
         workdir=parsed.workdir,
         hostname=_host_name(parsed.hostname) if parsed.hostname else None,
         hidden=tuple(os.path.abspath(path) for path in parsed.hide),
+        shown=tuple(os.path.abspath(path) for path in parsed.show),
         userns=parsed.userns,
         allow_degraded=tuple(parsed.allow_degraded),
         quiet=parsed.quiet,
@@ -165,7 +167,7 @@ def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
         volumes=tuple(_volume(text) for text in parsed.volume),
         scratches=tuple(parsed.tmpfs),
         read_only=parsed.read_only,
-        pids_limit=parsed.pids_limit,
+        pids_limit=0 if parsed.pids_limit is None else max(parsed.pids_limit, 0) or -1,
         ulimits=tuple(parsed.ulimit),
     )
 
