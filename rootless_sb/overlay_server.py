@@ -117,8 +117,8 @@ def _confine(wanted: Config) -> None:
     holds upper and work. Raises OSError.
     """
     capabilities.drop_all()
-    processes.forbid_new_privileges()
     domain = overlay_server(landlock.version_or_none())
     if domain.restricts() and wanted.upper is not None:
+        processes.forbid_new_privileges()
         landlock.restrict(*domain, beneath=os.path.dirname(os.fsdecode(wanted.upper)))
     processes.hide_from_others()

@@ -266,6 +266,8 @@ class Supervisor:
             self._init_pid = int(message.fields[0])
             self._note_running()
         elif message.kind == protocol.GONE:
+            while not self._talk.ended:  # of a short command both start and end may wait to be heard
+                self._hear_init()
             self._gone = True
             self._init_status, self._server_ended, kept = map(int, message.fields)
             self._kept = bool(kept)
