@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rootless_sb import host, paths, sandboxes, spec, state
 from rootless_sb.errors import SbError
-from rootless_sb.kernel import namespaces, probes
+from rootless_sb.kernel import landlock, namespaces, probes, seccomp
 from rootless_sb.requirements import REQUIREMENTS
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def examine() -> tuple[Finding, ...]:
         **{name: _namespace_try(flag) for name, flag in namespaces.KINDS.items()},
         "nested": lambda: probes.attempt(probes.nest),
         "mounts": lambda: probes.attempt(probes.mount_something),
+        "no_new_privs": lambda: probes.attempt(probes.forbid_new_privileges),
         "fuse": lambda: probes.attempt(probes.open_fuse),
         "libfuse": lambda: probes.attempt(probes.load_libfuse),
         "layers": lambda: _layer_try(machine),
@@ -39,8 +40,8 @@ def examine() -> tuple[Finding, ...]:
         "subids": lambda: "" if machine.subordinate_uids and machine.subordinate_gids else _no_ranges(machine.user),
         "xattrs": lambda: probes.attempt(lambda: probes.user_xattr(place)),
         "pidfd": lambda: probes.attempt(probes.pidfd),
-        "landlock": lambda: probes.attempt(probes.landlock),
-        "seccomp": lambda: probes.attempt(probes.seccomp),
+        "landlock": lambda: probes.attempt(landlock.version),
+        "seccomp": lambda: probes.attempt(seccomp.probe),
         "cgroups": lambda: probes.attempt(probes.delegated_cgroup),
         "pasta": lambda: "" if host.program("pasta") else "not installed",
         "slirp4netns": lambda: "" if host.program("slirp4netns") else "not installed",
@@ -65,5 +66,4 @@ def _layer_try(machine: host.Host) -> str:
     except SbError as error:
         return str(error)
     sandboxes.remove(sandbox, machine.uid)
-    sandbox.close()
     return ""

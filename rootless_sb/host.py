@@ -6,7 +6,7 @@ import os
 import pwd
 from typing import NamedTuple
 
-from rootless_sb.kernel import processes
+from rootless_sb.kernel import landlock, processes
 
 
 class SubordinateRange(NamedTuple):
@@ -35,10 +35,14 @@ class Host(NamedTuple):
     subordinate_gids: tuple[SubordinateRange, ...]
     etc_hosts: bytes
     devices: tuple[str, ...]
+    machine: str
+    release: str
+    processors: int
+    landlock: int  # the version of its interface, 0 for none
 
 
 # The device nodes that a sandbox gets from the host, where the host has them.
-DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "fuse")
 
 
 def probe() -> Host:
@@ -64,6 +68,10 @@ def probe() -> Host:
         subordinate_gids=subordinate_ranges(_read("/etc/subgid"), user, uid),
         etc_hosts=_read("/etc/hosts"),
         devices=tuple(name for name in DEVICES if os.path.exists(f"/dev/{name}")),
+        machine=os.uname().machine,
+        release=os.uname().release,
+        processors=os.cpu_count() or 1,
+        landlock=landlock.version_or_none(),
     )
 
 

@@ -1,7 +1,8 @@
 """pid 1 of the sandbox: builds the root, starts the target, forwards signals, reaps, and ends with the target.
 
-It lives in user namespace A with all its capabilities; the target, in B, can neither signal nor trace it. From
-pivot_root on it imports nothing and looks up no name: whatever it would find lies in the sandbox.
+It lives in user namespace A; the target, in B, can neither signal nor trace it. Once the target runs it has given up
+its capabilities, and what seccomp can take from it. From pivot_root on it imports nothing and looks up no name:
+whatever it would find lies in the sandbox.
 """
 
 from __future__ import annotations
@@ -13,13 +14,31 @@ from typing import TYPE_CHECKING, NamedTuple
 from rootless_sb import protocol, relay, session, target, tending
 from rootless_sb.builder import Builder
 from rootless_sb.errors import Doing, SbError
-from rootless_sb.kernel import descriptors, mounts, namespaces, processes, terminals
+from rootless_sb.kernel import (
+    capabilities,
+    descriptors,
+    landlock,
+    mounts,
+    namespaces,
+    probes,
+    processes,
+    seccomp,
+    terminals,
+)
 from rootless_sb.kernel.signals import SignalPipe
+from rootless_sb.requirements import Lacking
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rootless_sb.kernel.channel import Channel, Listener
     from rootless_sb.plan import Plan
     from rootless_sb.relay import Standard
+    from rootless_sb.security.barriers import Barriers
+
+
+# Processes in A that are counted with those in B: the watcher and pid 1.
+_OURS = 2
 
 
 class Ends(NamedTuple):
@@ -35,6 +54,7 @@ def run(plan: Plan, directory: str, ends: Ends) -> int:
     processes.die_with_parent()
     os.setsid()
     processes.set_title("sb-init")
+    processes.wipe_environment()
     events = SignalPipe((signal.SIGCHLD,))
     supervisor = ends.supervisor
     null = descriptors.open_null()  # while /dev is the host's
@@ -45,7 +65,7 @@ def run(plan: Plan, directory: str, ends: Ends) -> int:
         return error.status
     descriptors.shut((0, 1, 2), null)
     relay.release(ends.standard)
-    supervisor.try_send(protocol.encode(protocol.STARTED))
+    supervisor.try_send(protocol.encode(protocol.STARTED, pid))
     wait_status = tending.tend(pid, events, supervisor, (ends.control, lambda: _open_session(ends.control, lent)))
     if wait_status is not None:  # else nobody is left to tell; the rest of this namespace ends with us
         supervisor.try_send(protocol.encode(protocol.EXITED, wait_status))
@@ -57,7 +77,9 @@ def _open_session(control: Listener, lent: session.Lent) -> None:
     connection = control.accept()
     if connection is None:
         return
-    keep = {connection.fileno(), lent.devpts, lent.null, lent.inner}
+    keep = {connection.fileno(), lent.devpts, lent.null}
+    if lent.inner is not None:
+        keep |= lent.inner.opened()
     try:
         processes.fork(lambda: session.serve(connection, lent), keep)
     except OSError as error:  # no more processes, or no memory: for this one caller
@@ -82,6 +104,46 @@ def _start(plan: Plan, directory: str, ends: Ends, null: int) -> tuple[int, sess
     builder = Builder(f"{directory}/stage", f"{directory}/root", terminal_opened)
     for step in plan.steps:
         builder.carry_out(step)
-    wanted = target.NewNamespace(plan.id_maps, builder.proc)
-    started = target.start(plan.target, target.Surroundings(slave, null, ends.standard, wanted))
-    return started.pid, session.Lent(builder.devpts, null, started.inner, started.pid)
+    barriers = plan.barriers
+    _confine(barriers)
+    inner = target.NewInner(plan.id_maps, builder.proc, barriers.nested) if barriers.inner else None
+    around = target.Surroundings(slave, null, ends.standard, inner, barriers, plan.limits.own)
+    started = _start_limited(plan.limits.processes, lambda: target.start(plan.target, around))
+    _give_up_power(barriers)
+    return started.pid, session.Lent(builder.devpts, null, started.inner, barriers, plan.limits.own, started.pid)
+
+
+def _start_limited(most: int, start: Callable[[], target.Started]) -> target.Started:
+    """Start the target, which makes B, so that all in B together are bounded in number, whoever they become. We are
+    not: sessions must be forked though B is full. Raises SbError.
+    """
+    if not most or probes.attempt(probes.count_processes_apart):
+        return start()
+    with Doing("cannot limit the number of processes"):
+        before = processes.limit_number(most + _OURS)
+        try:
+            return start()
+        finally:
+            processes.limit("nproc", *before)
+
+
+def _confine(barriers: Barriers) -> None:
+    """Enter the domain of all that will run here, before anything does: a domain can't be joined. Raises SbError."""
+    if barriers.no_new_privileges:
+        with Lacking("no_new_privs"):
+            processes.forbid_new_privileges()
+    if barriers.landlock.restricts():
+        with Lacking("landlock"):
+            landlock.restrict(*barriers.landlock, beneath="/")
+
+
+def _give_up_power(barriers: Barriers) -> None:
+    """Drop what only the building took: B's owner may join it and signal all in it without a capability. (Without B
+    the target has our uid, and it is our capabilities that keep it from tracing us.) Raises SbError.
+    """
+    if barriers.inner:
+        with Doing("cannot drop capabilities"):
+            capabilities.drop_all()
+    if barriers.own_program:
+        with Lacking("seccomp"):
+            seccomp.install(barriers.own_program)

@@ -11,10 +11,15 @@ import os
 import signal
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from rootless_sb import protocol
 from rootless_sb.errors import SbError
-from rootless_sb.kernel import channel, descriptors, processes
+from rootless_sb.kernel import capabilities, channel, descriptors, landlock, processes
+from rootless_sb.security.landlock import overlay_server
+
+if TYPE_CHECKING:
+    from fuse_overlay.config import Config
 
 
 class OverlayServer:
@@ -96,12 +101,24 @@ def _serve(orders: channel.Channel, parent: int) -> int:
     order = orders.receive_long()
     if order is None:
         return 0
-    processes.drop_capabilities()
-    processes.hide_from_others()
     gc.enable()
     try:
-        server.serve(config.unpack(order[0]), order[1])
+        wanted = config.unpack(order[0])
+        _confine(wanted)
+        server.serve(wanted, order[1])
     except (OverlayError, OSError) as error:
         orders.try_send(protocol.failed(SbError("cannot serve the sandbox's files", str(error))))
         return 1
     return 0
+
+
+def _confine(wanted: Config) -> None:
+    """Keep of all powers the one to read what the user may read and to write into the sandbox's own directory, which
+    holds upper and work. Raises OSError.
+    """
+    capabilities.drop_all()
+    domain = overlay_server(landlock.version_or_none())
+    if domain.restricts() and wanted.upper is not None:
+        processes.forbid_new_privileges()
+        landlock.restrict(*domain, beneath=os.path.dirname(os.fsdecode(wanted.upper)))
+    processes.hide_from_others()

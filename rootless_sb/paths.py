@@ -11,6 +11,12 @@ def store(environment: dict[str, str], home: str) -> str:
     return f"{_data(environment, home)}/sandboxes"
 
 
+def configurations(environment: dict[str, str], home: str) -> tuple[str, str]:
+    """The configuration files, the site's and the user's."""
+    own = _absolute(environment, "XDG_CONFIG_HOME") or f"{home.rstrip('/')}/.config"
+    return "/etc/sb/config.toml", f"{own}/sb/config.toml"
+
+
 def layer_places(environment: dict[str, str]) -> tuple[str, ...]:
     """Where a layer that will be thrown away may lie, best first: never a home, which may be a network's."""
     wanted = (environment.get("SLURM_TMPDIR"), environment.get("TMPDIR"), "/var/tmp", "/tmp")
@@ -26,9 +32,13 @@ def own_paths(environment: dict[str, str], uid: int, home: str) -> tuple[str, ..
     """Everything of sb's own that no sandbox may see: state, store, sockets, and all layers."""
     home = home.rstrip("/")
     cache = _absolute(environment, "XDG_CACHE_HOME") or f"{home}/.cache"
-    runtime = _absolute(environment, "XDG_RUNTIME_DIR") or f"/run/user/{uid}"
     layers = (f"{place}/{name}" for place in layer_places(environment) for name in base_names(uid))
-    return (_data(environment, home), f"{cache}/sb", f"{runtime}/sb", *layers)
+    return (_data(environment, home), f"{cache}/sb", f"{runtime(environment, uid)}/sb", *layers)
+
+
+def runtime(environment: dict[str, str], uid: int) -> str:
+    """The directory of what lives as long as the user is logged in, sockets mostly; it may not be there."""
+    return _absolute(environment, "XDG_RUNTIME_DIR") or f"/run/user/{uid}"
 
 
 def _data(environment: dict[str, str], home: str) -> str:

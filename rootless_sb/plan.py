@@ -7,32 +7,27 @@ import signal
 from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay.config import Config, Extent, Lower
-from rootless_sb import paths, spec, stdio
+from rootless_sb import limits, paths, secrets, spec, stdio, variables
 from rootless_sb.errors import SbError
 from rootless_sb.kernel.namespaces import KINDS
 from rootless_sb.maps import id_maps
+from rootless_sb.program import Target, without_own
 from rootless_sb.requirements import REQUIREMENTS
 from rootless_sb.root import root_steps
+from rootless_sb.security import barriers
 from rootless_sb.state import CREATED, State
+from rootless_sb.volumes import parse_scratch, parse_volume, volume_steps
 
 if TYPE_CHECKING:
     from rootless_sb.host import Host
     from rootless_sb.kernel.descriptors import Descriptor
+    from rootless_sb.limits import Limits
     from rootless_sb.maps import IdMaps, MapLine
+    from rootless_sb.security.barriers import Barriers
     from rootless_sb.spec import RunSpec
     from rootless_sb.steps import Step
 
 _IMAGE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-class Target(NamedTuple):
-    """The program to run in the sandbox."""
-
-    arguments: tuple[str, ...]
-    environment: tuple[tuple[str, str], ...]
-    directory: str
-    umask: int
-    ignored_signals: tuple[int, ...]
 
 
 class Plan(NamedTuple):
@@ -54,6 +49,9 @@ class Plan(NamedTuple):
     overlay: Config
     mount_options: str
     steps: tuple[Step, ...]
+    barriers: Barriers
+    limits: Limits
+    warnings: tuple[str, ...]
     attachments: tuple[stdio.Attachment, ...]
     target: Target
     quiet: bool
@@ -87,15 +85,17 @@ def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...],
     else:
         attachments = stdio.attachments(descriptors, wanted.tty, wanted.interactive)
     program = target(wanted, host)
+    own = namespaces(wanted.allow_degraded)
+    behind = barriers.decide(wanted, host, own)
     return Plan(
         identifier=identifier,
         uid=host.uid,
-        namespaces=namespaces(wanted.allow_degraded),
+        namespaces=own,
         places=places,
         id_maps=maps,
         overlay=Config(
             lowers=(lower,),
-            hidden=tuple(map(os.fsencode, (*paths.own_paths(environment, host.uid, host.home), *wanted.hidden))),
+            hidden=tuple(map(os.fsencode, hidden_paths(wanted, host))),
             hidden_names=tuple(map(os.fsencode, paths.base_names(host.uid))),
             own_uid=own_uid,
             own_gid=own_gid,
@@ -104,17 +104,23 @@ def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...],
         ),
         mount_options=f"rootmode=40000,user_id={own_uid},group_id={own_gid},allow_other,default_permissions",
         steps=root_steps(
-            own=namespaces(wanted.allow_degraded),
+            own=own,
             hostname=wanted.hostname or identifier,
             etc_hosts=host.etc_hosts if wanted.rootfs is None else b"127.0.0.1\tlocalhost\n::1\tlocalhost\n",
-            devices=host.devices,
+            devices=tuple(name for name in host.devices if name != "fuse" or wanted.nested),
             gids=maps.gids,
             pty=stdio.on_terminal(attachments),
+            nested=wanted.nested,
+            volumes=_volume_steps(wanted),
+            read_only=wanted.read_only,
         ),
+        barriers=behind,
+        limits=limits.decide(wanted, host),
+        warnings=() if wanted.quiet else behind.warnings(wanted.allow_degraded),
         attachments=attachments,
         target=program,
         quiet=wanted.quiet,
-        greeting=_greeting(wanted, terminal=stdio.on_terminal(attachments)),
+        greeting=_greeting(wanted, host, terminal=stdio.on_terminal(attachments)),
         parent=_parent(wanted, host),
         store=paths.store(environment, host.home),
         record=_record(wanted, identifier, program),
@@ -122,9 +128,25 @@ def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...],
     )
 
 
-def _greeting(wanted: RunSpec, *, terminal: bool) -> str:
+def hidden_paths(wanted: RunSpec, host: Host) -> tuple[str, ...]:
+    """What isn't there inside: sb's own, on the host's view the user's secrets, and what was asked. Raises SbError."""
+    environment = dict(host.environment)
+    own = paths.own_paths(environment, host.uid, host.home)
+    owner = secrets.Owner(host.home, paths.runtime(environment, host.uid), host.uid)
+    theirs = secrets.hidden(owner, wanted.shown) if wanted.rootfs is None else ()
+    return (*own, *theirs, *wanted.hidden)
+
+
+def _volume_steps(wanted: RunSpec) -> tuple[Step, ...]:
+    return volume_steps(
+        tuple(parse_volume(text, "/") for text in wanted.volumes),
+        tuple(map(parse_scratch, wanted.scratches)),
+    )
+
+
+def _greeting(wanted: RunSpec, host: Host, *, terminal: bool) -> str:
     """What is said at the start: to whoever sits at the terminal, or asked for it."""
-    return greeting(wanted) if wanted.verbose or (terminal and not wanted.quiet and not wanted.detach) else ""
+    return greeting(wanted, host) if wanted.verbose or (terminal and not wanted.quiet and not wanted.detach) else ""
 
 
 def _parent(wanted: RunSpec, host: Host) -> int:
@@ -169,7 +191,9 @@ def again(plan: Plan, known: State, directory: str, program: Target) -> Plan:
 
 
 def namespaces(given_up: tuple[str, ...]) -> tuple[str, ...]:
-    """The namespaces to make besides A, without those that the caller can do without. Raises SbError for a bad name."""
+    """The namespaces to make besides A and B, without those that the caller can do without. Raises SbError for a name
+    of none that can be given up.
+    """
     degradable = [name for name, requirement in REQUIREMENTS.items() if requirement.degradable]
     for name in given_up:
         if name not in degradable:
@@ -178,11 +202,15 @@ def namespaces(given_up: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in KINDS if name not in given_up)
 
 
-def greeting(wanted: RunSpec) -> str:
-    """What a person at a terminal is told at the start: what is shut."""
+def greeting(wanted: RunSpec, host: Host) -> str:
+    """What a person at a terminal is told at the start: what is shut; with --verbose also what is withheld."""
     shut = [] if "net" in wanted.allow_degraded else ["no network"]
     if wanted.hidden:
         shut.append(f"hidden: {', '.join(wanted.hidden)}")
+    if wanted.verbose and wanted.rootfs is None and not wanted.clear_environment:
+        given = [name for name, _ in wanted.environment]
+        kept_back = [name for name in variables.withheld(dict(host.environment)) if name not in given]
+        shut += [f"variables withheld: {', '.join(kept_back)}"] if kept_back else []
     return "; ".join((*shut, "changes are kept" if wanted.keep else "changes are thrown away at the end"))
 
 
@@ -199,18 +227,22 @@ def target(wanted: RunSpec, host: Host) -> Target:
     if not directory.startswith("/"):
         raise SbError(f"--workdir {directory}", "not an absolute path", f"sb run -w {os.path.abspath(directory)} …")
     command = wanted.command or ((environment.get("SHELL") or "/bin/sh") if wanted.rootfs is None else "/bin/sh",)
-    return Target(command, tuple(environment.items()), directory, host.umask, host.ignored_signals)
+    return Target(command, tuple(environment.items()), directory, host.umask, host.ignored_signals, wanted.user)
 
 
 def target_environment(wanted: RunSpec, host: Host) -> dict[str, str]:
-    """The target's variables: the caller's on the host's view, few over a root file system, then what was asked."""
-    environment = dict(host.environment)
+    """The target's variables: the caller's on the host's view but for secrets, few over a root file system, then what
+    was asked.
+    """
+    environment = {name: value for name, value in host.environment if not variables.is_withheld(name)}
     if wanted.rootfs is not None:
         environment = {"PATH": _IMAGE_PATH, "HOME": "/root"}
         if term := dict(host.environment).get("TERM"):
             environment["TERM"] = term
     if wanted.clear_environment:
         environment = {}
+    if wanted.user:
+        environment = without_own(environment)
     for name in wanted.unset_environment:
         environment.pop(name, None)
     environment.update(wanted.environment)

@@ -41,7 +41,7 @@ def release(standard: Standard) -> None:
 class Pump:
     """Copies from one descriptor to another, one chunk at a time, never waiting where it wasn't told that it may."""
 
-    __slots__ = ("_at_end", "_last", "_own", "_pending", "open", "sink", "source")
+    __slots__ = ("_at_end", "_last", "_own", "_pending", "open", "read", "sink", "source")
 
     def __init__(self, source: int, sink: int, own: tuple[int, ...] = (), at_end: bytes = b"") -> None:
         self.source = source
@@ -51,6 +51,7 @@ class Pump:
         self._at_end = at_end  # what to write when the source has ended
         self._last = False
         self._pending = b""
+        self.read = 0  # bytes, so far
 
     def interest(self) -> tuple[int, int]:
         """The descriptor and the poll(2) events that it waits for."""
@@ -80,6 +81,7 @@ class Pump:
             raise
         except OSError:  # a source that can't be read is at its end: the command may never ask for it
             self._pending = b""
+        self.read += len(self._pending)
         if not self._pending:
             self._last = True
             self._pending = self._at_end
@@ -195,7 +197,9 @@ class Relay:
         """After the sandbox's end: rewind a file on stdin to where the sandbox stopped reading."""
         if self._stdin_reader is None or self._stdin is None:
             return
-        unread = descriptors.unread_bytes(self._stdin_reader) + self._stdin.pending_bytes()
+        # No more than we have read: the command can fill that pipe too, by way of /proc/self/fd.
+        in_pipe = descriptors.unread_bytes(self._stdin_reader)
+        unread = min(in_pipe + self._stdin.pending_bytes(), self._stdin.read)
         self._stdin.end()
         if unread:
             try:

@@ -28,6 +28,8 @@ def _namespace(name: str, kind: str, title: str, *, degradable: bool = False) ->
 
 
 _APPARMOR = "as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
+_SECCOMP = "a kernel with CONFIG_SECCOMP_FILTER"
+_LANDLOCK = "Linux 5.13 or newer, booted with lsm=landlock,…"
 
 REQUIREMENTS = {
     requirement.name: requirement
@@ -39,7 +41,9 @@ REQUIREMENTS = {
         _namespace("uts", "uts", "UTS namespace", degradable=True),
         _namespace("ipc", "ipc", "IPC namespace", degradable=True),
         _namespace("cgroup", "cgroup", "cgroup namespace", degradable=True),
-        Requirement("nested", "nested user namespace", "cannot nest user namespaces", _APPARMOR),
+        Requirement("nested", "nested user namespace", "cannot nest user namespaces", _APPARMOR, degradable=True),
+        Requirement("seccomp", "seccomp filters", "no seccomp filters", _SECCOMP, degradable=True),
+        Requirement("no_new_privs", "no_new_privs", "cannot set no_new_privs", "Linux 3.5 or newer", degradable=True),
         Requirement("mounts", "mounts in a user namespace", "cannot mount in a user namespace", _APPARMOR),
         Requirement("fuse", "/dev/fuse", "cannot open /dev/fuse", "as root: modprobe fuse && chmod 666 /dev/fuse"),
         Requirement("libfuse", "libfuse 3", "cannot load libfuse3", "as root: apt-get install libfuse3-3"),
@@ -54,8 +58,7 @@ REQUIREMENTS = {
         ),
         Requirement("xattrs", "xattrs on layers", "no user xattrs", "set TMPDIR to a directory on a local disk", False),
         Requirement("pidfd", "pidfd", "no pidfd_open", "Linux 5.3 or newer", False),
-        Requirement("landlock", "Landlock", "no Landlock", "Linux 5.13 or newer, booted with lsm=landlock,…", False),
-        Requirement("seccomp", "seccomp filters", "no seccomp filters", "a kernel with CONFIG_SECCOMP_FILTER", False),
+        Requirement("landlock", "Landlock", "no Landlock", _LANDLOCK, False, degradable=True),
         Requirement(
             "cgroups",
             "delegated cgroup",

@@ -13,7 +13,9 @@ from rootless_sb.steps import (
     IfPossible,
     MakeDirectory,
     MakeReadOnly,
+    MakeRootReadOnly,
     MakeSymlink,
+    Mask,
     MountAt,
     MountStage,
     OpenTerminal,
@@ -29,7 +31,16 @@ if TYPE_CHECKING:
 
 _TTY_GROUP = 5  # what distributions and devpts agree on (Documentation/filesystems/devpts.rst)
 # What podman makes read-only too. Some of it answers to uid 0 of the host, which `sb run` called by root maps.
-_KERNEL_SETTINGS = ("bus", "fs", "irq", "sys", "sysrq-trigger")
+_READ_ONLY = ("proc/asound", "proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger")
+# What podman masks: it tells of the machine, and of others on it.
+_MASKED_PROC = (
+    *("proc/acpi", "proc/interrupts", "proc/kcore", "proc/keys", "proc/latency_stats", "proc/sched_debug"),
+    *("proc/scsi", "proc/timer_list", "proc/timer_stats"),
+)
+_MASKED_SYS = ("sys/firmware", "sys/fs/selinux", "sys/dev/block", "sys/devices/virtual/powercap")
+# Container engines look for it (crun does, whatever it is told of cgroups).
+_FOR_ENGINES = (IfPossible(MountAt("cgroup2", "sys/fs/cgroup", RDONLY | NOSUID | NODEV | NOEXEC)),)
+_EMPTY_DIRECTORY, _EMPTY_FILE = "empty", "blank"
 _LINKS = (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2"), ("core", "/proc/kcore"))
 
 
@@ -41,10 +52,15 @@ def root_steps(
     devices: tuple[str, ...],
     gids: tuple[MapLine, ...],
     pty: bool,
+    nested: bool,
+    volumes: tuple[Step, ...],
+    read_only: bool,
 ) -> tuple[Step, ...]:
     """The steps of pid 1, in order. All that doesn't touch the overlay comes first: its server is still starting.
 
-    `own` names the namespaces that the sandbox has for itself: what belongs to the host otherwise is left alone.
+    `own` names the namespaces that the sandbox has for itself: what belongs to the host otherwise is left alone. Where
+    a `nested` sandbox is to be made inside, nothing of /proc and /sys is covered: the kernel lets nobody mount a new
+    one who doesn't see all of the old one (mount_too_revealing, fs/namespace.c).
     """
     return (
         MountStage(),
@@ -52,11 +68,14 @@ def root_steps(
         MountAt("proc", "proc", NOSUID | NODEV | NOEXEC),
         *(network_steps(gids) if "net" in own else ()),
         *((SetHostname(hostname),) if "uts" in own else ()),
-        *(MakeReadOnly(f"proc/{name}") for name in _KERNEL_SETTINGS),
+        MakeDirectory(_EMPTY_DIRECTORY),
+        WriteFile(_EMPTY_FILE, b""),
+        *(() if nested else (*map(MakeReadOnly, _READ_ONLY), *masks(_MASKED_PROC))),
         *device_steps(devices, gids),
         *((OpenTerminal(),) if pty else ()),
         MakeDirectory("sys"),
         IfPossible(MountAt("sysfs", "sys", RDONLY | NOSUID | NODEV | NOEXEC)),
+        *(_FOR_ENGINES if nested else masks(_MASKED_SYS)),
         WriteFile("hostname", f"{hostname}\n".encode()),
         WriteFile("hosts", hosts_file(etc_hosts, hostname)),
         Attach("proc", "/proc"),
@@ -64,8 +83,15 @@ def root_steps(
         IfPossible(Attach("sys", "/sys")),
         IfPossible(AttachFile("hostname", "/etc/hostname")),  # not every image has these, or as files
         IfPossible(AttachFile("hosts", "/etc/hosts")),
+        *volumes,
+        *((MakeRootReadOnly(),) if read_only else ()),
         PivotRoot(),
     )
+
+
+def masks(places: tuple[str, ...]) -> tuple[Step, ...]:
+    """Cover these places with something empty."""
+    return tuple(Mask(place, _EMPTY_DIRECTORY, _EMPTY_FILE) for place in places)
 
 
 def network_steps(gids: tuple[MapLine, ...]) -> tuple[Step, ...]:

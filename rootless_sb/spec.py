@@ -23,6 +23,7 @@ class RunSpec(NamedTuple):
     workdir: str | None = None
     hostname: str | None = None
     hidden: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()  # what isn't hidden although it is by default
     userns: str = ROOT
     allow_degraded: tuple[str, ...] = ()
     quiet: bool = False
@@ -31,3 +32,14 @@ class RunSpec(NamedTuple):
     keep: bool = False
     detach: bool = False
     timeout: float = 0.0  # seconds, 0 for none
+    user: str = ""
+    capabilities_added: tuple[str, ...] = ()
+    capabilities_dropped: tuple[str, ...] = ()
+    seccomp: str = "default"  # or unconfined, or the path of a profile
+    seccomp_profile: str = ""  # what that file holds
+    nested: bool = False
+    volumes: tuple[str, ...] = ()  # as `volumes.parse_volume` takes them, all of it absolute
+    scratches: tuple[str, ...] = ()  # as `volumes.parse_scratch` takes them
+    read_only: bool = False
+    pids_limit: int = 0  # 0 for the default, -1 for none
+    ulimits: tuple[str, ...] = ()  # as `limits.parse_ulimit` takes them

@@ -40,6 +40,7 @@ class State(NamedTuple):
     pid: int = 0
     supervisor: int = 0
     exit_code: int | None = None
+    barriers: tuple[str, ...] = ()  # in force since the last start
 
     def seen(self, *, locked: bool) -> State:
         """The state as it is now: one that says running while nobody holds its lock was lost."""
@@ -48,9 +49,9 @@ class State(NamedTuple):
         return self
 
 
-def running(old: State, pid: int, supervisor: int) -> State:
-    """The state of a sandbox whose command has started."""
-    return old._replace(status=RUNNING, pid=pid, supervisor=supervisor, exit_code=None)
+def running(old: State, pid: int, supervisor: int, barriers: tuple[str, ...]) -> State:
+    """The state of a sandbox whose command has started, behind these barriers."""
+    return old._replace(status=RUNNING, pid=pid, supervisor=supervisor, exit_code=None, barriers=barriers)
 
 
 def ended(old: State, exit_code: int) -> State:
@@ -67,6 +68,7 @@ def encode(state: State) -> bytes:
     lines.append(f"supervisor={state.supervisor}")
     if state.exit_code is not None:
         lines.append(f"exit_code={state.exit_code}")
+    lines += [f"barrier={_escape(name)}" for name in state.barriers]
     lines += [f"command={_escape(word)}" for word in state.command]
     lines += [f"environment={_escape(f'{name}={value}')}" for name, value in state.environment]
     for field, value in zip(RunSpec._fields, state.wanted, strict=True):
@@ -99,6 +101,7 @@ def decode(data: bytes) -> State:
             pid=int(values["pid"][0]),
             supervisor=int(values["supervisor"][0]),
             exit_code=int(values["exit_code"][0]) if "exit_code" in values else None,
+            barriers=tuple(values.get("barrier", ())),
         )
     except (KeyError, ValueError) as error:
         raise StateError(f"its state is damaged: {error}") from error
@@ -123,6 +126,8 @@ def _wanted(values: dict[str, list[str]]) -> RunSpec:
             fields[field] = tuple(texts)
         elif isinstance(default, bool) or field == "tty":
             fields[field] = texts == ["1"] if texts else default
+        elif isinstance(default, int):
+            fields[field] = int(texts[0]) if texts else default
         elif isinstance(default, float):
             fields[field] = float(texts[0]) if texts else default
         else:
@@ -140,5 +145,7 @@ def _escape(text: str) -> str:
 
 
 def _unescape(text: str) -> str:
+    if "\\" not in text:  # nearly always: `sb ps` reads hundreds of files
+        return text
     parts = text.split("\\\\")
     return "\\".join(part.replace("\\n", "\n").replace("\\r", "\r") for part in parts)

@@ -56,10 +56,28 @@ class BindDevice(NamedTuple):
     place: str
 
 
+class BindHost(NamedTuple):
+    """Make a file or directory of the host appear at `place`, with all that is mounted beneath it; setuid bits and
+    device nodes have no effect there.
+    """
+
+    source: str
+    place: str
+    read_only: bool
+
+
 class MakeReadOnly(NamedTuple):
     """Let nothing be written at and beneath `place`, if it is there."""
 
     place: str
+
+
+class Mask(NamedTuple):
+    """Cover what is at `place`, if it is there, with something empty of its kind that lies in the stage."""
+
+    place: str
+    directory: str
+    file: str
 
 
 class SetHostname(NamedTuple):
@@ -90,6 +108,17 @@ class AttachFile(NamedTuple):
     target: str
 
 
+class AttachVolume(NamedTuple):
+    """Move the mount at `place` onto `target`; what isn't there of that path is made."""
+
+    place: str
+    target: str
+
+
+class MakeRootReadOnly(NamedTuple):
+    """Let nothing be written to the overlay."""
+
+
 class PivotRoot(NamedTuple):
     """Make the overlay the root and let go of the host's tree."""
 
@@ -108,12 +137,16 @@ Step = (
     | WriteFile
     | WriteSetting
     | BindDevice
+    | BindHost
     | MakeReadOnly
+    | Mask
     | SetHostname
     | BringLoopbackUp
     | OpenTerminal
     | Attach
     | AttachFile
+    | AttachVolume
+    | MakeRootReadOnly
     | PivotRoot
     | IfPossible
 )

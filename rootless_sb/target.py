@@ -6,44 +6,64 @@ import errno
 import os
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from rootless_sb import protocol
+from rootless_sb import accounts, protocol
 from rootless_sb.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, Doing, SbError
-from rootless_sb.kernel import channel, descriptors, namespaces, processes
+from rootless_sb.kernel import capabilities, channel, descriptors, files, namespaces, processes, seccomp
 from rootless_sb.maps import map_text, nested
 from rootless_sb.requirements import Lacking
+from rootless_sb.security.capabilities import mask
 
 if TYPE_CHECKING:
     from rootless_sb.kernel.channel import Channel
+    from rootless_sb.limits import Limit
     from rootless_sb.maps import IdMaps
-    from rootless_sb.plan import Target
+    from rootless_sb.program import Target
     from rootless_sb.relay import Standard
+    from rootless_sb.security.barriers import Barriers
 
+_TABLE_MAX = 1 << 24  # bytes of a passwd or group file: the file may be anything
+_ONE_USER = "without subordinate ids a sandbox has one user; sb doctor says how to get them"
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"  # what execvp(3) searches when PATH isn't set, and /usr/local
 
 
-class NewNamespace(NamedTuple):
-    """What user namespace B is made with."""
+class NewInner(NamedTuple):
+    """What user namespace B is made with: its maps, and a descriptor of /proc. `mounts`: with a mount namespace too."""
 
     id_maps: IdMaps
     proc: int
+    mounts: bool
+
+
+class Inner(NamedTuple):
+    """Descriptors of user namespace B, and of its mount namespace if it has one."""
+
+    user: int
+    mounts: int | None
+
+    def opened(self) -> set[int]:
+        """Both."""
+        return {self.user} if self.mounts is None else {self.user, self.mounts}
 
 
 class Surroundings(NamedTuple):
     """What the starting process lends: the pty's slave if there is one, /dev/null, what is to be 0, 1 and 2, and
-    either B, to be joined (a descriptor), or what it takes to make B: its maps, and a descriptor of /proc.
+    either B, to be joined, or what it takes to make B; None where the target stays in A. `barriers`: what it stands
+    behind; `limits`: what it is held to.
     """
 
     slave: int | None
     null: int
     standard: Standard
-    inner: int | NewNamespace
+    inner: Inner | NewInner | None
+    barriers: Barriers
+    limits: tuple[Limit, ...]
 
 
 class Started(NamedTuple):
-    """A program that runs: its pid, and a descriptor of B."""
+    """A program that runs: its pid, and B if there is one."""
 
     pid: int
-    inner: int
+    inner: Inner | None
 
 
 def start(wanted: Target, surroundings: Surroundings) -> Started:
@@ -54,14 +74,14 @@ def start(wanted: Target, surroundings: Surroundings) -> Started:
     ours, theirs = channel.pair()
     lent = (surroundings.null, surroundings.slave, *surroundings.standard)
     keep = {theirs.fileno(), *(each for each in lent if each is not None and each >= 0)}
-    if isinstance(surroundings.inner, int):
-        keep.add(surroundings.inner)
+    if isinstance(surroundings.inner, Inner):
+        keep |= surroundings.inner.opened()
     with Doing("cannot fork"):
         pid = processes.fork(lambda: _become(wanted, theirs, surroundings), keep)
     theirs.close()
     _answer(ours)  # UNSHARED
     inner = surroundings.inner
-    if not isinstance(inner, int):
+    if isinstance(inner, NewInner):
         inner = _map_ids(inner, pid)
     if surroundings.slave is not None:
         os.tcsetpgrp(surroundings.slave, pid)
@@ -71,15 +91,16 @@ def start(wanted: Target, surroundings: Surroundings) -> Started:
     return Started(pid, inner)
 
 
-def _map_ids(wanted: NewNamespace, pid: int) -> int:
-    """Write the maps of the namespace B that the process `pid` has made; returns a descriptor of B. Raises SbError."""
+def _map_ids(wanted: NewInner, pid: int) -> Inner:
+    """Write the maps of the namespace B that the process `pid` has made, and open it. Raises SbError."""
     with Doing("cannot map ids in the inner user namespace"):
         directory = os.open(str(pid), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=wanted.proc)
         namespaces.write_id_map(directory, "uid_map", map_text(nested(wanted.id_maps.uids)))
         namespaces.write_id_map(directory, "gid_map", map_text(nested(wanted.id_maps.gids)))
-        inner = os.open("ns/user", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+        user = os.open("ns/user", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+        mounts = os.open("ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory) if wanted.mounts else None
         os.close(directory)
-    return inner
+    return Inner(user, mounts)
 
 
 def _answer(process: Channel) -> None:
@@ -93,23 +114,65 @@ def _become(wanted: Target, parent: Channel, surroundings: Surroundings) -> int:
     """In the new process: become the target. Returns, with the exit status, only if that fails."""
     try:
         os.setpgid(0, 0)
-        with Lacking("nested"):
-            if isinstance(surroundings.inner, int):
-                namespaces.setns(surroundings.inner, namespaces.NEWUSER)
-            else:
-                namespaces.unshare(namespaces.NEWUSER)
+        _enter(surroundings.inner)
         parent.send(protocol.encode(protocol.UNSHARED))
         parent.receive()  # MAPPED
-        _place_standard(surroundings)
         with Doing(f"cannot enter {wanted.directory}", "-w DIR chooses another working directory"):
-            os.chdir(wanted.directory)
+            os.chdir(wanted.directory)  # as root, as docker does it: the user may have been given it afterwards
+        environment = dict(wanted.environment)
+        with Doing("cannot drop capabilities"):
+            # While there still is the one that it takes: a user who isn't root loses all.
+            capabilities.bound(mask(surroundings.barriers.capabilities))
+        if wanted.user:
+            _become_user(wanted.user, surroundings.slave, environment)
+        _place_standard(surroundings)
         os.umask(wanted.umask)
         processes.ignore(wanted.ignored_signals)
-        processes.forbid_new_privileges()
-        execute(wanted.arguments, dict(wanted.environment))
+        for limit in surroundings.limits:
+            with Doing(f"cannot set the limit {limit.name}", "ulimit -H -a shows what is allowed at most"):
+                processes.limit(*limit)
+        _go_behind(surroundings.barriers)
+        execute(wanted.arguments, environment)
     except SbError as error:
         parent.send(protocol.failed(error))
         return error.status
+
+
+def _enter(inner: Inner | NewInner | None) -> None:
+    """Make or join B. Raises SbError."""
+    with Lacking("nested"):
+        if isinstance(inner, NewInner):
+            namespaces.unshare(namespaces.NEWUSER | (namespaces.NEWNS if inner.mounts else 0))
+        elif inner is not None:
+            namespaces.setns(inner.user, namespaces.NEWUSER)
+            if inner.mounts is not None:
+                namespaces.setns(inner.mounts, namespaces.NEWNS)
+
+
+def _become_user(called: str, slave: int | None, environment: dict[str, str]) -> None:
+    """Become this user of the sandbox and give them the terminal; fills in HOME and the like. Raises SbError."""
+    with Doing("cannot read the sandbox's users"):
+        account = accounts.find(called, *(files.read_within("/etc", name, _TABLE_MAX) for name in ("passwd", "group")))
+    with Doing(f"cannot become user {called}", _ONE_USER):
+        if slave is not None:
+            os.fchown(slave, account.uid, -1)
+        processes.become(account.uid, account.gid, account.groups)
+    environment.setdefault("HOME", account.home)
+    if account.name:
+        environment.setdefault("USER", account.name)
+        environment.setdefault("LOGNAME", account.name)
+
+
+def _go_behind(barriers: Barriers) -> None:
+    """Give up what the target isn't to have; the filter comes last, for it may forbid the rest. Raises SbError."""
+    with Doing("cannot drop capabilities"):
+        capabilities.limit(mask(barriers.capabilities))
+    if barriers.no_new_privileges:
+        with Lacking("no_new_privs"):
+            processes.forbid_new_privileges()
+    if barriers.program:
+        with Lacking("seccomp"):
+            seccomp.install(barriers.program)
 
 
 def _place_standard(surroundings: Surroundings) -> None:

@@ -36,12 +36,24 @@ bwrap           bubblewrap                          bubblewrap
 podman          podman                              podman
 crun            crun                                crun
 fuse-overlayfs  fuse-overlayfs                      fuse-overlayfs
+gdb             gdb                                 gdb
 ch-run          charliecloud-runtime                charliecloud
 setfacl         acl                                 acl
 setfattr        attr                                attr
 vi              vim-tiny                            vim-minimal
 tmux            tmux                                tmux
 less            less                                less
+bindfs          bindfs                              bindfs
+'
+
+# Large ones, which only tests with --long use.
+long_wants='
+node            nodejs                              nodejs
+java            default-jdk-headless                java-latest-openjdk-devel
+go              golang-go                           golang
+rustc           rustc                               rust
+mpirun          openmpi-bin,libopenmpi-dev          openmpi,openmpi-devel
+chromium        chromium                            chromium
 '
 
 # What is asked of a Python: new enough, and it can make a virtual environment with compiled modules. Prints its real

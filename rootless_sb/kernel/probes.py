@@ -8,15 +8,10 @@ import os
 import select
 from typing import TYPE_CHECKING
 
-from rootless_sb.kernel import libc, mounts, namespaces, processes
+from rootless_sb.kernel import mounts, namespaces, processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_SYS_LANDLOCK_CREATE_RULESET = 444
-_LANDLOCK_CREATE_RULESET_VERSION = 1  # <linux/landlock.h>
-_PR_SET_SECCOMP = 22  # <linux/prctl.h>; python-prctl offers only the strict mode
-_SECCOMP_MODE_FILTER = 2
 
 
 def attempt(action: Callable[[], object]) -> str:
@@ -64,6 +59,16 @@ def open_fuse() -> None:
     os.close(os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
 
 
+def count_processes_apart() -> None:
+    """Have two processes in a user namespace where two are allowed, although the user has more elsewhere.
+
+    EAGAIN before Linux 5.14, which counts all processes of the user on the machine (kernel/ucount.c).
+    """
+    namespaces.unshare(namespaces.NEWUSER)
+    processes.limit_number(2)
+    os.waitpid(processes.fork(lambda: 0, set()), 0)
+
+
 def load_libfuse() -> None:
     """Load the library that pyfuse3 is linked with."""
     for name in ("libfuse3.so.3", "libfuse3.so.4"):  # 4: libfuse 3.17 and newer
@@ -75,20 +80,9 @@ def load_libfuse() -> None:
     raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
-def landlock() -> None:
-    """Ask for the version of Landlock's interface."""
-    libc.syscall(
-        _SYS_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_LANDLOCK_CREATE_RULESET_VERSION)
-    )
-
-
-def seccomp() -> None:
-    """Offer a filter at no address: EFAULT where the kernel would have read it, EINVAL where it knows of no filters."""
-    try:
-        libc.call("prctl", _PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER), None, None, None)
-    except OSError as error:
-        if error.errno != errno.EFAULT:
-            raise
+def forbid_new_privileges() -> None:
+    """Set no_new_privs."""
+    processes.forbid_new_privileges()
 
 
 def pidfd() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import resource
 import signal
@@ -102,6 +103,27 @@ def ignore(numbers: Iterable[int]) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def limit(name: str, soft: int, hard: int) -> None:
+    """Hold this process, and all that it becomes and starts, to one of setrlimit(2)'s limits, `nofile` say.
+
+    -1 is no limit. Raises OSError: `hard` is above what it was.
+    """
+    try:
+        resource.setrlimit(getattr(resource, f"RLIMIT_{name.upper()}"), (soft, hard))
+    except ValueError as error:  # resource's own way to say EPERM and EINVAL
+        raise OSError(errno.EPERM, str(error)) from None
+
+
+def limit_number(most: int) -> tuple[int, int]:
+    """Let this process and user namespaces that are made from here on have at most so many processes (RLIMIT_NPROC),
+    threads counted too; the limit before is returned, soft and hard, for `limit`. Raises OSError.
+    """
+    before = resource.getrlimit(resource.RLIMIT_NPROC)
+    hard = before[1]
+    limit("nproc", most if hard == resource.RLIM_INFINITY else min(most, hard), hard)
+    return before
+
+
 def lift_limits() -> None:
     """Raise every soft limit to the hard one: what the caller set for its command isn't meant for us."""
     for name in ("RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_DATA", "RLIMIT_FSIZE", "RLIMIT_NOFILE"):
@@ -134,11 +156,24 @@ def set_title(title: str) -> None:
     ctypes.memmove(first, title.encode(), min(len(title), last - first - 1))
 
 
+def wipe_environment() -> None:
+    """Leave nothing of the caller's variables in this process, nor in its /proc/PID/environ."""
+    os.environ.clear()
+    first, last = _places(50)
+    ctypes.memset(first, 0, last - first)
+
+
 def _place_of_arguments() -> tuple[int, int]:
     """Where the command line that ps(1) shows lies in this process: arg_start and arg_end of proc_pid_stat(5)."""
+    return _places(48)
+
+
+def _places(field: int) -> tuple[int, int]:
+    """Two addresses in proc_pid_stat(5), which counts its fields from 1: `field` (behind the parenthesis) and the next.
+    """
     with open("/proc/self/stat", "rb", buffering=0) as file:
         fields = file.readall().rpartition(b")")[2].split()
-    return int(fields[45]), int(fields[46])  # fields 48 and 49, counted from 1; two stand before the parenthesis
+    return int(fields[field - 3]), int(fields[field - 2])
 
 
 def new_privileges_are_forbidden() -> bool:
@@ -151,11 +186,18 @@ def forbid_new_privileges() -> None:
     prctl.set_no_new_privs(1)
 
 
-def drop_capabilities() -> None:
-    """Give up every capability, for good: permitted, effective and inheritable."""
-    prctl.cap_effective.limit()  # first: what is effective must be permitted (capset(2))
-    prctl.cap_permitted.limit()
-    prctl.cap_inheritable.limit()
+def become(uid: int, gid: int, groups: tuple[int, ...]) -> None:
+    """Take these ids, for good, and with them lose all capabilities unless `uid` is 0 (capabilities(7)).
+
+    Groups stay as they are where the user namespace forbids to change them (one id: user_namespaces(7), setgroups).
+    Raises OSError: EINVAL for an id that isn't mapped.
+    """
+    try:
+        os.setgroups(groups)
+    except PermissionError:
+        pass
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
 
 
 def exit_code(wait_status: int) -> int:

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 def as_json(plan: Plan) -> str:
     """One JSON document; each step is an object whose `step` names it."""
-    return json.dumps({"schema": 1, "plan": _plain(plan._replace(with_one_id=None))}, indent=2) + "\n"
+    decided = {name: _plain(value) for name, value in plan._asdict().items() if name not in ("with_one_id", "barriers")}
+    decided["barriers"] = _barriers(plan)
+    return json.dumps({"schema": 1, "plan": decided}, indent=2) + "\n"
 
 
 def as_text(plan: Plan) -> str:
@@ -25,10 +27,21 @@ def as_text(plan: Plan) -> str:
         *(f"lower     {lower.path.decode(errors='backslashreplace')}" for lower in plan.overlay.lowers),
         *(f"stdio     {each.inside} {each.kind}" for each in plan.attachments),
         *(f"step      {_step(step)}" for step in plan.steps),
+        *(f"barrier   {name}: {_words(value)}" for name, value in _barriers(plan).items()),
         f"directory {plan.target.directory}",
         f"run       {' '.join(map(repr, plan.target.arguments))}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _barriers(plan: Plan) -> dict[str, object]:
+    return plan.barriers.described(plan.namespaces)
+
+
+def _words(value: object) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{name} {_words(each)}" for name, each in value.items())
+    return " ".join(value) or "nothing" if isinstance(value, tuple) else str(value)
 
 
 def _step(step: Step) -> str:

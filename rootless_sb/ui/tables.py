@@ -32,13 +32,15 @@ def facts(state: State) -> dict[str, object]:
 
 def details(state: State, directory: str) -> dict[str, object]:
     """What `sb inspect` says of a sandbox, besides `facts`."""
-    wanted = {name: plain(value) for name, value in state.wanted._asdict().items() if name not in ("name", "keep")}
+    said = ("name", "keep", "seccomp_profile")
+    wanted = {name: plain(value) for name, value in state.wanted._asdict().items() if name not in said}
     return {
         **facts(state),
         "kept": state.kept,
         "directory": text(directory),
         "layer": text(f"{directory}/upper"),
         "workdir": text(state.directory),
+        "barriers": list(state.barriers),
         "environment": {text(name): text(value) for name, value in state.environment},
         "options": wanted,
     }

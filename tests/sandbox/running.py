@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import subprocess
@@ -9,7 +10,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, TypedDict
+from typing import IO, TYPE_CHECKING, Any, TypedDict
 
 from tests.sandbox import processes
 
@@ -36,7 +37,8 @@ class Sandboxes:
 
     def __init__(self, place: Path) -> None:
         self.layers = place / f"sb-{os.getuid()}"
-        self.environment = {**os.environ, "SLURM_TMPDIR": str(place), "XDG_DATA_HOME": str(place / "data")}
+        own = {"SLURM_TMPDIR": place, "XDG_DATA_HOME": place / "data", "XDG_CONFIG_HOME": place / "config"}
+        self.environment = {**os.environ, **{name: str(path) for name, path in own.items()}}
         self._started: list[subprocess.Popen[bytes]] = []
 
     def __call__(
@@ -97,6 +99,10 @@ class Sandboxes:
         self._started.append(process)
         return process
 
+    def adopt(self, process: subprocess.Popen[bytes]) -> None:
+        """Take a process for the test's own, no leftover; it is killed at the test's end."""
+        self._started.append(process)
+
     def start_shell(self, script: str) -> subprocess.Popen[bytes]:
         """Start a shell script whose $0 is `sb`; it is killed at the test's end."""
         process = subprocess.Popen(
@@ -136,6 +142,20 @@ class Sandboxes:
                 if stream is not None:
                     stream.close()
             process.wait()
+
+
+def listed(sb: Sandboxes, *arguments: str) -> list[dict[str, Any]]:
+    """What `sb ps --json` lists of this test's own sandboxes."""
+    document = json.loads(sb.command("ps", "--json", *arguments).stdout)
+    assert 1 == document["schema"]
+    described = {each["id"] for each in document["sandboxes"]}
+    own = {path.name for path in (*store(sb).glob("*"), *sb.layers.glob("*"))}
+    return [each for each in document["sandboxes"] if each["id"] in described & own]
+
+
+def store(sb: Sandboxes) -> Path:
+    """Where sandboxes that are kept lie."""
+    return sb.layers.parent / "data" / "sb" / "sandboxes"
 
 
 def read_until(descriptor: int, wanted: bytes, data: bytes = b"") -> bytes:

@@ -20,5 +20,9 @@ HOST = Host(
     subordinate_uids=(SubordinateRange(100000, 65536),),
     subordinate_gids=(SubordinateRange(200000, 65536),),
     etc_hosts=b"127.0.0.1 localhost",
-    devices=("null", "tty"),
+    devices=("null", "tty", "fuse"),
+    machine="x86_64",
+    release="6.1.0-9-amd64",
+    processors=2,
+    landlock=6,
 )

@@ -33,6 +33,13 @@ SPECS = some.builds(
     name=TEXT,
     keep=some.booleans(),
     detach=some.booleans(),
+    timeout=some.floats(0, 1e9),
+    user=TEXT,
+    capabilities_added=TEXTS,
+    capabilities_dropped=TEXTS,
+    seccomp=TEXT,
+    seccomp_profile=TEXT,
+    nested=some.booleans(),
 )
 STATES = some.builds(
     state.State,
@@ -48,6 +55,7 @@ STATES = some.builds(
     pid=some.integers(0),
     supervisor=some.integers(0),
     exit_code=some.none() | some.integers(0, 255),
+    barriers=TEXTS,
 )
 EXAMPLE = state.State("0123456789ab", "", False, state.RUNNING, 1, RunSpec(), ("true",), "/", (), 5, 4)
 
