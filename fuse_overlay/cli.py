@@ -83,10 +83,11 @@ def _run(command: options.Command, ready: int = -1) -> int:
     import pyfuse3
 
     from fuse_overlay import loop, server
+    from fuse_overlay.operations import FuseOperations
     from fuse_overlay.overlay import Overlay
 
     overlay = Overlay(config)
-    handshake = server.start(overlay, os.fsdecode(command.mountpoint), _libfuse_options(command))
+    handshake = server.start(FuseOperations(overlay), os.fsdecode(command.mountpoint), _libfuse_options(command))
     try:
         if ready >= 0:
             _detach(ready)

@@ -5,6 +5,12 @@ from __future__ import annotations
 import marshal
 from typing import NamedTuple
 
+# What an overlay can write records of. A look-up is recorded when it finds nothing because that is hidden.
+OPERATIONS = (
+    "lookup", "open", "opendir", "create", "mkdir", "mknod", "symlink", "link", "unlink", "rmdir", "rename", "truncate",
+    "chmod", "chown", "utimens", "setxattr", "removexattr",
+)  # fmt: skip
+
 
 class Lower(NamedTuple):
     """One read-only directory below the upper.
@@ -35,6 +41,7 @@ class Config(NamedTuple):
     closed to all others are lacking too: other overlays' layers, wherever they lie.
     `read_only`: absolute paths in the merged tree. What is there and beneath can't be changed, and nothing made.
     `bytes_max`, `inodes_max`: how much the upper may hold, what is deleted and still open included; None: no limit.
+    `audited`: what the server writes records of, as named in OPERATIONS.
     `own_uid`, `own_gid`: what files of the server's own user and group are shown as.
     `uids`, `gids`: the ids that may be shown at all; a file of any other id is shown as own_uid's or own_gid's.
     """
@@ -47,6 +54,7 @@ class Config(NamedTuple):
     read_only: tuple[bytes, ...] = ()
     bytes_max: int | None = None
     inodes_max: int | None = None
+    audited: tuple[str, ...] = ()
     own_uid: int = 0
     own_gid: int = 0
     uids: tuple[Extent, ...] = ()
