@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 import time
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 _CLOSED_DIRECTORY = stat.S_IFDIR | 0o700
 
-# So many files in hidden directories are known by their inode numbers; what is there beyond is hidden at its path only.
-_SCAN_MAX = 100_000
+# So many files of each hidden directory are looked at for other names; what is there beyond is hidden at its path only.
+_SCAN_MAX = 20_000
 
 # File systems keep times in ticks of the kernel's clock or coarser; a link made in the second of a scan may be missing.
 _TICK_NS = 1_000_000_000
@@ -76,15 +77,10 @@ class Hiding:
     def _scan(self) -> None:
         self._scanned = time.time_ns()
         self._note_tops()
-        left = _SCAN_MAX
         for path in self._wanted:
             for top in _matches(path):
-                for st in _files_below(top):
-                    left -= 1
-                    if left < 0:
-                        return
-                    if st.st_nlink > 1:
-                        self._keys.add((st.st_dev, st.st_ino))
+                found = itertools.islice(_files_below(top), _SCAN_MAX)
+                self._keys |= {(st.st_dev, st.st_ino) for st in found if st.st_nlink > 1}
 
     def _note_tops(self) -> None:
         """Note which files and directories are at the hidden paths."""

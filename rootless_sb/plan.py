@@ -6,7 +6,7 @@ import os
 import signal
 from typing import TYPE_CHECKING, NamedTuple
 
-from fuse_overlay.config import Config, Extent, Lower
+from fuse_overlay.config import OPERATIONS, Config, Extent, Lower
 from rootless_sb import limits, paths, secrets, spec, stdio, variables
 from rootless_sb.errors import SbError
 from rootless_sb.kernel.namespaces import KINDS
@@ -97,6 +97,9 @@ def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...],
             lowers=(lower,),
             hidden=tuple(map(os.fsencode, hidden_paths(wanted, host))),
             hidden_names=tuple(map(os.fsencode, paths.base_names(host.uid))),
+            read_only=tuple(map(os.fsencode, wanted.read_only_paths)),
+            bytes_max=limits.parse_size(wanted.disk) if wanted.disk else None,
+            audited=OPERATIONS if wanted.audit else (),
             own_uid=own_uid,
             own_gid=own_gid,
             uids=_extents(maps.uids),

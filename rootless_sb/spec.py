@@ -41,5 +41,8 @@ class RunSpec(NamedTuple):
     volumes: tuple[str, ...] = ()  # as `volumes.parse_volume` takes them, all of it absolute
     scratches: tuple[str, ...] = ()  # as `volumes.parse_scratch` takes them
     read_only: bool = False
+    read_only_paths: tuple[str, ...] = ()
+    disk: str = ""  # as `limits.parse_size` takes it
+    audit: str = ""  # the path of a file
     pids_limit: int = 0  # 0 for the default, -1 for none
     ulimits: tuple[str, ...] = ()  # as `limits.parse_ulimit` takes them

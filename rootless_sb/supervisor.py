@@ -103,11 +103,14 @@ class Supervisor:
         self._talk = conversation.Conversation(init, self.relay)
         links = watcher.Links(theirs, self._server.channel, init_end)
         standard = self.relay.inside
-        keep = {*(link.fileno() for link in links), *relay.opened(standard)}
+        audit = _open_audit(self._plan.record.wanted.audit)
+        keep = {*(link.fileno() for link in links), *relay.opened(standard), *audit}
         with Doing("cannot fork"):
-            self._watcher_pid = processes.fork(lambda: watcher.watch(self._plan, links, standard), keep)
+            self._watcher_pid = processes.fork(lambda: watcher.watch(self._plan, links, standard, audit), keep)
         for link in links:
             link.close()
+        for descriptor in audit:
+            os.close(descriptor)
         relay.release(standard)
         for text in self._plan.warnings:
             messages.warn(text)
@@ -320,6 +323,16 @@ class Supervisor:
                     messages.warn(f"{helper} refused the subordinate ids: going on with one id")
                 return False
         return True
+
+
+def _open_audit(path: str) -> tuple[int, ...]:
+    """A descriptor of the file that records of the sandbox's files are added to, if one is wanted. Raises SbError."""
+    if not path:
+        return ()
+    # Without a wait for somebody who reads, if it is a FIFO (open(2)).
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    with Doing(f"cannot write records to {path}", "--audit FILE: a file that you may write to"):
+        return (os.open(path, flags, 0o600),)
 
 
 def _killed(wait_status: int | None) -> bool:

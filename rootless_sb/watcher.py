@@ -36,8 +36,8 @@ class Links(NamedTuple):
     init: Channel
 
 
-def watch(plan: Plan, links: Links, standard: Standard) -> int:
-    """The watcher's life. Returns its exit status."""
+def watch(plan: Plan, links: Links, standard: Standard, audit: tuple[int, ...]) -> int:
+    """The watcher's life. Returns its exit status. `audit`: where the server is to write records, if it is."""
     os.setsid()
     os.umask(0o022)  # the caller's is for what its command makes
     processes.set_title("sb-watch")
@@ -53,7 +53,8 @@ def watch(plan: Plan, links: Links, standard: Standard) -> int:
     try:
         with Doing("cannot listen for other commands"):
             control = channel.listen(sandbox.own, "control")
-        pid = _start(with_layer(plan, sandbox.directory), sandbox, links, init.Ends(links.init, control, standard))
+        ends = init.Ends(links.init, control, standard)
+        pid = _start(with_layer(plan, sandbox.directory), sandbox, links, ends, audit)
         control.close()
         links.init.close()
         relay.release(standard)
@@ -107,10 +108,10 @@ def _clean_up(plan: Plan, sandbox: Sandbox, links: Links, *, kept: bool) -> int:
     return 0
 
 
-def _start(plan: Plan, sandbox: Sandbox, links: Links, ends: init.Ends) -> int:
+def _start(plan: Plan, sandbox: Sandbox, links: Links, ends: init.Ends, audit: tuple[int, ...]) -> int:
     """Everything up to a running pid 1, whose pid is returned. Raises SbError."""
     plan = _enter_namespaces(plan, links.supervisor)
-    _mount_overlay(plan, sandbox, links.server)
+    _mount_overlay(plan, sandbox, links.server, audit)
     keep = {ends.supervisor.fileno(), ends.control.fileno(), *relay.opened(ends.standard)}
     with Doing("cannot start pid 1"):
         pid = processes.fork(lambda: init.run(plan, sandbox.directory, ends), keep)
@@ -151,7 +152,7 @@ def _map_single_id(plan: Plan) -> None:
         os.close(own)
 
 
-def _mount_overlay(plan: Plan, sandbox: Sandbox, server: Channel) -> None:
+def _mount_overlay(plan: Plan, sandbox: Sandbox, server: Channel, audit: tuple[int, ...]) -> None:
     """Mount /dev/fuse and give it to the server, which may only read it once it is mounted; no copy stays here."""
     with Lacking("fuse"):
         fuse = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
@@ -159,9 +160,10 @@ def _mount_overlay(plan: Plan, sandbox: Sandbox, server: Channel) -> None:
         with Doing("cannot mount the overlay", hint("mounts")):
             mounts.mount("sb", f"{sandbox.directory}/root", "fuse", mounts.NODEV, f"fd={fuse},{plan.mount_options}")
         with Doing("cannot reach the overlay server"):
-            server.send_long(pack(plan.overlay), fuse)
+            server.send_long(pack(plan.overlay), fuse, *audit)
     finally:
-        os.close(fuse)
+        for descriptor in (fuse, *audit):
+            os.close(descriptor)
 
 
 def _wait(pid: int, events: SignalPipe, links: Links, limit: float | None) -> int:

@@ -115,6 +115,9 @@ def parser() -> Parser:
     add("--ulimit", metavar="NAME=SOFT[:HARD]", action="append", default=[], help="a limit of each process, as nofile")
     add("--hide", metavar="PATH", action="append", default=[], help="a path that isn't there inside")
     add("--show", metavar="PATH", action="append", default=[], help="a path that is hidden by default: ~/.ssh")
+    add("--read-only-path", metavar="PATH", action="append", default=[], help="a path that can't be changed inside")
+    add("--disk", metavar="SIZE", default="", help="how much may be written, deleted files less: 512m, 10g")
+    add("--audit", metavar="FILE", default="", help="write there what is opened and changed, as lines of JSON")
     add("--userns", choices=(spec.ROOT, spec.SINGLE, spec.KEEP_ID), default=spec.ROOT, help="who you are inside")
     add("--allow-degraded", metavar="CHECK", action="append", default=[], help="go on without it: net, uts, …")
     shared.add_barriers(options)
@@ -167,6 +170,9 @@ def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
         volumes=tuple(_volume(text) for text in parsed.volume),
         scratches=tuple(parsed.tmpfs),
         read_only=parsed.read_only,
+        read_only_paths=tuple(os.path.abspath(path) for path in parsed.read_only_path),
+        disk=parsed.disk,
+        audit=os.path.abspath(parsed.audit) if parsed.audit else "",
         pids_limit=0 if parsed.pids_limit is None else max(parsed.pids_limit, 0) or -1,
         ulimits=tuple(parsed.ulimit),
     )
