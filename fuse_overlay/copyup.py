@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from fuse_overlay import copydata, ownership, xattrs
 from fuse_overlay.attributes import File, carries
 from fuse_overlay.errors import failure
-from fuse_overlay.layers import at, at_fd, open_regular
+from fuse_overlay.layers import at, at_fd, keeping_times, open_regular
 from fuse_overlay.tree import Missing
 
 if TYPE_CHECKING:
@@ -94,9 +94,8 @@ class CopyUp:
         if link is None:
             return False
         directory = self.directory(parent)
-        above = os.fstat(directory)
-        self._links.take(link, stat.S_IFMT(st.st_mode), directory, name)
-        os.utime(at_fd(directory), ns=(above.st_atime_ns, above.st_mtime_ns))
+        with keeping_times(at_fd(directory)):
+            self._links.take(link, stat.S_IFMT(st.st_mode), directory, name)
         parent.version += 1
         return True
 
@@ -213,10 +212,9 @@ class CopyUp:
         os.utime(name, ns=times, dir_fd=work, follow_symlinks=False)
 
     def _move_in(self, name: bytes, directory: int, target: bytes) -> None:
-        """Put a copy into place. Seen from inside nothing has changed, the directory's times neither."""
-        st = os.fstat(directory)
-        self._work.move_in(name, directory, target)
-        os.utime(at_fd(directory), ns=(st.st_atime_ns, st.st_mtime_ns))
+        """Put a copy into place."""
+        with keeping_times(at_fd(directory)):
+            self._work.move_in(name, directory, target)
 
     def _now_upper(self, node: Node, st: os.stat_result, owner: Owner) -> None:
         self._tree.origins[st.st_dev, st.st_ino] = node.ino
@@ -247,7 +245,8 @@ class CopyUp:
             directory, known = self._tree.place(node)
             above = self.directory(parent)
             self._tree.store.add_place(original, above, name)
-            os.link(known, name, src_dir_fd=directory, dst_dir_fd=above, follow_symlinks=False)
+            with keeping_times(at_fd(above)):
+                os.link(known, name, src_dir_fd=directory, dst_dir_fd=above, follow_symlinks=False)
             parent.version += 1
 
     def _orphan(self, node: Node, entry: Entry, length: int | None) -> None:

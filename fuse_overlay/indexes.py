@@ -36,6 +36,16 @@ def write(directory: int, attributes: dict[bytes, Attributes]) -> None:
     _replace(directory, [Record(name, 0, given) for name, given in attributes.items()])
 
 
+def sync(directory: int) -> None:
+    """Bring the index of a directory to the disk, if there is one. Raises OSError."""
+    if exists(directory):
+        fd = os.open(index.NAME, _READ, dir_fd=directory)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
 class Indexes:
     """The indexes of all layers, by directory. A bounded number of them is remembered."""
 

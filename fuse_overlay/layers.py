@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 from collections import OrderedDict
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from fuse_overlay import indexes, merge, ownership, whiteout
@@ -17,9 +18,12 @@ from fuse_overlay.errors import OverlayError, failure
 from fuse_overlay.kernel import paths
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fuse_overlay.config import Config
     from fuse_overlay.inodes import Node
 
+_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 # openat2 takes paths up to PATH_MAX with the final NUL (path_resolution(7)); longer ones are walked.
@@ -28,6 +32,9 @@ _PATH_MAX = 4095
 # "It isn't there" when looking at a tree that may change while we look.
 ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.EACCES, errno.EPERM})
 
+
+# As many directories a single request may need at once: those of two names, in the upper and where they came from.
+_IN_USE = 32
 
 # A real file: an open descriptor (not O_PATH), or a path to it as `at` makes them.
 Real: TypeAlias = "int | bytes"
@@ -139,6 +146,21 @@ def read_xattr(file: Real, name: bytes) -> bytes | None:
         raise
 
 
+def move_ctime(file: Real) -> None:
+    """Move a file's st_ctime, and none of its other times: for a change that isn't one of the real file. OSError."""
+    follow = isinstance(file, int)
+    st = os.stat(file, follow_symlinks=follow)
+    os.utime(file, ns=(st.st_atime_ns, st.st_mtime_ns), follow_symlinks=follow)
+
+
+@contextmanager
+def keeping_times(directory: bytes) -> Iterator[None]:
+    """Change the entries of an upper directory without its st_atime and st_mtime: seen from inside nothing changes."""
+    st = os.stat(directory)
+    yield
+    os.utime(directory, ns=(st.st_atime_ns, st.st_mtime_ns))
+
+
 def names_of_xattrs(file: Real) -> list[bytes]:
     """The names of all extended attributes of a file; none where the file can't have any."""
     try:
@@ -164,6 +186,17 @@ def is_opaque_self(layer: Layer) -> bool:
     return layer.marks and layer.is_opaque(layer.root.fd, b".")
 
 
+def open_for_listing(fd: int) -> int:
+    """Open a directory, that is open as `fd` (O_PATH), so that it can be listed. Raises OSError.
+
+    Its access time stays if that is possible: for its owner (O_NOATIME, open(2)).
+    """
+    try:
+        return os.open(b".", _LIST | os.O_NOATIME, dir_fd=fd)
+    except PermissionError:
+        return os.open(b".", _LIST, dir_fd=fd)
+
+
 def list_directory(fd: int, marks: bool) -> merge.Scan:
     """What is in an open directory, with the whiteouts told apart if `marks` count there."""
     names: list[bytes] = []
@@ -179,11 +212,22 @@ def list_directory(fd: int, marks: bool) -> merge.Scan:
     return merge.Scan(names, whiteouts, marks)
 
 
-class Directories:
-    """Open descriptors of directories: a bounded number of those that were used last, by node and layer."""
+class Budget(NamedTuple):
+    """How many descriptors may be open: of directories, and of directories and files together."""
 
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
+    directories: int
+    together: int
+
+
+class Directories:
+    """Open descriptors of directories: a bounded number of those that were used last, by node and layer.
+
+    They give way to open files. Those used last of all stay in any case: a request may be using them.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._files = 0
         self._open: OrderedDict[tuple[Node, int], OpenDirectory] = OrderedDict()
         self._walk = False
 
@@ -200,8 +244,7 @@ class Directories:
         st = os.fstat(fd)
         found = OpenDirectory(fd, st.st_dev, st.st_ino)
         self._open[key] = found
-        if len(self._open) > self.capacity:
-            self.shrink(self.capacity)
+        self._fit()
         return found
 
     def verify(self, node: Node, layer: Layer, dev: int, ino: int) -> None:
@@ -216,7 +259,20 @@ class Directories:
         if found is not None:
             os.close(found.fd)
 
-    def shrink(self, count: int) -> None:
+    def make_room(self, files: int) -> bool:
+        """See that so many files can be open beside the directories. False: there are too many."""
+        self._files = files
+        self._fit()
+        return files + _IN_USE <= self._budget.together
+
+    def close_all(self) -> None:
+        """Close them all."""
+        self._shrink(0)
+
+    def _fit(self) -> None:
+        self._shrink(max(_IN_USE, min(self._budget.directories, self._budget.together - self._files)))
+
+    def _shrink(self, count: int) -> None:
         """Close the descriptors used longest ago until `count` are left."""
         while len(self._open) > count:
             _, oldest = self._open.popitem(last=False)

@@ -8,14 +8,14 @@ import resource
 import stat
 from typing import TYPE_CHECKING, TypeVar
 
-from fuse_overlay import quota, usage
+from fuse_overlay import indexes, quota, usage
 from fuse_overlay.changes import Changes, maker_of
 from fuse_overlay.copyup import CopyUp
-from fuse_overlay.creation import of_new
+from fuse_overlay.creation import ROOT, of_new
 from fuse_overlay.errors import OverlayError, failure
 from fuse_overlay.guard import Guard
 from fuse_overlay.handles import Handles
-from fuse_overlay.layers import at_fd
+from fuse_overlay.layers import Budget, at_fd, open_for_listing
 from fuse_overlay.links import Links
 from fuse_overlay.listing import Listing
 from fuse_overlay.metadata import Metadata
@@ -37,9 +37,11 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-# Descriptors of directories that are kept open at most, and how many are left for open files in any case.
+# Descriptors of directories that are kept open at most, and of anything where the process has no limit.
 _DIRECTORIES_MAX = 4096
-_DESCRIPTORS_LEFT = 256
+_DESCRIPTORS_MAX = 1 << 20
+# Descriptors that are neither open files nor those directories: the process's own, and what a request opens in passing.
+_DESCRIPTORS_ELSE = 64
 
 
 class Writer:
@@ -85,7 +87,7 @@ class Overlay:
     def __init__(self, config: Config, mounts: Mounts | None = None) -> None:
         """Open the layers. Raises OverlayError. Sets the process's umask to 0: modes are what the callers ask for."""
         os.umask(0)
-        self.tree = Tree(config, _directories_limit(), mounts)
+        self.tree = Tree(config, _descriptors(len(config.lowers)), mounts)
         self._writer: Writer | None = None
         if config.upper is not None:
             if config.work is None:
@@ -182,7 +184,8 @@ class Overlay:
         node = self._listings[handle].node
         if node.source.writable and not node.gone:
             directory = self.tree.directories.get(node, node.source).fd
-            fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+            indexes.sync(directory)
+            fd = open_for_listing(directory)
             try:
                 os.fsync(fd)
             finally:
@@ -252,6 +255,10 @@ class Overlay:
         """Close a file handle."""
         self._handles.close(fd)
 
+    def fsync(self, fd: int, data_only: bool) -> None:
+        """Bring an open file to the disk."""
+        self._handles.sync(fd, data_only)
+
     def setattr(self, ino: int, wanted: Wanted) -> Entry:
         """Change attributes."""
         node = self._changing(ino)
@@ -265,10 +272,10 @@ class Overlay:
         """The names of the extended attributes."""
         return self._metadata.names(self.tree.node(ino))
 
-    def setxattr(self, ino: int, name: bytes, value: bytes) -> None:
+    def setxattr(self, ino: int, name: bytes, value: bytes, caller: Caller = ROOT) -> None:
         """Set an extended attribute."""
         node = self._changing(ino)
-        self._weighed(node, lambda: self._metadata.write(node, name, value))
+        self._weighed(node, lambda: self._metadata.write(node, name, value, caller))
 
     def removexattr(self, ino: int, name: bytes) -> None:
         """Remove an extended attribute."""
@@ -311,10 +318,10 @@ class Overlay:
         return entry
 
 
-def _directories_limit() -> int:
-    """How many directories may be held open. Raises the limit of descriptors as far as it goes."""
+def _descriptors(layers: int) -> Budget:
+    """How many descriptors there are for directories and files. Raises the limit as far as it goes."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if hard == resource.RLIM_INFINITY:
-        return _DIRECTORIES_MAX
-    return max(16, min(_DIRECTORIES_MAX, (hard - _DESCRIPTORS_LEFT) // 2))
+    limit = _DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else hard
+    together = limit - _DESCRIPTORS_ELSE - layers
+    return Budget(min(_DIRECTORIES_MAX, together // 2), together)

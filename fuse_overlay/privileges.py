@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from fuse_overlay import ownership, xattrs
 from fuse_overlay.attributes import carries
+from fuse_overlay.layers import move_ctime
 
 if TYPE_CHECKING:
     from fuse_overlay.inodes import Node
@@ -37,9 +38,7 @@ class Privileges:
         if node.kind != stat.S_IFLNK:
             os.chmod(file.real, ownership.real_mode(node.kind, owner.mode))
         else:
-            # A link has no mode of its own to set (chmod(2)), but its st_ctime must move all the same.
-            st = self._tree.attributes(node).st
-            os.utime(file.real, ns=(st.st_atime_ns, st.st_mtime_ns), follow_symlinks=isinstance(file.real, int))
+            move_ctime(file.real)  # it has no mode of its own to set (chmod(2))
         if file.places or carries(file):  # else the record would end with the node
             self._tree.records.write(file, owner, node.device)
         node.owner = owner

@@ -16,11 +16,13 @@ from fuse_overlay.hiding import Hiding
 from fuse_overlay.inodes import ROOT, Node, Table
 from fuse_overlay.layers import (
     ABSENT,
+    Budget,
     Directories,
     Layer,
     at,
     is_opaque_self,
     list_directory,
+    open_for_listing,
     open_layers,
 )
 from fuse_overlay.mounts import Mounts
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
     from fuse_overlay.policy import ReadOnlyPaths
 
 _NAME_MAX = 255
-_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Found(NamedTuple):
@@ -90,10 +91,10 @@ class Tree:
     if there are any. `quota`: what the upper holds and may hold.
     """
 
-    def __init__(self, config: Config, directories: int, mounts: Mounts | None = None) -> None:
+    def __init__(self, config: Config, budget: Budget, mounts: Mounts | None = None) -> None:
         self.layers = open_layers(config)
         self.upper = self.layers[0] if config.upper is not None else None
-        self.directories = Directories(directories)
+        self.directories = Directories(budget)
         self.mounts = mounts if mounts is not None else Mounts()
         self._euid = os.geteuid()
         self.uids = IdMap(self._euid, config.own_uid, config.uids)
@@ -134,7 +135,7 @@ class Tree:
     def close(self) -> None:
         """Close all descriptors of layers and directories."""
         self.mounts.close()
-        self.directories.shrink(0)
+        self.directories.close_all()
         for layer in self.layers:
             os.close(layer.root.fd)
 
@@ -318,7 +319,7 @@ class Tree:
 
     def _scan_layer(self, node: Node, layer: Layer) -> merge.Scan:
         try:
-            listed = os.open(b".", _LIST, dir_fd=self.directories.get(node, layer).fd)
+            listed = open_for_listing(self.directories.get(node, layer).fd)
         except OSError:
             if layer.writable:
                 raise
