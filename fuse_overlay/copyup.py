@@ -76,6 +76,8 @@ class CopyUp:
         try:
             self._build(name, node, entry, length)
             self._dress(name, node, entry, ((directory, node.name),))
+            if length is not None and length < entry.st.st_size:
+                os.utime(name, dir_fd=self._work.fd)  # it comes into place as a file that was changed
             kept = os.stat(name, dir_fd=self._work.fd, follow_symlinks=False)
             self._remember_names(node, entry.st, kept, name, ((directory, node.name),))
             self._move_in(name, directory, node.name)
