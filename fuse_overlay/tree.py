@@ -320,9 +320,9 @@ class Tree:
     def _scan_layer(self, node: Node, layer: Layer) -> merge.Scan:
         try:
             listed = open_for_listing(self.directories.get(node, layer).fd)
-        except OSError:
-            if layer.writable:
-                raise
+        except OSError as error:
+            if layer.writable or error.errno not in ABSENT:
+                raise  # no descriptors, say: a directory that isn't empty must not be taken for an empty one
             return merge.Scan([], set(), layer.marks)  # what we may not list, appears empty
         try:
             return list_directory(listed, layer.marks)

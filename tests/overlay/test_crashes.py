@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import mmap
@@ -30,6 +31,16 @@ if TYPE_CHECKING:
 EXCHANGE = 2
 WORD = 8
 OLD = 1_000_000_000
+
+_MAKING = {"link", "mkdir", "mknod", "open", "rename", "setxattr", "symlink"}
+FALLIBLE = {
+    errno.ENOSPC: _MAKING | {"copy_file_range", "pwrite"},
+    errno.EDQUOT: _MAKING | {"copy_file_range", "pwrite"},
+    errno.EIO: _MAKING
+    | {"chmod", "copy_file_range", "fstat", "ftruncate", "getxattr", "listdir", "listxattr", "lseek", "pread", "pwrite"}
+    | {"readlink", "removexattr", "rmdir", "scandir", "stat", "unlink", "utime"},
+    errno.EMFILE: {"open"},
+}
 
 # Path: type and mode, owner, size, content or target or entries, attributes.
 Picture: TypeAlias = "dict[str, tuple[object, ...]]"
@@ -144,29 +155,47 @@ def pictures(stage: Stage, lower: Lower) -> list[Picture]:
     return seen
 
 
-def die_at(call: int) -> Callable[[FrameType, str, object], None]:
-    """A profiler (sys.setprofile) that kills the process before its `call`-th system call by way of the os module."""
-    left = call
+def before_call(number: int, act: Callable[[str], None]) -> Callable[[FrameType, str, object], None]:
+    """A profiler (sys.setprofile) that acts before the `number`-th system call by way of the os module.
+
+    `act` is given the function's name. If it raises, that is what comes of the call, which isn't made.
+    """
+    left = number
 
     def profile(_frame: FrameType, event: str, what: object) -> None:
         nonlocal left
         if event == "c_call" and getattr(what, "__module__", "") == "posix":
             left -= 1
             if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+                act(getattr(what, "__name__", ""))
 
     return profile
 
 
+def die(_: str) -> None:
+    """End this process at once."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def failing(number: int) -> Callable[[str], None]:
+    """Let a system call that can fail with this errno do so."""
+
+    def act(called: str) -> None:
+        if called in FALLIBLE[number]:
+            raise OSError(number, os.strerror(number))
+
+    return act
+
+
 def killed(stage: Stage, lower: Lower, call: int) -> int | None:
-    """Have a process make all requests, killed before its `call`-th system call. How many were done; None: it wasn't."""
+    """Have a process make all requests, killed before its `call`-th system call; how many were done, None for all."""
     config = stage.config(lower)
     done = mmap.mmap(-1, WORD)
     pid = os.fork()
     if pid == 0:
         try:
             driver = stage.drive(config)
-            sys.setprofile(die_at(call))
+            sys.setprofile(before_call(call, die))
             for number, request in enumerate(REQUESTS):
                 done[:] = number.to_bytes(WORD)
                 request(driver)
@@ -223,3 +252,49 @@ def test_killed_at_any_system_call(tmp_path: Path, count: Count) -> None:
         shutil.rmtree(stage.base)
     assert [] == wrong
     assert tried > 500 // stride
+
+
+def failed(driver: Driver, call: int, number: int) -> tuple[int, str] | None:
+    """Make all requests, the `call`-th system call failing with an errno. Which failed and how; None: none did."""
+    sys.setprofile(before_call(call, failing(number)))
+    try:
+        for done, request in enumerate(REQUESTS):
+            try:
+                request(driver)
+            except OSError as error:
+                return done, errno.errorcode[error.errno or 0]
+    finally:
+        sys.setprofile(None)
+    return None
+
+
+@pytest.mark.parametrize("number", sorted(FALLIBLE), ids=errno.errorcode.get)
+def test_errors_from_below(tmp_path: Path, count: Count, number: int) -> None:
+    """Whichever call fails, the request has that errno, the tree is as before or as after it, and all goes on."""
+    lower = planted(Stage(tmp_path))
+    expected = pictures(Stage(tmp_path), lower)
+    wrong = []
+    tried = 0
+    for call in range(1, 700, count(29, 1)):
+        os.umask(0o022)
+        stage = Stage(tmp_path / "failed")
+        stage.base.mkdir()
+        driver = stage.over(lower)
+        found = failed(driver, call, number)
+        if found is not None:
+            tried += 1
+            done, error = found
+            seen, remounted = picture(driver), picture(stage.over(lower))
+            before, after = (differing(remounted, state) for state in expected[done : done + 2])
+            left = [name for name in os.listdir(stage.work) if name.startswith("#fuse-overlay-")]
+            if error != errno.errorcode[number] or left or (before and after) or differing(seen, remounted):
+                wrong.append((call, done, error, left, before, after, differing(seen, remounted)))
+            else:
+                for request in REQUESTS[done + bool(before) :]:
+                    request(driver)
+                if differing(picture(driver), expected[-1]):
+                    wrong.append((call, done, "later", differing(picture(driver), expected[-1])))
+        stage.close()
+        shutil.rmtree(stage.base)
+    assert [] == wrong
+    assert tried > 0
