@@ -46,7 +46,8 @@ class Changes:
         else:
             self._tree.quota.require_file()
         directory = self._copyup.directory(parent)
-        if new.attributes or self._tree.records.needed(new.kind, new.owner):
+        is_plain = not new.attributes and not self._tree.records.needed(new.kind, new.owner)
+        if not is_plain:
             self._make_aside(directory, name, new, maker)
         else:
             try:
@@ -59,6 +60,9 @@ class Changes:
         parent.version += 1
         entry = self._entered(parent, name, new.owner)
         self._tree.quota.made(entry.node, entry.st)
+        if is_plain:
+            # A killed server may have left a record of another file that had this name and this inode number.
+            self.drop_record(entry.node, directory, name)
         return entry
 
     def link(self, node: Node, parent: Node, name: bytes) -> Entry:
@@ -150,7 +154,7 @@ class Changes:
 
     def names_left(self, node: Node) -> int:
         """How many names a file will have when it has lost one; 0 for directories."""
-        return 0 if node.kind == stat.S_IFDIR else self._tree.attributes(node).nlink - 1
+        return 0 if node.kind == stat.S_IFDIR else self._tree.link_count(node) - 1
 
     def weight(self, node: Node) -> os.stat_result | None:
         """What a file of the upper is before it loses a name, if that is counted."""

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from fuse_overlay import copydata, ownership, xattrs
 from fuse_overlay.attributes import File, carries
 from fuse_overlay.errors import failure
-from fuse_overlay.layers import at, at_fd, keeping_times, open_regular
+from fuse_overlay.layers import at, at_fd, open_regular
+from fuse_overlay.times import keeping_times
 from fuse_overlay.tree import Missing
 
 if TYPE_CHECKING:
     from fuse_overlay.inodes import Node
     from fuse_overlay.layers import Layer
     from fuse_overlay.links import Links
-    from fuse_overlay.ownership import Owner
     from fuse_overlay.tree import Entry, Tree
     from fuse_overlay.work import Work
 
@@ -84,7 +84,7 @@ class CopyUp:
         except BaseException:
             self._work.discard(name)
             raise
-        self._now_upper(node, kept, entry.owner)
+        self._now_upper(node, kept, entry)
         parent.version += 1
         self._retarget(node)
         self._link_aliases(node)
@@ -158,7 +158,7 @@ class CopyUp:
         except BaseException:
             self._work.discard(name)
             raise
-        self._now_upper(node, made, entry.owner)
+        self._now_upper(node, made, entry)
         node.dirs = (self._upper, *node.dirs)
         parent.version += 1
 
@@ -180,7 +180,6 @@ class CopyUp:
             os.mknod(name, node.kind | mode, dir_fd=work)
         else:
             os.mknod(name, stat.S_IFREG | 0o600, dir_fd=work)  # root alone could make the device node
-            node.rdev = node.rdev or entry.st.st_rdev
 
     def _copy_data(self, node: Node, entry: Entry, target: int, length: int) -> None:
         if length == 0:
@@ -209,7 +208,7 @@ class CopyUp:
         copy = File(self._upper, stat.S_IFMT(st.st_mode), st.st_ino, place, places)
         if places or carries(copy):
             self._tree.store.change(copy, {**self._tree.extended.kept(original), xattrs.ORIGIN: b"%d" % node.ino})
-            self._tree.records.write(copy, entry.owner, node.device)
+            self._tree.records.write(copy, entry.owner, entry.device)
         times = (entry.st.st_atime_ns, entry.st.st_mtime_ns)
         os.utime(name, ns=times, dir_fd=work, follow_symlinks=False)
 
@@ -218,11 +217,12 @@ class CopyUp:
         with keeping_times(at_fd(directory)):
             self._work.move_in(name, directory, target)
 
-    def _now_upper(self, node: Node, st: os.stat_result, owner: Owner) -> None:
+    def _now_upper(self, node: Node, st: os.stat_result, entry: Entry) -> None:
         self._tree.origins[st.st_dev, st.st_ino] = node.ino
         self._tree.table.rekey(node, (st.st_dev, st.st_ino))
         node.source = self._upper
-        node.owner = owner
+        node.owner = entry.owner
+        node.rdev = entry.device.rdev if entry.device is not None else None
         self._tree.quota.made(node, st)
         if node.handles and self._tree.quota.active:
             self._tree.quota.hold(node, st)
@@ -263,7 +263,7 @@ class CopyUp:
             self._copy_data(node, entry, target, wanted)
             self._dress(name, node, entry, ())
             self._remember_names(node, entry.st, os.fstat(target), name, ())
-            self._now_upper(node, os.fstat(target), entry.owner)
+            self._now_upper(node, os.fstat(target), entry)
             _point(node.handles, target)
         finally:
             self._work.discard(name)

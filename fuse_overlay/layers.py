@@ -10,7 +10,6 @@ import errno
 import os
 import stat
 from collections import OrderedDict
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from fuse_overlay import indexes, merge, ownership, whiteout
@@ -18,8 +17,6 @@ from fuse_overlay.errors import OverlayError, failure
 from fuse_overlay.kernel import paths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from fuse_overlay.config import Config
     from fuse_overlay.inodes import Node
 
@@ -54,10 +51,13 @@ class Layer:
     `number`: its place in Config.lowers, -1 for the upper. `marks`: whiteouts and opaque marks count. `dot_marks`:
     there may be marks of the `.wh.` kind. `live`: it may change underneath. `records`: there may be ownership records.
     `xattrs`: its files and directories can have user.* attributes. `indexed`: there may be indexes.
+    `foreign_records`: there may be records of fuse-overlayfs' own kind. `file_whiteouts`: some whiteouts may be regular
+    files.
     """
 
     __slots__ = (
-        "dot_marks", "indexed", "live", "marks", "number", "path", "records", "root", "writable", "xattrs",
+        "dot_marks", "file_whiteouts", "foreign_records", "indexed", "live", "marks", "number", "path", "records",
+        "root", "writable", "xattrs",
     )  # fmt: skip
 
     def __init__(self, number: int, path: bytes, *, marks: bool, live: bool) -> None:
@@ -79,7 +79,10 @@ class Layer:
         self.root = OpenDirectory(fd, st.st_dev, st.st_ino)
         self.xattrs = not marks or _has_xattrs(at(fd, b"."))
         self.indexed = marks and indexes.exists(fd)
-        self.records = marks and (self.indexed or ownership.XATTR in names_of_xattrs(at(fd, b".")))
+        at_root = names_of_xattrs(at(fd, b".")) if marks else []
+        self.foreign_records = ownership.FOREIGN_XATTR in at_root
+        self.records = marks and (self.indexed or self.foreign_records or ownership.XATTR in at_root)
+        self.file_whiteouts = marks and read_xattr(at(fd, b"."), whiteout.OPAQUE_XATTR) == whiteout.FILES_VALUE
         # Only what we write is in a fresh upper, and it is known by then which marks that will be.
         self.dot_marks = marks
 
@@ -93,6 +96,16 @@ class Layer:
             if error.errno in ABSENT and not self.writable:
                 return None
             raise
+
+    def is_whiteout(self, fd: int, name: bytes, st: os.stat_result) -> bool:
+        """Whether `name` in the directory `fd`, whose stat result is `st`, is a whiteout."""
+        if whiteout.is_whiteout(st):
+            return True
+        if not self.file_whiteouts or not whiteout.may_be_whiteout(st):
+            return False
+        if read_xattr(at(fd, name), whiteout.FILE_XATTR) is None:
+            return False
+        return read_xattr(at(fd, b"."), whiteout.OPAQUE_XATTR) == whiteout.FILES_VALUE
 
     def has_mark(self, fd: int, name: bytes) -> bool:
         """Whether a `.wh.` file takes `name` away from the layers below."""
@@ -146,21 +159,6 @@ def read_xattr(file: Real, name: bytes) -> bytes | None:
         raise
 
 
-def move_ctime(file: Real) -> None:
-    """Move a file's st_ctime, and none of its other times: for a change that isn't one of the real file. OSError."""
-    follow = isinstance(file, int)
-    st = os.stat(file, follow_symlinks=follow)
-    os.utime(file, ns=(st.st_atime_ns, st.st_mtime_ns), follow_symlinks=follow)
-
-
-@contextmanager
-def keeping_times(directory: bytes) -> Iterator[None]:
-    """Change the entries of an upper directory without its st_atime and st_mtime: seen from inside nothing changes."""
-    st = os.stat(directory)
-    yield
-    os.utime(directory, ns=(st.st_atime_ns, st.st_mtime_ns))
-
-
 def names_of_xattrs(file: Real) -> list[bytes]:
     """The names of all extended attributes of a file; none where the file can't have any."""
     try:
@@ -197,19 +195,21 @@ def open_for_listing(fd: int) -> int:
         return os.open(b".", _LIST, dir_fd=fd)
 
 
-def list_directory(fd: int, marks: bool) -> merge.Scan:
-    """What is in an open directory, with the whiteouts told apart if `marks` count there."""
+def list_directory(fd: int, layer: Layer) -> merge.Scan:
+    """What is in an open directory of a layer, with the whiteouts told apart if marks count there."""
     names: list[bytes] = []
     whiteouts: set[bytes] = set()
     with os.scandir(fd) as entries:
         for entry in entries:
             name = os.fsencode(entry.name)
             names.append(name)
-            if not marks or entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False):
+            if not layer.marks or entry.is_dir(follow_symlinks=False) or entry.is_symlink():
                 continue
-            if not entry.is_symlink() and whiteout.is_whiteout(entry.stat(follow_symlinks=False)):
+            if entry.is_file(follow_symlinks=False) and not layer.file_whiteouts:
+                continue
+            if layer.is_whiteout(fd, name, entry.stat(follow_symlinks=False)):
                 whiteouts.add(name)
-    return merge.Scan(names, whiteouts, marks)
+    return merge.Scan(names, whiteouts, layer.marks)
 
 
 class Budget(NamedTuple):

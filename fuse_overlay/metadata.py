@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from fuse_overlay import acl, ownership, xattrs
 from fuse_overlay.attributes import carries
 from fuse_overlay.errors import failure
-from fuse_overlay.layers import at, move_ctime
+from fuse_overlay.layers import at
+from fuse_overlay.times import move_ctime
 
 if TYPE_CHECKING:
     from fuse_overlay.copyup import CopyUp
@@ -48,7 +49,7 @@ class Metadata:
         """Change attributes. Raises OSError; EACCES when that takes a copy of data which the user may not read."""
         before = self._tree.attributes(node)
         if wanted == Wanted() and node.source.writable:
-            self._revoke(node)
+            self._privileges.obey(node)
             return self._tree.attributes(node)
         timed = wanted.atime is not None or wanted.mtime is not None
         if _changed_owner(node.kind, before.owner, wanted) != before.owner or timed or wanted.size is not None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from fuse_overlay import ownership, xattrs
 from fuse_overlay.attributes import carries
-from fuse_overlay.layers import move_ctime
+from fuse_overlay.times import move_ctime
 
 if TYPE_CHECKING:
     from fuse_overlay.inodes import Node
@@ -49,12 +49,23 @@ class Privileges:
     def revoke_setuid(self, node: Node) -> None:
         """Take away setuid, and setgid where it means the same, from an upper file."""
         owner = self._tree.owner(node)
-        mode = ownership.without_privilege(node.kind, owner.mode)
-        if mode != owner.mode:
-            self.set_owner(node, owner._replace(mode=mode))
+        self._set_mode(node, owner, ownership.without_privilege(node.kind, owner.mode))
+
+    def obey(self, node: Node) -> None:
+        """The kernel says that a write is about to come which takes privilege away from an upper file."""
+        if self.has_capability(node):
+            self.revoke_capability(node)
+            self.revoke_setuid(node)
+        else:
+            owner = self._tree.owner(node)
+            self._set_mode(node, owner, ownership.after_order(node.kind, owner.mode))
 
     def revoke_capability(self, node: Node) -> None:
         """Take away the capabilities of an upper file."""
         kept = xattrs.kept_as(xattrs.CAPABILITY)
         if node.kind == stat.S_IFREG and kept is not None and self.has_capability(node):
             self._tree.store.change(self._tree.file(node), {kept: None})
+
+    def _set_mode(self, node: Node, owner: Owner, mode: int) -> None:
+        if mode != owner.mode:
+            self.set_owner(node, owner._replace(mode=mode))

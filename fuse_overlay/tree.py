@@ -26,7 +26,7 @@ from fuse_overlay.layers import (
     open_layers,
 )
 from fuse_overlay.mounts import Mounts
-from fuse_overlay.ownership import IdMap, Owner
+from fuse_overlay.ownership import Device, IdMap, Owner
 from fuse_overlay.quota import Quota
 from fuse_overlay.records import Records
 
@@ -74,6 +74,13 @@ class Entry(NamedTuple):
     nlink: int
     live: bool
     live_attributes: bool
+
+    @property
+    def device(self) -> Device | None:
+        """The device node that this is, whether the real file is one or stands for one."""
+        if self.node.kind not in (stat.S_IFCHR, stat.S_IFBLK):
+            return None
+        return self.node.device or Device(self.node.kind, self.st.st_rdev)
 
 
 def check_name(name: bytes) -> None:
@@ -166,7 +173,7 @@ class Tree:
                 if layer.writable or error.errno not in ABSENT:
                     raise
                 continue
-            if st is None or (layer.marks and whiteout.is_whiteout(st)):
+            if st is None or (layer.marks and layer.is_whiteout(fd, name, st)):
                 if st is not None or (layer.marks and position < last and layer.has_mark(fd, name)):
                     break
                 continue
@@ -237,6 +244,13 @@ class Tree:
         if (st.st_dev, st.st_ino) != node.key:
             raise failure(errno.ESTALE)  # somebody put another file there
         return self._entry(node, st, False, fd, name)
+
+    def link_count(self, node: Node) -> int:
+        """The link count that is shown of a file. Raises OSError."""
+        if node.handles:
+            return self._link_count(node, os.fstat(node.handles[0]))
+        fd, name = self.place(node)
+        return self._link_count(node, os.stat(name, dir_fd=fd, follow_symlinks=False))
 
     def place(self, node: Node) -> tuple[int, bytes]:
         """The directory and the name of the real file of a node. Raises OSError ENOENT when it has none any more."""
@@ -325,7 +339,7 @@ class Tree:
                 raise  # no descriptors, say: a directory that isn't empty must not be taken for an empty one
             return merge.Scan([], set(), layer.marks)  # what we may not list, appears empty
         try:
-            return list_directory(listed, layer.marks)
+            return list_directory(listed, layer)
         finally:
             os.close(listed)
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from fuse_overlay import whiteout
 from fuse_overlay.errors import OverlayError
 from fuse_overlay.kernel import paths
-from fuse_overlay.layers import at, keeping_times
+from fuse_overlay.layers import at
+from fuse_overlay.times import keeping_times
 
 if TYPE_CHECKING:
     from fuse_overlay.layers import Layer

@@ -11,6 +11,7 @@ import ctypes
 import os
 import pickle
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from tests.overlay.acts import Act, Picture
 
 _MS_REMOUNT = 32
+_PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -98,6 +100,7 @@ class Places:
         mount("fuse", f"{self.base}/merged", 0, options)
         server = os.fork()
         if server == 0:
+            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             config = Config(
                 tuple(Lower(os.fsencode(path), layer=True, live=False) for path in self.lowers),
                 os.fsencode(f"{self.base}/upper"),

@@ -1,4 +1,4 @@
-"""File system calls as data, so that the same ones can be done in two places: what they end with, and what is there then.
+"""File system calls as data, so that the same ones can be done in two places and their outcomes compared.
 
 An act is a tuple: its name, and what the method of that name below takes. It ends with a value, or with an errno as a
 negative number. Open files are named by slots, small numbers.
@@ -12,6 +12,7 @@ import stat
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from fuse_overlay.kernel import paths
+from tests.overlay.conftest import plant_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +36,15 @@ class Facts(NamedTuple):
 Picture: TypeAlias = "dict[str, Facts]"
 
 
+def do(place: object, act: Act) -> object:
+    """Do an act by the method of its name. Returns what it ends with."""
+    name, *arguments = act
+    try:
+        return getattr(place, name)(*arguments)
+    except OSError as error:
+        return -(error.errno or 0)
+
+
 class Acts:
     """Acts on the files below a directory, by system calls. Symbolic links are not followed at a path's end.
 
@@ -48,11 +58,7 @@ class Acts:
 
     def do(self, act: Act) -> object:
         """Do one act. Returns what it ends with."""
-        name, *arguments = act
-        try:
-            return getattr(self, name)(*arguments)
-        except OSError as error:
-            return -(error.errno or 0)
+        return do(self, act)
 
     def close_all(self) -> None:
         """Close all slots."""
@@ -182,8 +188,9 @@ class Acts:
                 continue
             st = os.lstat(real)
             assert number == st.st_ino, path
-            names = os.listxattr(real, follow_symlinks=False)
-            xattrs = {name: os.getxattr(real, name, follow_symlinks=False) for name in names if name.startswith("user.")}
+            listed_xattrs = os.listxattr(real, follow_symlinks=False)
+            users = [name for name in listed_xattrs if name.startswith("user.")]
+            xattrs = {name: os.getxattr(real, name, follow_symlinks=False) for name in users}
             content = b""
             if stat.S_ISREG(st.st_mode):
                 with open(real, "rb") as file:
@@ -252,21 +259,9 @@ def let_time_pass(scratch: str) -> None:
 
 
 def plant_layer(top: Path, tree: dict[str, Any], links: list[tuple[str, str]]) -> None:
-    """Make a layer: bytes are files, dictionaries directories, text symbolic links, None a whiteout.
-
-    `links`: pairs of names that are to be one file, where the first is a file and the second is free.
+    """Make a layer. `links`: pairs of names that are to be one file, where the first is a file and the second is free.
     """
-    top.mkdir(exist_ok=True)
-    for name, what in tree.items():
-        path = top / name
-        if isinstance(what, dict):
-            plant_layer(path, what, [])
-        elif isinstance(what, bytes):
-            path.write_bytes(what)
-        elif isinstance(what, str):
-            path.symlink_to(what)
-        else:
-            os.mknod(path, stat.S_IFCHR | 0o600, 0)
+    plant_tree(top, tree)
     for old, new in links:
         with contextlib.suppress(OSError):
             if stat.S_ISREG((top / old).lstat().st_mode):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fuse_overlay.creation import Caller
 from fuse_overlay.errors import failure
-from tests.overlay.acts import Picture, facts
+from tests.overlay.acts import Picture, do, facts
 
 if TYPE_CHECKING:
     from fuse_overlay.tree import Entry
@@ -31,13 +31,9 @@ class DirectActs:
 
     def do(self, act: Act) -> object:
         """Do one act. Returns what it ends with."""
-        name, *arguments = act
-        try:
-            return getattr(self, name)(*arguments)
-        except OSError as error:
-            return -(error.errno or 0)
-        finally:
-            self._forget_gone()
+        outcome = do(self, act)
+        self._forget_gone()
+        return outcome
 
     def close_all(self) -> None:
         """Close all slots."""
@@ -122,7 +118,7 @@ class DirectActs:
             raise failure(errno.EEXIST)
         if flags == os.XATTR_REPLACE and not there:
             raise failure(errno.ENODATA)
-        self.overlay.setxattr(number, os.fsencode(name), value)
+        self.overlay.setxattr(number, os.fsencode(name), value, Caller())
 
     def removexattr(self, path: str, name: str) -> None:
         """lremovexattr(2)."""
@@ -199,7 +195,8 @@ class DirectActs:
                 content = self.driver.read(path)
             elif entry.node.kind == stat.S_IFLNK:
                 content = self.overlay.readlink(number)
-            listing = self.overlay.listxattr(number) if stat.S_ISREG(entry.node.kind) or stat.S_ISDIR(entry.node.kind) else []
+            carries = entry.node.kind in (stat.S_IFREG, stat.S_IFDIR)
+            listing = self.overlay.listxattr(number) if carries else []
             xattrs = {os.fsdecode(xattr): self.overlay.getxattr(number, xattr) for xattr in listing}
             ids = (entry.owner.uid, entry.owner.gid)
             found[path] = facts(entry.st, entry.owner.mode, ids, entry.nlink, number, content, xattrs)

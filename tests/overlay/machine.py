@@ -81,7 +81,7 @@ class Machine(RuleBasedStateMachine):
         """End the overlay and mount the same layers again."""
         raise NotImplementedError
 
-    def do(self, *act: Any) -> None:
+    def do(self, *act: object) -> None:
         """Do an act in both places and compare."""
         (one, other), pictures = self.act(act)
         assert one == other, f"{act} is {one} and {other}"
