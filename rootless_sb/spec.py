@@ -42,4 +42,5 @@ class RunSpec(NamedTuple):
     scratches: tuple[str, ...] = ()  # as `volumes.parse_scratch` takes them
     read_only: bool = False
     pids_limit: int = 0  # 0 for the default, -1 for none
+    memory: str = ""  # as `limits.parse_size` takes it
     ulimits: tuple[str, ...] = ()  # as `limits.parse_ulimit` takes them
