@@ -8,6 +8,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from fuse_overlay import ownership, whiteout
+from fuse_overlay.attributes import File
 from fuse_overlay.errors import failure
 from fuse_overlay.layers import at
 from fuse_overlay.tree import Missing, check_name
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fuse_overlay.copyup import CopyUp
+    from fuse_overlay.creation import New
     from fuse_overlay.inodes import Node
     from fuse_overlay.layers import Layer
     from fuse_overlay.ownership import Owner
@@ -35,23 +37,23 @@ class Changes:
         self._work = work
         self._copyup = copyup
 
-    def make(self, parent: Node, name: bytes, kind: int, owner: Owner, maker: Maker) -> Entry:
-        """Make a new file or directory that shows `owner`. Raises OSError, EEXIST if the name is taken."""
+    def make(self, parent: Node, name: bytes, new: New, maker: Maker) -> Entry:
+        """Make a new file or directory. Raises OSError, EEXIST if the name is taken."""
         check_new_name(name)
         self._require_free(parent, name)
         directory = self._copyup.directory(parent)
-        if self._tree.records.needed(kind, owner):
-            self._make_aside(parent, directory, name, kind, owner, maker)
+        if new.attributes or self._tree.records.needed(new.kind, new.owner):
+            self._make_aside(directory, name, new, maker)
         else:
             try:
-                if self._upper.has_mark(directory, name) and kind == stat.S_IFDIR:
+                if self._upper.has_mark(directory, name) and new.kind == stat.S_IFDIR:
                     raise failure(errno.EEXIST)
                 maker(directory, name)
             except FileExistsError:
-                self._make_aside(parent, directory, name, kind, owner, maker)
+                self._make_aside(directory, name, new, maker)
         self.unmark(directory, name)
         parent.version += 1
-        return self._entered(parent, name, owner)
+        return self._entered(parent, name, new.owner)
 
     def link(self, node: Node, parent: Node, name: bytes) -> Entry:
         """Give a file one more name."""
@@ -62,6 +64,7 @@ class Changes:
         self._copyup.node(node)
         directory = self._copyup.directory(parent)
         known_in, known = self._tree.place(node)
+        self._tree.store.add_place(self._tree.file(node), directory, name)
         try:
             os.link(known, name, src_dir_fd=known_in, dst_dir_fd=directory, follow_symlinks=False)
         except FileExistsError:
@@ -77,6 +80,7 @@ class Changes:
         node = self._tree.require(parent, name)
         if node.kind == stat.S_IFDIR:
             raise failure(errno.EISDIR)
+        left = self.names_left(node)
         if node.source is not self._upper:
             self.put_whiteout(self._copyup.directory(parent), name)
         else:
@@ -88,8 +92,9 @@ class Changes:
             else:
                 self.put_whiteout(directory, name)
                 os.unlink(name, dir_fd=directory)
+            self.drop_record(node, directory, name)
         parent.version += 1
-        self.lost_name(node, parent, name)
+        self.lost_name(node, parent, name, left)
 
     def rmdir(self, parent: Node, name: bytes) -> None:
         """Remove an empty directory."""
@@ -102,8 +107,9 @@ class Changes:
             self.put_whiteout(self._copyup.directory(parent), name)
         else:
             self._remove_upper_directory(parent, name)
+            self.drop_record(node, self._tree.directories.get(parent, self._upper).fd, name)
         parent.version += 1
-        self.lost_name(node, parent, name)
+        self.lost_name(node, parent, name, left=0)
 
     def needs_whiteout(self, parent: Node, name: bytes) -> bool:
         """Whether a name would still stand for something if the upper didn't have it."""
@@ -129,19 +135,32 @@ class Changes:
             os.unlink(mark, dir_fd=directory)
         node.dirs = (self._upper,)
 
-    def lost_name(self, node: Node, parent: Node, name: bytes) -> None:
-        """Note in the table that a name of this node is gone."""
+    def drop_record(self, node: Node, directory: int, name: bytes) -> None:
+        """Take back what an index says of an upper file that isn't at this place any more."""
+        self._tree.store.drop_place(self._upper, node.real_kind, node.key[1], directory, name)
+
+    def names_left(self, node: Node) -> int:
+        """How many names a file will have when it has lost one; 0 for directories."""
+        return 0 if node.kind == stat.S_IFDIR else self._tree.attributes(node).nlink - 1
+
+    def lost_name(self, node: Node, parent: Node, name: bytes, left: int) -> None:
+        """Note in the table that a name of this node is gone, and that it has `left` others."""
         table = self._tree.table
+        if left > 0 and self._tree.links is not None and node.source is not self._upper:
+            self._tree.links.lose(node.key)
         if not table.drop_name(node, parent, name):
-            node.gone = True
-            table.detach(node)
-            for layer in node.dirs:
-                self._tree.directories.close(node, layer)
-            node.dirs = ()
-            node.version += 1
-            self._tree.origins.pop(node.key, None)
-            self._tree.records.forget(node.key)
+            node.gone = True  # or its other names aren't known yet: then it is found again by its key
+            if left <= 0:
+                self._end(node)
         table.settle(node)
+
+    def _end(self, node: Node) -> None:
+        self._tree.table.detach(node)
+        for layer in node.dirs:
+            self._tree.directories.close(node, layer)
+        node.dirs = ()
+        node.version += 1
+        self._tree.origins.pop(node.key, None)
 
     def _remove_upper_directory(self, parent: Node, name: bytes) -> None:
         directory = self._tree.directories.get(parent, self._upper).fd
@@ -168,19 +187,22 @@ class Changes:
             flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
             os.close(os.open(whiteout.mark_of(name), flags, 0o600, dir_fd=directory))
 
-    def _make_aside(self, parent: Node, directory: int, name: bytes, kind: int, owner: Owner, maker: Maker) -> None:
+    def _make_aside(self, directory: int, name: bytes, new: New, maker: Maker) -> None:
         """Make a file that isn't complete at once, or that takes a whiteout's place: in the work directory first."""
         aside = self._work.name()
         try:
             maker(self._work.fd, aside)
             st = os.stat(aside, dir_fd=self._work.fd, follow_symlinks=False)
-            self._tree.records.write(at(self._work.fd, aside), st, owner)
+            file = File(self._upper, new.kind, st.st_ino, at(self._work.fd, aside), ((directory, name),))
+            if new.attributes:
+                self._tree.store.change(file, dict(new.attributes))
+            self._tree.records.write(file, new.owner)
             there = self._upper.stat(directory, name)
             if there is not None and not whiteout.is_whiteout(there):
                 raise failure(errno.EEXIST)
-            if kind == stat.S_IFDIR and (there is not None or self._upper.has_mark(directory, name)):
+            if new.kind == stat.S_IFDIR and (there is not None or self._upper.has_mark(directory, name)):
                 self._work.set_opaque(at(self._work.fd, aside))
-            if kind == stat.S_IFDIR and there is not None:
+            if new.kind == stat.S_IFDIR and there is not None:
                 self._work.swap_in(aside, directory, name)
             else:
                 self._work.move_in(aside, directory, name)
@@ -207,12 +229,13 @@ def check_new_name(name: bytes) -> None:
         raise failure(errno.EPERM)
 
 
-def maker_of(kind: int, owner: Owner, target: bytes = b"") -> Maker:
-    """What makes a directory, symbolic link (to `target`), FIFO or socket that shows as `owner`.
+def maker_of(new: New, target: bytes = b"") -> Maker:
+    """What makes a directory, symbolic link (to `target`), FIFO or socket.
 
     Raises OSError EPERM for device nodes: they come with images only.
     """
-    mode = ownership.real_mode(kind, owner.mode)
+    kind = new.kind
+    mode = ownership.real_mode(kind, new.owner.mode)
     if kind == stat.S_IFDIR:
         return lambda directory, name: os.mkdir(name, mode, dir_fd=directory)
     if kind == stat.S_IFLNK:

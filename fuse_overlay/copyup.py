@@ -12,13 +12,16 @@ import stat
 from typing import TYPE_CHECKING
 
 from fuse_overlay import copydata, ownership, xattrs
+from fuse_overlay.attributes import File, carries
 from fuse_overlay.errors import failure
-from fuse_overlay.layers import at, at_fd, names_of_xattrs, open_regular, read_xattr
+from fuse_overlay.layers import at, at_fd, keeping_times, open_regular
 from fuse_overlay.tree import Missing
 
 if TYPE_CHECKING:
     from fuse_overlay.inodes import Node
-    from fuse_overlay.layers import Layer, Real
+    from fuse_overlay.layers import Layer
+    from fuse_overlay.links import Links
+    from fuse_overlay.ownership import Owner
     from fuse_overlay.tree import Entry, Tree
     from fuse_overlay.work import Work
 
@@ -26,8 +29,9 @@ if TYPE_CHECKING:
 class CopyUp:
     """Brings nodes of a tree to its upper layer."""
 
-    def __init__(self, tree: Tree, upper: Layer, work: Work) -> None:
+    def __init__(self, tree: Tree, upper: Layer, work: Work, links: Links) -> None:
         self._tree = tree
+        self._links = links
         self._upper = upper
         self._work = work
 
@@ -50,7 +54,7 @@ class CopyUp:
     def node(self, node: Node, length: int | None = None) -> None:
         """Bring a node to the upper; of a regular file only the first `length` bytes if that is given.
 
-        Raises OSError: EACCES when the data is needed and the user may not read it, EPERM for device nodes.
+        Raises OSError: EACCES when the data is needed and the user may not read it.
         """
         if node.source is self._upper:
             return
@@ -68,15 +72,29 @@ class CopyUp:
         name = self._work.name()
         try:
             self._build(name, node, entry, length)
+            self._dress(name, node, entry, ((directory, node.name),))
             kept = os.stat(name, dir_fd=self._work.fd, follow_symlinks=False)
+            self._remember_names(node, entry.st, kept, name, ((directory, node.name),))
             self._move_in(name, directory, node.name)
         except BaseException:
             self._work.discard(name)
             raise
-        self._now_upper(node, kept)
+        self._now_upper(node, kept, entry.owner)
         parent.version += 1
         self._retarget(node)
         self._link_aliases(node)
+
+    def relink(self, parent: Node, name: bytes, st: os.stat_result) -> bool:
+        """Make a name of a lower file, whose stat result is `st`, a name of its copy. False if it has no copy."""
+        number = self._tree.table.numbers.derive((st.st_dev, st.st_ino))
+        link = self._links.find(number, st.st_mtime_ns)
+        if link is None:
+            return False
+        directory = self.directory(parent)
+        with keeping_times(at_fd(directory)):
+            self._links.take(link, stat.S_IFMT(st.st_mode), directory, name)
+        parent.version += 1
+        return True
 
     def tree(self, node: Node) -> None:
         """Bring a directory and all that is in it to the upper, where it hides what is below from then on.
@@ -129,13 +147,13 @@ class CopyUp:
         name = self._work.name()
         try:
             os.mkdir(name, 0o700, dir_fd=self._work.fd)
-            self._dress(name, node, entry, at(*self._tree.place(node)))
+            self._dress(name, node, entry, ((directory, node.name),))
             made = os.stat(name, dir_fd=self._work.fd, follow_symlinks=False)
             self._move_in(name, directory, node.name)
         except BaseException:
             self._work.discard(name)
             raise
-        self._now_upper(node, made)
+        self._now_upper(node, made, entry.owner)
         node.dirs = (self._upper, *node.dirs)
         parent.version += 1
 
@@ -156,8 +174,8 @@ class CopyUp:
         elif node.kind in (stat.S_IFIFO, stat.S_IFSOCK):
             os.mknod(name, node.kind | mode, dir_fd=work)
         else:
-            raise failure(errno.EPERM)  # device nodes come with images only
-        self._dress(name, node, entry, at(directory, source))
+            os.mknod(name, stat.S_IFREG | 0o600, dir_fd=work)  # root alone could make the device node
+            node.rdev = node.rdev or entry.st.st_rdev
 
     def _copy_data(self, node: Node, entry: Entry, target: int, length: int) -> None:
         if length == 0:
@@ -172,40 +190,57 @@ class CopyUp:
         finally:
             os.close(source)
 
-    def _dress(self, name: bytes, node: Node, entry: Entry, source: Real) -> None:
-        """Give a copy in the work directory its original's attributes, access and modification time last."""
+    def _dress(self, name: bytes, node: Node, entry: Entry, places: tuple[tuple[int, bytes], ...]) -> None:
+        """Give a copy in the work directory its original's attributes, access and modification time last.
+
+        `places`: where it will be, if it is to have a name.
+        """
         work = self._work.fd
         place = at(work, name)
-        if node.kind in (stat.S_IFREG, stat.S_IFDIR) and self._work.xattrs:
-            for xattr in names_of_xattrs(source):
-                value = read_xattr(source, xattr) if xattrs.visible(xattr) else None
-                if value is not None:
-                    os.setxattr(place, xattr, value)
-            os.setxattr(place, xattrs.ORIGIN, b"%d" % node.ino)
         if node.kind != stat.S_IFLNK:
             os.chmod(place, ownership.real_mode(node.kind, entry.owner.mode))
-        self._tree.records.write(place, os.stat(name, dir_fd=work, follow_symlinks=False), entry.owner)
+        original = self._tree.file(node)
+        st = os.stat(name, dir_fd=work, follow_symlinks=False)
+        copy = File(self._upper, stat.S_IFMT(st.st_mode), st.st_ino, place, places)
+        if places or carries(copy):
+            self._tree.store.change(copy, {**self._tree.extended.kept(original), xattrs.ORIGIN: b"%d" % node.ino})
+            self._tree.records.write(copy, entry.owner, node.device)
         times = (entry.st.st_atime_ns, entry.st.st_mtime_ns)
         os.utime(name, ns=times, dir_fd=work, follow_symlinks=False)
 
     def _move_in(self, name: bytes, directory: int, target: bytes) -> None:
-        """Put a copy into place. Seen from inside nothing has changed, the directory's times neither."""
-        st = os.fstat(directory)
-        self._work.move_in(name, directory, target)
-        os.utime(at_fd(directory), ns=(st.st_atime_ns, st.st_mtime_ns))
+        """Put a copy into place."""
+        with keeping_times(at_fd(directory)):
+            self._work.move_in(name, directory, target)
 
-    def _now_upper(self, node: Node, st: os.stat_result) -> None:
+    def _now_upper(self, node: Node, st: os.stat_result, owner: Owner) -> None:
         self._tree.origins[st.st_dev, st.st_ino] = node.ino
         self._tree.table.rekey(node, (st.st_dev, st.st_ino))
         node.source = self._upper
-        node.owner = None
+        node.owner = owner
+
+    def _remember_names(
+        self, node: Node, st: os.stat_result, copy: os.stat_result, name: bytes, places: tuple[tuple[int, bytes], ...]
+    ) -> None:
+        """See that the other names of a lower file will be its copy's, which is `name` in the work directory."""
+        if st.st_nlink > 1:
+            file = File(self._upper, stat.S_IFMT(copy.st_mode), copy.st_ino, b"", places)
+            number = self._tree.table.numbers.derive(node.key)
+            count = 0 if node.gone else 1 + len(node.aliases or ())
+            self._links.add(node.key, number, st, file, name, count)
 
     def _link_aliases(self, node: Node) -> None:
         """Give a copy all the names that its original is known by, so that it stays one file under them."""
-        for parent, name in list(node.aliases or ()):
+        aliases = list(node.aliases or ())
+        if not aliases:
+            return
+        original = File(self._upper, node.real_kind, node.key[1], b"", (self._tree.place(node),))
+        for parent, name in aliases:
             directory, known = self._tree.place(node)
             above = self.directory(parent)
-            os.link(known, name, src_dir_fd=directory, dst_dir_fd=above, follow_symlinks=False)
+            self._tree.store.add_place(original, above, name)
+            with keeping_times(at_fd(above)):
+                os.link(known, name, src_dir_fd=directory, dst_dir_fd=above, follow_symlinks=False)
             parent.version += 1
 
     def _orphan(self, node: Node, entry: Entry, length: int | None) -> None:
@@ -218,8 +253,9 @@ class CopyUp:
         try:
             wanted = entry.st.st_size if length is None else min(length, entry.st.st_size)
             self._copy_data(node, entry, target, wanted)
-            self._dress(name, node, entry, node.handles[0])
-            self._now_upper(node, os.fstat(target))
+            self._dress(name, node, entry, ())
+            self._remember_names(node, entry.st, os.fstat(target), name, ())
+            self._now_upper(node, os.fstat(target), entry.owner)
             _point(node.handles, target)
         finally:
             self._work.discard(name)

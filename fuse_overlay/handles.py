@@ -12,12 +12,11 @@ from fuse_overlay.errors import failure
 from fuse_overlay.layers import at_fd, open_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fuse_overlay.changes import Changes
     from fuse_overlay.copyup import CopyUp
+    from fuse_overlay.creation import New
     from fuse_overlay.inodes import Node
-    from fuse_overlay.ownership import Owner
+    from fuse_overlay.privileges import Privileges
     from fuse_overlay.tree import Entry, Tree
 
 # What of open(2)'s flags concerns the real file. Appending is the kernel's with the writeback cache: it knows the size.
@@ -35,15 +34,20 @@ class Opened(NamedTuple):
 class Handles:
     """Opens and closes files. `copyup` is None in a read-only overlay."""
 
-    def __init__(self, tree: Tree, copyup: CopyUp | None) -> None:
+    def __init__(self, tree: Tree, copyup: CopyUp | None, privileges: Privileges) -> None:
         self._tree = tree
         self._copyup = copyup
+        self._privileges = privileges
         self._nodes: dict[int, Node] = {}
+        # Descriptors whose next write takes the file's capabilities away. What gets capabilities while it is open keeps
+        # them: the data of earlier writes may still be on its way from the kernel's cache.
+        self._takes_capability: set[int] = set()
 
     def open(self, node: Node, flags: int) -> Opened:
         """Open a regular file with open(2)'s flags. Raises OSError."""
         if node.kind != stat.S_IFREG:
             raise failure(errno.EISDIR if node.kind == stat.S_IFDIR else errno.ENXIO)
+        self._make_room()
         writing = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
         if writing:
             if self._copyup is None:
@@ -54,19 +58,40 @@ class Handles:
         if node.source.live:
             st = os.fstat(fd)
             keep = node.seen == (st.st_ctime_ns, st.st_size)
-        return self._opened(node, fd, keep)
+        opened = self._opened(node, fd, keep)
+        if writing and self._privileges.has_capability(node):
+            self._takes_capability.add(fd)
+        if flags & os.O_TRUNC:
+            self._revoke(node, fd)
+        return opened
 
-    def create(self, changes: Changes, parent: Node, name: bytes, owner: Owner, flags: int) -> tuple[Opened, Entry]:
+    def write(self, fd: int, data: bytes, offset: int) -> int:
+        """Write, and take away what a write takes away. Returns the number of bytes written. Raises OSError."""
+        self._revoke(self._nodes[fd], fd)
+        return os.pwrite(fd, data, offset)
+
+    def sync(self, fd: int, data_only: bool) -> None:
+        """Bring an open file to the disk: fsync(2), or fdatasync(2). Raises OSError."""
+        if data_only:
+            os.fdatasync(fd)
+            return
+        os.fsync(fd)
+        node = self._nodes[fd]
+        if node.source.writable and not node.gone:
+            self._tree.store.sync(self._tree.file(node))
+
+    def create(self, changes: Changes, parent: Node, name: bytes, new: New, flags: int) -> tuple[Opened, Entry]:
         """Make a new regular file and open it. Raises OSError, EEXIST if there is one."""
+        self._make_room()
         flags = flags & _KEPT | os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        mode = ownership.real_mode(stat.S_IFREG, owner.mode)
+        mode = ownership.real_mode(stat.S_IFREG, new.owner.mode)
         made: list[int] = []
 
         def maker(directory: int, called: bytes) -> None:
-            made.append(self._sparing(lambda: os.open(called, flags, mode, dir_fd=directory)))
+            made.append(os.open(called, flags, mode, dir_fd=directory))
 
         try:
-            entry = changes.make(parent, name, stat.S_IFREG, owner, maker)
+            entry = changes.make(parent, name, new, maker)
         except BaseException:
             for fd in made:
                 os.close(fd)
@@ -76,6 +101,7 @@ class Handles:
     def close(self, fd: int) -> None:
         """Close a file handle."""
         node = self._nodes.pop(fd)
+        self._takes_capability.discard(fd)
         if node.handles is not None:
             node.handles.remove(fd)
         os.close(fd)
@@ -86,23 +112,16 @@ class Handles:
         for fd in list(self._nodes):
             self.close(fd)
 
+    def _revoke(self, node: Node, fd: int) -> None:
+        self._privileges.revoke_setuid(node)
+        if fd in self._takes_capability:
+            self._takes_capability.discard(fd)
+            self._privileges.revoke_capability(node)
+
     def _open(self, node: Node, flags: int) -> int:
         # The upper's files always for both: the kernel reads what is around a part of a page before it writes that, and
         # truncates by whichever handle there is.
         flags |= os.O_RDWR if node.source.writable else os.O_RDONLY
-        return self._sparing(lambda: self._open_once(node, flags))
-
-    def _sparing(self, opening: Callable[[], int]) -> int:
-        """Open something, at the cost of the descriptors held for speed if there are no others left."""
-        try:
-            return opening()
-        except OSError as error:
-            if error.errno != errno.EMFILE:
-                raise
-            self._tree.directories.shrink(0)
-            return opening()
-
-    def _open_once(self, node: Node, flags: int) -> int:
         if node.gone:
             if not node.handles:
                 raise failure(errno.ESTALE)
@@ -110,6 +129,11 @@ class Handles:
         directory, name = self._tree.place(node)
         own = node.own and not node.source.writable
         return open_regular(name, flags, directory, live=node.source.live, own=own)
+
+    def _make_room(self) -> None:
+        """See that there is a descriptor for one more file. To clients our limit is the system's: ENFILE, open(2)."""
+        if not self._tree.directories.make_room(len(self._nodes) + 1):
+            raise failure(errno.ENFILE)
 
     def _opened(self, node: Node, fd: int, keep: bool) -> Opened:
         self._nodes[fd] = node

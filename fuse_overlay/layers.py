@@ -10,16 +10,20 @@ import errno
 import os
 import stat
 from collections import OrderedDict
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from fuse_overlay import merge, ownership, whiteout
+from fuse_overlay import indexes, merge, ownership, whiteout
 from fuse_overlay.errors import OverlayError, failure
 from fuse_overlay.kernel import paths
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fuse_overlay.config import Config
     from fuse_overlay.inodes import Node
 
+_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 # openat2 takes paths up to PATH_MAX with the final NUL (path_resolution(7)); longer ones are walked.
@@ -28,6 +32,9 @@ _PATH_MAX = 4095
 # "It isn't there" when looking at a tree that may change while we look.
 ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.EACCES, errno.EPERM})
 
+
+# As many directories a single request may need at once: those of two names, in the upper and where they came from.
+_IN_USE = 32
 
 # A real file: an open descriptor (not O_PATH), or a path to it as `at` makes them.
 Real: TypeAlias = "int | bytes"
@@ -46,9 +53,12 @@ class Layer:
 
     `number`: its place in Config.lowers, -1 for the upper. `marks`: whiteouts and opaque marks count. `dot_marks`:
     there may be marks of the `.wh.` kind. `live`: it may change underneath. `records`: there may be ownership records.
+    `xattrs`: its files and directories can have user.* attributes. `indexed`: there may be indexes.
     """
 
-    __slots__ = ("dot_marks", "live", "marks", "number", "path", "records", "root", "writable")
+    __slots__ = (
+        "dot_marks", "indexed", "live", "marks", "number", "path", "records", "root", "writable", "xattrs",
+    )  # fmt: skip
 
     def __init__(self, number: int, path: bytes, *, marks: bool, live: bool) -> None:
         self.number = number
@@ -56,13 +66,20 @@ class Layer:
         self.marks = marks
         self.live = live
         self.writable = number < 0
+        option = "upperdir" if self.writable else "lowerdir"
         try:
             fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             st = os.fstat(fd)
+            # An O_PATH descriptor says nothing about what may be done with the directory.
+            os.close(os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd))
         except OSError as error:
-            raise OverlayError(f"cannot open {os.fsdecode(path)}: {error.strerror}") from None
+            raise OverlayError(f"cannot open {option} {os.fsdecode(path)}: {error.strerror}") from None
+        if self.writable and not os.access(at_fd(fd), os.W_OK):
+            raise OverlayError(f"cannot write to {option} {os.fsdecode(path)}")
         self.root = OpenDirectory(fd, st.st_dev, st.st_ino)
-        self.records = marks and ownership.XATTR in names_of_xattrs(at(fd, b"."))
+        self.xattrs = not marks or _has_xattrs(at(fd, b"."))
+        self.indexed = marks and indexes.exists(fd)
+        self.records = marks and (self.indexed or ownership.XATTR in names_of_xattrs(at(fd, b".")))
         # Only what we write is in a fresh upper, and it is known by then which marks that will be.
         self.dot_marks = marks
 
@@ -129,6 +146,21 @@ def read_xattr(file: Real, name: bytes) -> bytes | None:
         raise
 
 
+def move_ctime(file: Real) -> None:
+    """Move a file's st_ctime, and none of its other times: for a change that isn't one of the real file. OSError."""
+    follow = isinstance(file, int)
+    st = os.stat(file, follow_symlinks=follow)
+    os.utime(file, ns=(st.st_atime_ns, st.st_mtime_ns), follow_symlinks=follow)
+
+
+@contextmanager
+def keeping_times(directory: bytes) -> Iterator[None]:
+    """Change the entries of an upper directory without its st_atime and st_mtime: seen from inside nothing changes."""
+    st = os.stat(directory)
+    yield
+    os.utime(directory, ns=(st.st_atime_ns, st.st_mtime_ns))
+
+
 def names_of_xattrs(file: Real) -> list[bytes]:
     """The names of all extended attributes of a file; none where the file can't have any."""
     try:
@@ -140,9 +172,29 @@ def names_of_xattrs(file: Real) -> list[bytes]:
     return [os.fsencode(name) for name in names]
 
 
+def _has_xattrs(directory: bytes) -> bool:
+    """Whether the file system of a directory knows user.* attributes."""
+    try:
+        os.getxattr(directory, ownership.XATTR)
+    except OSError as error:
+        return error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS)
+    return True
+
+
 def is_opaque_self(layer: Layer) -> bool:
     """Whether a layer's root hides all layers below."""
     return layer.marks and layer.is_opaque(layer.root.fd, b".")
+
+
+def open_for_listing(fd: int) -> int:
+    """Open a directory, that is open as `fd` (O_PATH), so that it can be listed. Raises OSError.
+
+    Its access time stays if that is possible: for its owner (O_NOATIME, open(2)).
+    """
+    try:
+        return os.open(b".", _LIST | os.O_NOATIME, dir_fd=fd)
+    except PermissionError:
+        return os.open(b".", _LIST, dir_fd=fd)
 
 
 def list_directory(fd: int, marks: bool) -> merge.Scan:
@@ -160,11 +212,22 @@ def list_directory(fd: int, marks: bool) -> merge.Scan:
     return merge.Scan(names, whiteouts, marks)
 
 
-class Directories:
-    """Open descriptors of directories: a bounded number of those that were used last, by node and layer."""
+class Budget(NamedTuple):
+    """How many descriptors may be open: of directories, and of directories and files together."""
 
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
+    directories: int
+    together: int
+
+
+class Directories:
+    """Open descriptors of directories: a bounded number of those that were used last, by node and layer.
+
+    They give way to open files. Those used last of all stay in any case: a request may be using them.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._files = 0
         self._open: OrderedDict[tuple[Node, int], OpenDirectory] = OrderedDict()
         self._walk = False
 
@@ -181,8 +244,7 @@ class Directories:
         st = os.fstat(fd)
         found = OpenDirectory(fd, st.st_dev, st.st_ino)
         self._open[key] = found
-        if len(self._open) > self.capacity:
-            self.shrink(self.capacity)
+        self._fit()
         return found
 
     def verify(self, node: Node, layer: Layer, dev: int, ino: int) -> None:
@@ -197,7 +259,20 @@ class Directories:
         if found is not None:
             os.close(found.fd)
 
-    def shrink(self, count: int) -> None:
+    def make_room(self, files: int) -> bool:
+        """See that so many files can be open beside the directories. False: there are too many."""
+        self._files = files
+        self._fit()
+        return files + _IN_USE <= self._budget.together
+
+    def close_all(self) -> None:
+        """Close them all."""
+        self._shrink(0)
+
+    def _fit(self) -> None:
+        self._shrink(max(_IN_USE, min(self._budget.directories, self._budget.together - self._files)))
+
+    def _shrink(self, count: int) -> None:
         """Close the descriptors used longest ago until `count` are left."""
         while len(self._open) > count:
             _, oldest = self._open.popitem(last=False)

@@ -7,19 +7,26 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from fuse_overlay import ownership, xattrs
+from fuse_overlay import acl, ownership, xattrs
+from fuse_overlay.attributes import carries
 from fuse_overlay.errors import failure
-from fuse_overlay.layers import at, names_of_xattrs
+from fuse_overlay.layers import at, move_ctime
 
 if TYPE_CHECKING:
     from fuse_overlay.copyup import CopyUp
+    from fuse_overlay.creation import Caller
     from fuse_overlay.inodes import Node
     from fuse_overlay.layers import Real
+    from fuse_overlay.privileges import Privileges
     from fuse_overlay.tree import Entry, Tree
 
 
 class Wanted(NamedTuple):
-    """The attributes that setattr is to change; None: left as it is. Times in nanoseconds, the size in bytes."""
+    """The attributes that setattr is to change; None: left as it is. Times in nanoseconds, the size in bytes.
+
+    Without any, it is what a write takes away (privileges.py) that is to go: so the kernel says it beforehand, with
+    FATTR_KILL_SUIDGID, which pyfuse3 doesn't hand on.
+    """
 
     mode: int | None = None
     uid: int | None = None
@@ -32,55 +39,100 @@ class Wanted(NamedTuple):
 class Metadata:
     """Reads and changes what is known about files. `copyup` is None in a read-only overlay."""
 
-    def __init__(self, tree: Tree, copyup: CopyUp | None) -> None:
+    def __init__(self, tree: Tree, copyup: CopyUp | None, privileges: Privileges) -> None:
         self._tree = tree
         self._copyup = copyup
+        self._privileges = privileges
 
     def change(self, node: Node, wanted: Wanted) -> Entry:
         """Change attributes. Raises OSError; EACCES when that takes a copy of data which the user may not read."""
         before = self._tree.attributes(node)
-        owner = _changed_owner(node.kind, before.owner, wanted)
+        if wanted == Wanted() and node.source.writable:
+            self._revoke(node)
+            return self._tree.attributes(node)
         timed = wanted.atime is not None or wanted.mtime is not None
-        if owner != before.owner or timed or wanted.size is not None:
+        if _changed_owner(node.kind, before.owner, wanted) != before.owner or timed or wanted.size is not None:
             self._to_upper(node, wanted.size)
         if wanted.size is not None:
             self._truncate(node, wanted.size)
+            self._revoke(node)
+        owner = _changed_owner(node.kind, self._tree.owner(node), wanted)
         if owner != before.owner or (node.source.writable and wanted[:3] != (None, None, None)):
-            self._set_owner(node, owner)  # even to what it was: that is a change too (st_ctime)
+            self._change_owner(node, owner, wanted)  # even to what it was: that is a change too (st_ctime)
         if timed:
             self._set_times(node, before.st, wanted)
         return self._tree.attributes(node)
 
     def read(self, node: Node, name: bytes) -> bytes:
         """The value of an extended attribute. Raises OSError ENODATA if there is none."""
-        if not xattrs.visible(name):
+        if xattrs.kept_as(name) is None:
             raise failure(xattrs.absence(name))
-        file = self._real(node)
-        return os.getxattr(file, name, follow_symlinks=isinstance(file, int))
+        value = self._tree.extended.read(self._tree.file(node), name)
+        if value is None:
+            raise failure(errno.ENODATA)
+        return value
 
     def names(self, node: Node) -> list[bytes]:
         """The names of the extended attributes that are shown."""
-        return [name for name in names_of_xattrs(self._real(node)) if xattrs.visible(name)]
+        return self._tree.extended.names(self._tree.file(node))
 
-    def write(self, node: Node, name: bytes, value: bytes) -> None:
+    def write(self, node: Node, name: bytes, value: bytes, caller: Caller) -> None:
         """Set an extended attribute. Raises OSError."""
-        self._check(name)
+        kept = self._kept_as(name)
+        if name in (xattrs.ACL_ACCESS, xattrs.ACL_DEFAULT):
+            self._set_acl(node, name, value, caller)
+            return
         self._to_upper(node, None)
-        file = self._real(node)
-        os.setxattr(file, name, value, follow_symlinks=isinstance(file, int))
+        self._change(node, kept, value)
 
     def remove(self, node: Node, name: bytes) -> None:
-        """Remove an extended attribute. Raises OSError."""
-        self._check(name)
-        self.read(node, name)
+        """Remove an extended attribute. Raises OSError; for an ACL that isn't there, it doesn't (acl(5))."""
+        kept = self._kept_as(name)
+        if self._tree.extended.read(self._tree.file(node), name) is None:
+            if name in (xattrs.ACL_ACCESS, xattrs.ACL_DEFAULT):
+                return
+            raise failure(errno.ENODATA)
         self._to_upper(node, None)
-        file = self._real(node)
-        os.removexattr(file, name, follow_symlinks=isinstance(file, int))
+        self._change(node, kept, None)
+        node.default_acl = None
 
-    def _check(self, name: bytes) -> None:
-        refusal = xattrs.refusal(name)
-        if refusal:
-            raise failure(refusal)
+    def _change(self, node: Node, kept_as: bytes, value: bytes | None) -> None:
+        file = self._tree.file(node)
+        self._tree.store.change(file, {kept_as: value})
+        if not carries(file):
+            move_ctime(file.real)
+
+    def _kept_as(self, name: bytes) -> bytes:
+        kept = xattrs.kept_as(name)
+        if kept is None:
+            raise failure(xattrs.refusal(name))
+        return kept
+
+    def _set_acl(self, node: Node, name: bytes, value: bytes, caller: Caller) -> None:
+        """Set an ACL; with that of access goes the mode, which is all that is kept when it says the same.
+
+        setgid goes when the caller is neither root nor of the file's group (posix_acl_update_mode in fs/posix_acl.c),
+        whose supplementary groups nobody can tell us in the ids of the sandbox.
+        """
+        parsed = acl.parse(value)
+        if parsed is None:
+            raise failure(errno.EINVAL)
+        if node.kind == stat.S_IFLNK or (name == xattrs.ACL_DEFAULT and node.kind != stat.S_IFDIR):
+            raise failure(errno.EOPNOTSUPP if node.kind == stat.S_IFLNK else errno.EACCES)
+        self._to_upper(node, None)
+        is_needed = name == xattrs.ACL_DEFAULT or not acl.is_minimal(parsed)
+        self._change(node, self._kept_as(name), value if is_needed else None)
+        node.default_acl = None
+        if name == xattrs.ACL_ACCESS:
+            owner = self._tree.owner(node)
+            mode = acl.mode_of(parsed, owner.mode)
+            if caller.uid != 0 and caller.gid != owner.gid:
+                mode &= ~stat.S_ISGID
+            self._privileges.set_owner(node, owner._replace(mode=mode))
+
+    def _revoke(self, node: Node) -> None:
+        self._privileges.revoke_capability(node)
+        self._privileges.revoke_setuid(node)
 
     def _to_upper(self, node: Node, length: int | None) -> None:
         if self._copyup is None:
@@ -108,14 +160,19 @@ class Metadata:
         file = self._real(node)
         os.utime(file, ns=(atime, mtime), follow_symlinks=isinstance(file, int))
 
-    def _set_owner(self, node: Node, owner: ownership.Owner) -> None:
-        file = self._real(node)
-        st = self._tree.attributes(node).st
-        real = ownership.real_mode(node.kind, owner.mode)
-        if node.kind != stat.S_IFLNK:
-            os.chmod(file, real)
-        self._tree.records.write(file, st, owner)
-        node.owner = owner
+    def _change_owner(self, node: Node, owner: ownership.Owner, wanted: Wanted) -> None:
+        """Change owner or mode. A new owner takes capabilities away too, and a mode is an ACL's as well."""
+        self._privileges.set_owner(node, owner)
+        if wanted.uid is not None or wanted.gid is not None:
+            self._privileges.revoke_capability(node)
+        if wanted.mode is None or node.kind == stat.S_IFLNK:
+            return
+        file = self._tree.file(node)
+        value = self._tree.extended.read(file, xattrs.ACL_ACCESS)
+        access = acl.parse(value) if value is not None else None
+        if access is not None:
+            changed = acl.format_value(acl.after_chmod(access, owner.mode))
+            self._tree.store.change(file, {self._kept_as(xattrs.ACL_ACCESS): changed})
 
 
 def _changed_owner(kind: int, owner: ownership.Owner, wanted: Wanted) -> ownership.Owner:
@@ -124,7 +181,7 @@ def _changed_owner(kind: int, owner: ownership.Owner, wanted: Wanted) -> ownersh
     if wanted.mode is not None:
         mode = wanted.mode & ownership.MODE_BITS
     elif wanted.uid is not None or wanted.gid is not None:
-        mode = ownership.after_chown(kind, mode)
+        mode = ownership.without_privilege(kind, mode)
     return ownership.Owner(
         owner.uid if wanted.uid is None else wanted.uid, owner.gid if wanted.gid is None else wanted.gid, mode
     )

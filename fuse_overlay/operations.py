@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pyfuse3
 
+from fuse_overlay.creation import Caller
 from fuse_overlay.metadata import Wanted
 from fuse_overlay.tree import Missing
 
@@ -110,17 +111,17 @@ class FuseOperations(pyfuse3.Operations):
     def mknod(
         self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        return _attributes(self._overlay.mknod(parent_inode, name, mode, ctx.uid, ctx.gid))
+        return _attributes(self._overlay.mknod(parent_inode, name, mode, _caller(ctx)))
 
     @_request
     def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
-        return _attributes(self._overlay.mknod(parent_inode, name, mode | stat.S_IFDIR, ctx.uid, ctx.gid))
+        return _attributes(self._overlay.mknod(parent_inode, name, mode | stat.S_IFDIR, _caller(ctx)))
 
     @_request
     def symlink(
         self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        return _attributes(self._overlay.symlink(parent_inode, name, target, ctx.uid, ctx.gid))
+        return _attributes(self._overlay.symlink(parent_inode, name, target, _caller(ctx)))
 
     @_request
     def link(
@@ -157,7 +158,7 @@ class FuseOperations(pyfuse3.Operations):
     def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
-        opened, entry = self._overlay.create(parent_inode, name, mode, flags, ctx.uid, ctx.gid)
+        opened, entry = self._overlay.create(parent_inode, name, mode, flags, _caller(ctx))
         return pyfuse3.FileInfo(fh=opened.fd, keep_cache=opened.keep), _attributes(entry)
 
     @_request
@@ -166,7 +167,7 @@ class FuseOperations(pyfuse3.Operations):
 
     @_request
     def write(self, fh: int, off: int, buf: bytes) -> int:
-        return os.pwrite(fh, buf, off)
+        return self._overlay.write(fh, buf, off)
 
     @_request
     def release(self, fh: int) -> None:
@@ -174,10 +175,7 @@ class FuseOperations(pyfuse3.Operations):
 
     @_request
     def fsync(self, fh: int, datasync: bool) -> None:
-        if datasync:
-            os.fdatasync(fh)
-        else:
-            os.fsync(fh)
+        self._overlay.fsync(fh, datasync)
 
     @_request
     def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
@@ -234,11 +232,15 @@ class FuseOperations(pyfuse3.Operations):
 
     @_request
     def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
-        self._overlay.setxattr(inode, name, value)
+        self._overlay.setxattr(inode, name, value, _caller(ctx))
 
     @_request
     def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         self._overlay.removexattr(inode, name)
+
+
+def _caller(ctx: pyfuse3.RequestContext) -> Caller:
+    return Caller(ctx.uid, ctx.gid, ctx.umask)
 
 
 def _attributes(entry: Entry) -> pyfuse3.EntryAttributes:
@@ -252,7 +254,7 @@ def _attributes(entry: Entry) -> pyfuse3.EntryAttributes:
     attributes.st_nlink = nlink
     attributes.st_uid = owner.uid
     attributes.st_gid = owner.gid
-    attributes.st_rdev = st.st_rdev
+    attributes.st_rdev = st.st_rdev if node.rdev is None else node.rdev
     attributes.st_size = st.st_size
     attributes.st_blksize = st.st_blksize
     attributes.st_blocks = st.st_blocks

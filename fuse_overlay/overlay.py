@@ -8,14 +8,17 @@ import resource
 import stat
 from typing import TYPE_CHECKING
 
-from fuse_overlay import ownership
+from fuse_overlay import indexes
 from fuse_overlay.changes import Changes, maker_of
 from fuse_overlay.copyup import CopyUp
+from fuse_overlay.creation import of_new
 from fuse_overlay.errors import OverlayError, failure
 from fuse_overlay.handles import Handles
-from fuse_overlay.layers import at_fd
+from fuse_overlay.layers import Budget, at_fd, open_for_listing
+from fuse_overlay.links import Links
 from fuse_overlay.listing import Listing
 from fuse_overlay.metadata import Metadata
+from fuse_overlay.privileges import Privileges
 from fuse_overlay.rename import Rename
 from fuse_overlay.tree import Missing, Tree
 from fuse_overlay.work import Work
@@ -24,15 +27,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fuse_overlay.config import Config
+    from fuse_overlay.creation import Caller, New
     from fuse_overlay.handles import Opened
     from fuse_overlay.inodes import Node
     from fuse_overlay.metadata import Wanted
     from fuse_overlay.mounts import Mounts
     from fuse_overlay.tree import Entry
 
-# Descriptors of directories that are kept open at most, and how many are left for open files in any case.
+# Descriptors of directories that are kept open at most, and of anything where the process has no limit.
 _DIRECTORIES_MAX = 4096
-_DESCRIPTORS_LEFT = 256
+_DESCRIPTORS_MAX = 1 << 20
+# Descriptors that are neither open files nor those directories: the process's own, and what a request opens in passing.
+_DESCRIPTORS_ELSE = 64
 
 
 class Writer:
@@ -45,10 +51,12 @@ class Writer:
         if upper is None:
             raise OverlayError("a work directory needs an upper directory")
         self.work = Work(upper, path)
-        self.copyup = CopyUp(tree, upper, self.work)
+        links = Links(upper, self.work, tree.store)
+        self.copyup = CopyUp(tree, upper, self.work, links)
         self.changes = Changes(tree, upper, self.work, self.copyup)
         self.rename = Rename(tree, upper, self.work, self.copyup, self.changes)
         tree.use(xattrs=self.work.xattrs, devices=self.work.devices)
+        tree.use_links(links, self.copyup.relink)
 
 
 class Overlay:
@@ -62,15 +70,16 @@ class Overlay:
     def __init__(self, config: Config, mounts: Mounts | None = None) -> None:
         """Open the layers. Raises OverlayError. Sets the process's umask to 0: modes are what the callers ask for."""
         os.umask(0)
-        self.tree = Tree(config, _directories_limit(), mounts)
+        self.tree = Tree(config, _descriptors(len(config.lowers)), mounts)
         self._writer: Writer | None = None
         if config.upper is not None:
             if config.work is None:
                 raise OverlayError("an upper directory needs a work directory")
             self._writer = Writer(self.tree, config.work)
         copyup = self._writer.copyup if self._writer is not None else None
-        self._handles = Handles(self.tree, copyup)
-        self._metadata = Metadata(self.tree, copyup)
+        privileges = Privileges(self.tree)
+        self._handles = Handles(self.tree, copyup, privileges)
+        self._metadata = Metadata(self.tree, copyup, privileges)
         self._listings: dict[int, Listing] = {}
         self._last_listing = 0
 
@@ -139,7 +148,8 @@ class Overlay:
         node = self._listings[handle].node
         if node.source.writable and not node.gone:
             directory = self.tree.directories.get(node, node.source).fd
-            fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+            indexes.sync(directory)
+            fd = open_for_listing(directory)
             try:
                 os.fsync(fd)
             finally:
@@ -147,21 +157,21 @@ class Overlay:
 
     # Names
 
-    def create(self, parent: int, name: bytes, mode: int, flags: int, uid: int, gid: int) -> tuple[Opened, Entry]:
-        """Make a regular file for a caller of `uid` and `gid`, and open it."""
+    def create(self, parent: int, name: bytes, mode: int, flags: int, caller: Caller) -> tuple[Opened, Entry]:
+        """Make a regular file and open it."""
         above = self.tree.node(parent)
-        owner = ownership.of_new(stat.S_IFREG, mode, uid, gid, self.tree.owner(above))
-        opened, entry = self._handles.create(self._write().changes, above, name, owner, flags)
+        new = self._new(above, stat.S_IFREG | mode, caller)
+        opened, entry = self._handles.create(self._write().changes, above, name, new, flags)
         entry.node.lookups += 1
         return opened, entry
 
-    def mknod(self, parent: int, name: bytes, mode: int, uid: int, gid: int) -> Entry:
+    def mknod(self, parent: int, name: bytes, mode: int, caller: Caller) -> Entry:
         """Make a directory, file, FIFO or socket, as the type bits of `mode` say."""
-        return self._make(parent, name, mode, uid, gid)
+        return self._make(parent, name, mode, caller)
 
-    def symlink(self, parent: int, name: bytes, target: bytes, uid: int, gid: int) -> Entry:
+    def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller) -> Entry:
         """Make a symbolic link."""
-        return self._make(parent, name, stat.S_IFLNK | 0o777, uid, gid, target)
+        return self._make(parent, name, stat.S_IFLNK | 0o777, caller, target)
 
     def link(self, ino: int, parent: int, name: bytes) -> Entry:
         """Give a file one more name."""
@@ -187,9 +197,17 @@ class Overlay:
         """Open a regular file; the handle is the descriptor of the real file."""
         return self._handles.open(self.tree.node(ino), flags)
 
+    def write(self, fd: int, data: bytes, offset: int) -> int:
+        """Write to an open file; returns the number of bytes written."""
+        return self._handles.write(fd, data, offset)
+
     def release(self, fd: int) -> None:
         """Close a file handle."""
         self._handles.close(fd)
+
+    def fsync(self, fd: int, data_only: bool) -> None:
+        """Bring an open file to the disk."""
+        self._handles.sync(fd, data_only)
 
     def setattr(self, ino: int, wanted: Wanted) -> Entry:
         """Change attributes."""
@@ -203,9 +221,9 @@ class Overlay:
         """The names of the extended attributes."""
         return self._metadata.names(self.tree.node(ino))
 
-    def setxattr(self, ino: int, name: bytes, value: bytes) -> None:
+    def setxattr(self, ino: int, name: bytes, value: bytes, caller: Caller) -> None:
         """Set an extended attribute."""
-        self._metadata.write(self.tree.node(ino), name, value)
+        self._metadata.write(self.tree.node(ino), name, value, caller)
 
     def removexattr(self, ino: int, name: bytes) -> None:
         """Remove an extended attribute."""
@@ -216,20 +234,22 @@ class Overlay:
             raise failure(errno.EROFS)
         return self._writer
 
-    def _make(self, parent: int, name: bytes, mode: int, uid: int, gid: int, target: bytes = b"") -> Entry:
+    def _new(self, parent: Node, mode: int, caller: Caller) -> New:
+        return of_new(mode, caller, self.tree.owner(parent), self.tree.default_acl(parent))
+
+    def _make(self, parent: int, name: bytes, mode: int, caller: Caller, target: bytes = b"") -> Entry:
         changes = self._write().changes
         above = self.tree.node(parent)
-        kind = stat.S_IFMT(mode)
-        owner = ownership.of_new(kind, mode, uid, gid, self.tree.owner(above))
-        entry = changes.make(above, name, kind, owner, maker_of(kind, owner, target))
+        new = self._new(above, mode, caller)
+        entry = changes.make(above, name, new, maker_of(new, target))
         entry.node.lookups += 1
         return entry
 
 
-def _directories_limit() -> int:
-    """How many directories may be held open. Raises the limit of descriptors as far as it goes."""
+def _descriptors(layers: int) -> Budget:
+    """How many descriptors there are for directories and files. Raises the limit as far as it goes."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if hard == resource.RLIM_INFINITY:
-        return _DIRECTORIES_MAX
-    return max(16, min(_DIRECTORIES_MAX, (hard - _DESCRIPTORS_LEFT) // 2))
+    limit = _DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else hard
+    together = limit - _DESCRIPTORS_ELSE - layers
+    return Budget(min(_DIRECTORIES_MAX, together // 2), together)

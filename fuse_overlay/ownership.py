@@ -1,11 +1,13 @@
 """Who owns a file, as data: the ids and modes that are shown, and when they must be recorded beside the file.
 
 A record is the xattr user.containers.override_stat, "UID:GID:MODE" with an octal mode, as containers/storage
-(drivers/overlay, pkg/idtools) writes it; what follows a third colon there (the file's type) isn't needed here.
+(drivers/overlay, pkg/idtools) writes it. Of the file's type, which may follow a third colon there, only
+"char-MAJOR-MINOR" and "block-MAJOR-MINOR" mean something here: such a file stands for a device node.
 """
 
 from __future__ import annotations
 
+import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,6 +22,10 @@ XATTR = b"user.containers.override_stat"
 NO_ID = 0xFFFFFFFF
 MODE_BITS = 0o7777
 
+# The kernel's device numbers (include/linux/kdev_t.h).
+_MAJOR_MAX = (1 << 12) - 1
+_MINOR_MAX = (1 << 20) - 1
+
 
 class Owner(NamedTuple):
     """What is shown of a file: ids inside, and the twelve mode bits."""
@@ -27,6 +33,13 @@ class Owner(NamedTuple):
     uid: int
     gid: int
     mode: int
+
+
+class Device(NamedTuple):
+    """A device node: S_IFCHR or S_IFBLK, and its number (makedev(3))."""
+
+    kind: int
+    rdev: int
 
 
 class IdMap:
@@ -39,6 +52,10 @@ class IdMap:
         self._host_own = host_own
         self._extents = tuple(extents)
         self._shown: dict[int, int] = {}
+
+    def is_own(self, host: int) -> bool:
+        """Whether this id of the host is the server's own."""
+        return host == self._host_own
 
     def exists(self, inside: int) -> bool:
         """Whether this id exists inside: the kernel refuses writes to inodes of any other."""
@@ -66,9 +83,13 @@ def real_mode(kind: int, mode: int) -> int:
     return (mode & 0o777) | (0o700 if kind == stat.S_IFDIR else 0o600)
 
 
-def format_record(owner: Owner) -> bytes:
-    """The value of the xattr for this owner."""
-    return b"%d:%d:0%o" % owner
+def format_record(owner: Owner, device: Device | None = None) -> bytes:
+    """The value of the xattr for this owner, of a file that stands for a device if one is given."""
+    value = b"%d:%d:0%o" % owner
+    if device is None:
+        return value
+    word = b"char" if device.kind == stat.S_IFCHR else b"block"
+    return value + b":%s-%d-%d" % (word, os.major(device.rdev), os.minor(device.rdev))
 
 
 def parse_record(value: bytes) -> Owner | None:
@@ -85,22 +106,24 @@ def parse_record(value: bytes) -> Owner | None:
     return Owner(uid, gid, mode & MODE_BITS)
 
 
-def after_chown(kind: int, mode: int) -> int:
-    """The mode bits after a change of owner: setuid goes, and setgid where it means "run as" (chown(2))."""
+def parse_device(value: bytes) -> Device | None:
+    """The device node that an xattr's value speaks of; None when it speaks of none or is malformed."""
+    fields = value.split(b":")
+    if len(fields) != 4 or parse_record(value) is None:
+        return None
+    word, *numbers = fields[3].split(b"-")
+    kind = {b"char": stat.S_IFCHR, b"block": stat.S_IFBLK}.get(word)
+    if kind is None or len(numbers) != 2 or not all(number.isdigit() and len(number) < 8 for number in numbers):
+        return None
+    major, minor = map(int, numbers)
+    if major > _MAJOR_MAX or minor > _MINOR_MAX:
+        return None
+    return Device(kind, os.makedev(major, minor))
+
+
+def without_privilege(kind: int, mode: int) -> int:
+    """The mode bits after a write or a change of owner: setuid goes, and setgid where it means "run as" (chown(2))."""
     if kind != stat.S_IFREG:
         return mode
     mode &= ~stat.S_ISUID
     return mode & ~stat.S_ISGID if mode & stat.S_IXGRP else mode
-
-
-def of_new(kind: int, mode: int, uid: int, gid: int, parent: Owner) -> Owner:
-    """The owner of a new file that a process of `uid` and `gid` makes with `mode` in a directory of `parent`.
-
-    In a setgid directory the group is the directory's, and directories inherit the bit (inode(7)).
-    """
-    mode &= MODE_BITS
-    if parent.mode & stat.S_ISGID:
-        gid = parent.gid
-        if kind == stat.S_IFDIR:
-            mode |= stat.S_ISGID
-    return Owner(uid, gid, mode)

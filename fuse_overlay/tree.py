@@ -9,29 +9,34 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay import merge, policy, whiteout
 from fuse_overlay import xattrs as names
+from fuse_overlay.attributes import File, Store
 from fuse_overlay.errors import OverlayError, failure
+from fuse_overlay.extended import Extended
 from fuse_overlay.inodes import ROOT, Node, Table
 from fuse_overlay.layers import (
     ABSENT,
+    Budget,
     Directories,
     Layer,
     at,
     is_opaque_self,
     list_directory,
+    open_for_listing,
     open_layers,
-    read_xattr,
 )
 from fuse_overlay.mounts import Mounts
 from fuse_overlay.ownership import IdMap, Owner
 from fuse_overlay.records import Records
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fuse_overlay.config import Config
     from fuse_overlay.inodes import Key
+    from fuse_overlay.links import Links
 
 _NAME_MAX = 255
 _CLOSED_DIRECTORY = stat.S_IFDIR | 0o700
-_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Found(NamedTuple):
@@ -79,18 +84,22 @@ def check_name(name: bytes) -> None:
 class Tree:
     """All layers as one tree, read only. `origins` holds the inode numbers of upper files that were copied up."""
 
-    def __init__(self, config: Config, directories: int, mounts: Mounts | None = None) -> None:
+    def __init__(self, config: Config, budget: Budget, mounts: Mounts | None = None) -> None:
         self.layers = open_layers(config)
         self.upper = self.layers[0] if config.upper is not None else None
-        self.directories = Directories(directories)
+        self.directories = Directories(budget)
         self.mounts = mounts if mounts is not None else Mounts()
         self._euid = os.geteuid()
         self.uids = IdMap(self._euid, config.own_uid, config.uids)
         self.gids = IdMap(os.getegid(), config.own_gid, config.gids)
         self.origins: dict[Key, int] = {}
         self.stored_origins = self.upper is not None
-        self.records = Records(self.uids, self.gids, self.upper, xattrs=True)
+        self.store = Store()
+        self.extended = Extended(self.store, self.uids, self.gids)
+        self.records = Records(self.uids, self.gids, self.store, self.upper)
         self.table = Table(self._released)
+        self.links: Links | None = None
+        self.relink: Callable[[Node, bytes, os.stat_result], bool] | None = None
         try:
             hidden = (*config.hidden, *map(os.path.realpath, config.hidden))
             self._hidden = policy.hidden_paths(config.lowers, hidden)
@@ -102,15 +111,25 @@ class Tree:
 
     def use(self, *, xattrs: bool, devices: bool) -> None:
         """Learn what the upper's file system can do, and with that what can be in the upper."""
-        self.records = Records(self.uids, self.gids, self.upper, xattrs)
-        if self.upper is not None and not os.listdir(at(self.upper.root.fd, b".")):
+        if self.upper is None:
+            return
+        self.upper.xattrs = xattrs
+        if not os.listdir(at(self.upper.root.fd, b".")):
             self.upper.dot_marks = not (devices and xattrs)
             self.stored_origins = False
+
+    def use_links(self, links: Links, relink: Callable[[Node, bytes, os.stat_result], bool]) -> None:
+        """Learn of the copies of lower files with several names.
+
+        `relink` makes a name, of a lower file with this stat result, a name of its copy; False if it has none.
+        """
+        self.links = links
+        self.relink = relink
 
     def close(self) -> None:
         """Close all descriptors of layers and directories."""
         self.mounts.close()
-        self.directories.shrink(0)
+        self.directories.close_all()
         for layer in self.layers:
             os.close(layer.root.fd)
 
@@ -164,6 +183,15 @@ class Tree:
             return Missing(live)
         return Found(source, top, tuple(dirs), tuple(keys), live)
 
+    def find(self, parent: Node, name: bytes, first: int = 0) -> Found | Missing:
+        """What `resolve` finds, after a lower file that has a copy under another of its names got this one too."""
+        found = self.resolve(parent, name, first)
+        if self.relink is None or isinstance(found, Missing) or found.st.st_nlink == 1 or found.source is self.upper:
+            return found
+        if stat.S_ISDIR(found.st.st_mode) or not self.relink(parent, name, found.st):
+            return found
+        return self.resolve(parent, name)
+
     def lookup(self, parent: Node, name: bytes) -> Entry | Missing:
         """Find `name` in `parent`, as the kernel does. Raises OSError."""
         check_name(name)
@@ -171,7 +199,7 @@ class Tree:
 
     def enter(self, parent: Node, name: bytes, first: int = 0, owner: Owner | None = None) -> Entry | Missing:
         """The entry for a name that is known to be good, and its node in the table. `owner`, if that is known."""
-        found = self.resolve(parent, name, first)
+        found = self.find(parent, name, first)
         if isinstance(found, Missing):
             return found
         node = self.adopt(parent, name, found)
@@ -182,7 +210,7 @@ class Tree:
     def require(self, parent: Node, name: bytes) -> Node:
         """The node at a name. Raises OSError ENOENT."""
         check_name(name)
-        found = self.resolve(parent, name)
+        found = self.find(parent, name)
         if isinstance(found, Missing):
             raise failure(errno.ENOENT)
         return self.adopt(parent, name, found)
@@ -192,6 +220,8 @@ class Tree:
         if node.handles:
             fd = node.handles[0]
             st = os.fstat(fd)
+            if node.owner is None and not node.source.xattrs and not node.gone:
+                return self._entry(node, st, False, *self.place(node))
             return self._entry(node, st, False, fd)
         fd, name = self.place(node)
         st = os.stat(name, dir_fd=fd, follow_symlinks=False)
@@ -207,6 +237,27 @@ class Tree:
             return node.source.root.fd, b"."
         return self.directories.get(node.parent, node.source).fd, node.name
 
+    def file(self, node: Node) -> File:
+        """The real file of a node. Raises OSError."""
+        if node.gone:
+            if not node.handles:
+                raise failure(errno.ENOENT)
+            return File(node.source, node.real_kind, node.key[1], node.handles[0], ())
+        places = [self.place(node)]
+        if node.aliases is not None and not node.source.xattrs:
+            places += [(self.directories.get(parent, node.source).fd, name) for parent, name in node.aliases]
+        real = node.handles[0] if node.handles else at(*places[0])
+        return File(node.source, node.real_kind, node.key[1], real, tuple(places))
+
+    def default_acl(self, node: Node) -> bytes | None:
+        """The default ACL of a directory, as an attribute's value."""
+        if node.default_acl is not None:
+            return node.default_acl or None
+        value = self.extended.read(self.file(node), names.ACL_DEFAULT)
+        if not node.source.live:
+            node.default_acl = value or b""
+        return value
+
     def owner(self, node: Node) -> Owner:
         """The owner that is shown of a node."""
         return node.owner or self.attributes(node).owner
@@ -218,11 +269,14 @@ class Tree:
         key = (st.st_dev, st.st_ino)
         directory = kind == stat.S_IFDIR
         node = self.table.directory(parent, name) if directory else self.table.file(key)
-        if node is not None and (node.key != key or node.kind != kind or _has_changed(node, found)):
+        if node is not None and (node.key != key or node.real_kind != kind or _has_changed(node, found)):
             self.table.detach(node)
             node = None
         if node is None:
             node = Node(0, kind, key, parent, name, found.source)
+            device = self.records.device(found.source, st, self.directories.get(parent, found.source).fd, name)
+            if device is not None:
+                node.kind, node.rdev = device
             node.dirs = found.dirs
             node.own = st.st_uid == self._euid
             if found.live:
@@ -230,6 +284,9 @@ class Tree:
             self.table.add(node, self._number(parent, name, found, key))
         elif directory:
             self._update_directory(node, found)
+        elif node.gone:
+            self.table.move(node, parent, name)
+            node.gone = False
         elif st.st_nlink > 1:
             self.table.add_alias(node, parent, name)
         elif node.parent is not parent or node.name != name:
@@ -246,7 +303,7 @@ class Tree:
 
     def _scan_layer(self, node: Node, layer: Layer) -> merge.Scan:
         try:
-            listed = os.open(b".", _LIST, dir_fd=self.directories.get(node, layer).fd)
+            listed = open_for_listing(self.directories.get(node, layer).fd)
         except OSError:
             if layer.writable:
                 raise
@@ -264,8 +321,15 @@ class Tree:
             if not node.source.live:
                 node.owner = owner
         # A merged directory has link count 1, "not counted", as btrfs shows all of its.
-        nlink = 1 if len(node.dirs) > 1 else 0 if node.gone else st.st_nlink
+        nlink = 1 if len(node.dirs) > 1 else self._link_count(node, st)
         return Entry(node, st, owner, nlink, live, node.source.live)
+
+    def _link_count(self, node: Node, st: os.stat_result) -> int:
+        if node.gone and st.st_nlink == 1 and node.source is not self.upper:
+            return 0  # a lower file's only name, which is gone for us
+        if self.links is not None and node.kind != stat.S_IFDIR:
+            return self.links.shown_count(node.key, st.st_nlink)
+        return st.st_nlink
 
     def _update_directory(self, node: Node, found: Found) -> None:
         for layer in node.dirs:
@@ -279,7 +343,10 @@ class Tree:
     def _number(self, parent: Node, name: bytes, found: Found, key: Key) -> int:
         origin = self.origins.get(key)
         if origin is None and found.source.writable and self.stored_origins:
-            value = read_xattr(at(self.directories.get(parent, found.source).fd, name), names.ORIGIN)
+            directory = self.directories.get(parent, found.source).fd
+            kind = stat.S_IFMT(found.st.st_mode)
+            file = File(found.source, kind, key[1], at(directory, name), ((directory, name),))
+            value = self.store.read(file, names.ORIGIN)
             if value is not None and value.isdigit() and len(value) < 20:
                 origin = int(value)
         return self.table.numbers.derive(key) if origin is None else origin
@@ -313,9 +380,10 @@ def _has_changed(node: Node, found: Found) -> bool:
     """Whether a live file isn't what the kernel learnt of it.
 
     With the writeback cache the kernel takes no new size and times of a file that it knows (fuse_change_attributes
-    in fs/fuse/inode.c), so such a file must become another one, as if it had been replaced.
+    in fs/fuse/inode.c), and with FUSE_CACHE_SYMLINKS no new target of a link, so such a file must become another one,
+    as if it had been replaced.
     """
-    if not found.live or node.kind != stat.S_IFREG:
+    if not found.live or node.kind not in (stat.S_IFREG, stat.S_IFLNK):
         return False
     return node.seen != (found.st.st_ctime_ns, found.st.st_size)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import stat
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import pytest
 
 from fuse_overlay.config import Config, Extent, Lower
+from fuse_overlay.creation import Caller
 from fuse_overlay.errors import failure
 from fuse_overlay.metadata import Wanted
 from fuse_overlay.overlay import Overlay
@@ -103,17 +105,17 @@ class Driver:
         if self.exists(path):
             fd = self.overlay.open(self.ino(path), os.O_WRONLY | os.O_TRUNC).fd
         else:
-            fd = self.overlay.create(parent, name, 0o644, os.O_WRONLY, 0, 0)[0].fd
+            fd = self.overlay.create(parent, name, 0o644, os.O_WRONLY, Caller())[0].fd
         os.pwrite(fd, content, 0)
         self.overlay.release(fd)
 
     def mkdir(self, path: str, mode: int = 0o755, uid: int = 0, gid: int = 0) -> None:
         """Make a directory."""
-        self.overlay.mknod(*self.split(path), stat.S_IFDIR | mode, uid, gid)
+        self.overlay.mknod(*self.split(path), stat.S_IFDIR | mode, Caller(uid, gid))
 
     def symlink(self, path: str, target: bytes) -> None:
         """Make a symbolic link."""
-        self.overlay.symlink(*self.split(path), target, 0, 0)
+        self.overlay.symlink(*self.split(path), target, Caller())
 
     def link(self, old: str, new: str) -> None:
         """Give a file one more name."""
@@ -133,7 +135,11 @@ class Driver:
 
     def set(self, path: str, **wanted: int) -> None:
         """Change attributes: see Wanted."""
-        self.overlay.setattr(self.ino(path), Wanted(**wanted))
+        self.set_by_number(self.ino(path), **wanted)
+
+    def set_by_number(self, number: int, **wanted: int) -> None:
+        """Change attributes of the file with this inode number."""
+        self.overlay.setattr(number, Wanted(**wanted))
 
 
 class Stage:
@@ -211,12 +217,8 @@ class Mounted:
 
         The overlay is served as `sb` does it, by descriptor. `live`: the lower directory is a plain, live tree.
         """
-        shell = ["bash", "-euo", "pipefail", "-c", script]
-        mode = "live" if live else "layer"
-        places = [str(path) for path in (self.lower, self.upper, self.work, self.merged)]
-        hides = [f"--hide={path}" for path in hidden]
         return subprocess.Popen(
-            ["unshare", "-Urm", sys.executable, str(SERVE_HERE), mode, *places, *hides, "--", *shell],
+            ["unshare", "-Urm", *self._serving(script, live, tuple(f"--hide={path}" for path in hidden))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -229,6 +231,43 @@ class Mounted:
         output, errors = process.communicate(timeout=300)
         assert (0, "") == (process.returncode, errors if process.returncode else "")
         return output
+
+
+    def server(self, script: str, wrapper: str = "") -> str:
+        """Run a bash script in the mountpoint of `fuse-overlay`, started through a program. Returns what it printed."""
+        commands = f"""
+        {wrapper} {shlex.join(self.command())} -f >/dev/null 2>&1 & server=$!
+        until mountpoint -q {self.merged}; do kill -0 $server || exit; sleep 0.05; done
+        cd {self.merged}; bash -euc {shlex.quote(script)}; status=$?; cd /; umount {self.merged}; wait $server
+        exit $status
+        """
+        result = subprocess.run(
+            ["unshare", "-Urm", "bash", "-uc", commands], capture_output=True, text=True, check=False, timeout=300
+        )
+        assert (0, "") == (result.returncode, result.stderr if result.returncode else "")
+        return result.stdout
+
+    def run_with_ids(self, *scripts: str, before: str = "", options: tuple[str, ...] = ()) -> str:
+        """Run bash scripts, each in a mount of its own, as root of a namespace with subordinate ids (subuid(5)).
+
+        `before` is run first, in the same mount namespace; `options` are for serve_here.py. Returns what all printed;
+        each must succeed.
+        """
+        steps = [["bash", "-euc", before], *(self._serving(script, False, options) for script in scripts)]
+        script = "; ".join(["set -e", *map(shlex.join, steps)])
+        command = ["unshare", "-Urm", "--map-auto", "bash", "-c", script]
+        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+        if "newuidmap" in result.stderr or "subuid" in result.stderr:
+            pytest.skip("no subordinate ids, or no newuidmap")
+        assert (0, "") == (result.returncode, result.stderr if result.returncode else "")
+        return result.stdout
+
+    def _serving(self, script: str, live: bool, options: tuple[str, ...]) -> list[str]:
+        """The command that serves the overlay while it runs a script."""
+        shell = ["bash", "-euo", "pipefail", "-c", script]
+        mode = "live" if live else "layer"
+        places = [str(path) for path in (self.lower, self.upper, self.work, self.merged)]
+        return [sys.executable, str(SERVE_HERE), mode, *places, *options, "--", *shell]
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fuse_overlay.creation import Caller
 from fuse_overlay.kernel import paths
 from fuse_overlay.metadata import Wanted
 
@@ -43,7 +44,7 @@ def test_copy_up_keeps_everything(stage: Stage) -> None:
     before = original.stat()
     driver = stage.over(lower)
     ino = driver.ino("d/f")
-    driver.overlay.setxattr(ino, b"user.size", b"big")
+    driver.overlay.setxattr(ino, b"user.size", b"big", Caller())
     copy = stage.upper / "d" / "f"
     st = copy.stat()
     assert (before.st_size, before.st_mode, before.st_mtime_ns) == (st.st_size, st.st_mode, st.st_mtime_ns)
@@ -288,7 +289,7 @@ def test_symbolic_links_and_fifos(stage: Stage) -> None:
     assert stat.S_IFIFO == driver.entry("q").node.kind
     assert b"x" * 3000 == driver.overlay.readlink(driver.ino("m"))
     with pytest.raises(PermissionError):
-        driver.overlay.mknod(1, b"dev", stat.S_IFCHR | 0o600, 0, 0)
+        driver.overlay.mknod(1, b"dev", stat.S_IFCHR | 0o600, Caller())
 
 
 def test_marks_cannot_be_forged(stage: Stage) -> None:
@@ -299,8 +300,8 @@ def test_marks_cannot_be_forged(stage: Stage) -> None:
         lambda: driver.mkdir(".wh..wh..opq"),
         lambda: driver.rename("f", ".wh.f"),
         lambda: driver.link("f", "d/.wh.x"),
-        lambda: driver.overlay.setxattr(driver.ino("d"), b"user.overlay.opaque", b"y"),
-        lambda: driver.overlay.setxattr(driver.ino("f"), b"user.containers.override_stat", b"0:0:04755"),
+        lambda: driver.overlay.setxattr(driver.ino("d"), b"user.overlay.opaque", b"y", Caller()),
+        lambda: driver.overlay.setxattr(driver.ino("f"), b"user.containers.override_stat", b"0:0:04755", Caller()),
     ]
     for attempt in attempts:
         with pytest.raises(PermissionError):
