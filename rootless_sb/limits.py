@@ -18,6 +18,7 @@ ULIMITS = (
 )
 _FEWEST_PROCESSES = 4096
 _PROCESSES_EACH = 32  # for each processor
+_SHARE_OF_MEMORY = 0.9  # of what is available at the start
 _FACTORS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -31,10 +32,11 @@ class Limit(NamedTuple):
 
 class Limits(NamedTuple):
     """`processes`: how many there may be at once, threads included, all users' of the sandbox together; 0 for any
-    number. `own`: what each process is held to.
+    number. `memory`: bytes, all processes together; 0 for any number. `own`: what each process is held to.
     """
 
     processes: int
+    memory: int
     own: tuple[Limit, ...]
 
 
@@ -45,7 +47,8 @@ def decide(wanted: RunSpec, host: Host) -> Limits:
         limit = parse_ulimit(text)
         own[limit.name] = limit
     default = max(_FEWEST_PROCESSES, _PROCESSES_EACH * host.processors)
-    return Limits(max(wanted.pids_limit or default, 0), tuple(own.values()))
+    memory = parse_size(wanted.memory) if wanted.memory else int(host.memory * _SHARE_OF_MEMORY)
+    return Limits(max(wanted.pids_limit or default, 0), memory, tuple(own.values()))
 
 
 def parse_ulimit(text: str) -> Limit:

@@ -45,4 +45,5 @@ class RunSpec(NamedTuple):
     disk: str = ""  # as `limits.parse_size` takes it
     audit: str = ""  # the path of a file
     pids_limit: int = 0  # 0 for the default, -1 for none
+    memory: str = ""  # as `limits.parse_size` takes it
     ulimits: tuple[str, ...] = ()  # as `limits.parse_ulimit` takes them

@@ -117,6 +117,7 @@ def _become(wanted: Target, parent: Channel, surroundings: Surroundings) -> int:
         _enter(surroundings.inner)
         parent.send(protocol.encode(protocol.UNSHARED))
         parent.receive()  # MAPPED
+        processes.hide_from_others()
         with Doing(f"cannot enter {wanted.directory}", "-w DIR chooses another working directory"):
             os.chdir(wanted.directory)  # as root, as docker does it: the user may have been given it afterwards
         environment = dict(wanted.environment)
@@ -139,11 +140,16 @@ def _become(wanted: Target, parent: Channel, surroundings: Surroundings) -> int:
 
 
 def _enter(inner: Inner | NewInner | None) -> None:
-    """Make or join B. Raises SbError."""
+    """Make or join B. Raises SbError.
+
+    Whoever lives in B already could trace a process that has joined it, and reach our program and what it isn't to have
+    yet, so that one is hidden until exec. (One that makes B can't be before its maps are written, and is alone there.)
+    """
     with Lacking("nested"):
         if isinstance(inner, NewInner):
             namespaces.unshare(namespaces.NEWUSER | (namespaces.NEWNS if inner.mounts else 0))
         elif inner is not None:
+            processes.hide_from_others()
             namespaces.setns(inner.user, namespaces.NEWUSER)
             if inner.mounts is not None:
                 namespaces.setns(inner.mounts, namespaces.NEWNS)

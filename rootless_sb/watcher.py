@@ -7,13 +7,12 @@ remove files of all subordinate ids, and it is there when the supervisor no long
 from __future__ import annotations
 
 import os
-import select
 import signal
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay.config import pack
-from rootless_sb import ending, faults, init, leftovers, protocol, relay, sandboxes
+from rootless_sb import ending, faults, init, leftovers, protocol, relay, sandboxes, vigil
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import channel, descriptors, mounts, namespaces, processes
 from rootless_sb.kernel.signals import SignalPipe
@@ -59,7 +58,8 @@ def watch(plan: Plan, links: Links, standard: Standard, audit: tuple[int, ...]) 
         links.init.close()
         relay.release(standard)
         descriptors.shut((0, 1), descriptors.open_null())  # their other ends are to see the sandbox's end, not ours
-        wait_status = _wait(pid, events, links, ending.backstop(plan.timeout))
+        waiting = vigil.Vigil(pid, events, links.supervisor, links.server)
+        wait_status = waiting.wait(ending.backstop(plan.timeout), plan.limits.memory)
         # What a command does once its files are gone, and what status that gives it, says nothing: tell it apart.
         server_ended = not mounts.is_connected(f"{sandbox.directory}/root")
         kept = _settle(plan, sandbox, never_ran=os.WIFEXITED(wait_status) and os.WEXITSTATUS(wait_status) != 0)
@@ -164,36 +164,3 @@ def _mount_overlay(plan: Plan, sandbox: Sandbox, server: Channel, audit: tuple[i
     finally:
         for descriptor in (fuse, *audit):
             os.close(descriptor)
-
-
-def _wait(pid: int, events: SignalPipe, links: Links, limit: float | None) -> int:
-    """Wait for pid 1's end, bringing it about when the supervisor or the server has ended, or `limit` seconds after the
-    command's start; its wait status is returned.
-
-    waitpid(2) for the first process of a PID namespace returns after all others in it are gone: pid_namespaces(7).
-    """
-    poll = select.poll()
-    for descriptor in (events.reader, links.supervisor.fileno(), links.server.fileno()):
-        poll.register(descriptor, select.POLLIN)
-    deadline: float | None = None
-    while True:
-        ended, wait_status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            return wait_status
-        patience = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-        ready = poll.poll(None if patience is None else int(patience * 1000) + 1)
-        if deadline is not None and time.monotonic() >= deadline:
-            deadline = None
-            os.kill(pid, signal.SIGKILL)
-        for descriptor, _ in ready:
-            if descriptor == events.reader:
-                events.take()
-                continue
-            if descriptor == links.server.fileno() and (failure := links.server.receive()[0]):
-                links.supervisor.try_send(failure)
-                continue
-            if descriptor == links.supervisor.fileno() and links.supervisor.receive()[0]:  # STARTED
-                deadline = None if limit is None else time.monotonic() + limit
-                continue
-            poll.unregister(descriptor)  # the channel's end
-            os.kill(pid, signal.SIGKILL)

@@ -112,6 +112,7 @@ def parser() -> Parser:
     add("--tmpfs", metavar="DST[:OPTIONS]", action="append", default=[], help="a file system in memory, as size=1g")
     add("--read-only", action="store_true", help="nothing can be changed but in volumes and in memory")
     add("--pids-limit", metavar="N", type=int, help="processes and threads at once (default: 4096 or more)")
+    add("--memory", metavar="SIZE", default="", help="what its processes may use, as 512m (default: 90 %% of it)")
     add("--ulimit", metavar="NAME=SOFT[:HARD]", action="append", default=[], help="a limit of each process, as nofile")
     add("--hide", metavar="PATH", action="append", default=[], help="a path that isn't there inside")
     add("--show", metavar="PATH", action="append", default=[], help="a path that is hidden by default: ~/.ssh")
@@ -173,6 +174,7 @@ def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
         read_only_paths=tuple(os.path.abspath(path) for path in parsed.read_only_path),
         disk=parsed.disk,
         audit=os.path.abspath(parsed.audit) if parsed.audit else "",
+        memory=parsed.memory,
         pids_limit=0 if parsed.pids_limit is None else max(parsed.pids_limit, 0) or -1,
         ulimits=tuple(parsed.ulimit),
     )

@@ -25,13 +25,16 @@ OPENED = (
     "--nested: the sandbox may make namespaces and mounts of its own, with root's powers over them; nothing of /proc "
     "and /sys is masked, /dev/fuse is there, and Landlock doesn't guard it"
 )
-WITHOUT_LANDLOCK = "this kernel has no Landlock, a second line of defence: going on without (sb doctor)"
+WITHOUT_LANDLOCK = (
+    "this kernel has no Landlock of use, a second line of defence: going on without "
+    "(SB_ALLOW_DEGRADED=landlock in the environment: no more of this)"
+)
 
 
 class Barriers(NamedTuple):
     """`profile` names the seccomp filter, of which `program` is the code (empty for none) and `own_program` what pid 1
     itself, which must start others in B, is held to. `inner`: the target is in B, nested in A. `capabilities`: names,
-    of what root has inside. `required_landlock`: its absence is an error, not a warning.
+    of what root has inside. `landlock_version`: of the kernel's interface, 0 where there is none or it was given up.
     """
 
     nested: bool
@@ -72,7 +75,7 @@ class Barriers(NamedTuple):
     def warnings(self, given_up: tuple[str, ...]) -> tuple[str, ...]:
         """What the user should hear of at the start."""
         said = (OPENED,) if self.nested else ()
-        missing = not self.landlock_version and LANDLOCK not in given_up
+        missing = not self.landlock.restricts() and not self.nested and LANDLOCK not in given_up
         return (*said, WITHOUT_LANDLOCK) if missing else said
 
 
@@ -80,9 +83,10 @@ def decide(wanted: RunSpec, host: Host, namespaces: tuple[str, ...]) -> Barriers
     """The barriers of a run whose own `namespaces` are these. Raises SbError for what can't be."""
     given_up = wanted.allow_degraded
     version = 0 if LANDLOCK in given_up else host.landlock
-    if "net" not in namespaces and not version and LANDLOCK not in given_up:
-        failure = REQUIREMENTS[LANDLOCK].failure
-        raise SbError(failure, "it is required where the network is the host's", hint(LANDLOCK))
+    domain = landlock.target(version, nested=wanted.nested)
+    if "net" not in namespaces and not domain.scoped and LANDLOCK not in given_up:
+        why = "nothing else keeps the sandbox from the abstract sockets of the host's network"
+        raise SbError("no Landlock with scopes (Linux 6.12)", why, hint(LANDLOCK))
     filtered = SECCOMP not in given_up and wanted.seccomp != seccomp.UNCONFINED
     no_new_privileges = NO_NEW_PRIVILEGES not in given_up
     if filtered and not no_new_privileges:
@@ -99,7 +103,7 @@ def decide(wanted: RunSpec, host: Host, namespaces: tuple[str, ...]) -> Barriers
         program=target,
         own_program=own,
         landlock_version=version,
-        landlock=landlock.target(version, nested=wanted.nested),
+        landlock=domain,
         server_landlock=landlock.overlay_server(version),
     )
 

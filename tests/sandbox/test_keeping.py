@@ -77,7 +77,9 @@ def test_a_running_sandbox_can_be_kept(sb: Sandboxes) -> None:
     assert b"" == errors
     (found,) = listed(sb, "-a")
     assert ("box", "exited") == (found["name"], found["status"])
-    assert 0 == sb.command("rm", "box").returncode
+    assert 0 == sb.command("keep", "box", "crate").returncode
+    assert 125 == sb.command("inspect", "box").returncode
+    assert 0 == sb.command("rm", "crate").returncode
 
 
 def test_a_killed_sandbox_is_lost_and_can_be_removed(sb: Sandboxes) -> None:

@@ -97,3 +97,49 @@ def test_what_cannot_be_a_limit(sb: Sandboxes) -> None:
     assert (125, "") == (refused.returncode, refused.stdout)
     assert "sb: cannot set the limit nofile: " in refused.stderr
     assert "did you mean nofile?" in sb("--ulimit", "nofiel=1", "true").stderr
+
+
+EATER = """
+import time
+eaten = []
+while True:
+    eaten.append(b"x" * 10_000_000)
+    time.sleep(0.01)
+"""
+
+
+def test_memory(sb: Sandboxes) -> None:
+    """What uses more than --memory is ended: 137, and the reason is said, and told to --status-fd."""
+    ended = sb("--memory", "200m", "--", "python3", "-c", EATER)
+    assert (137, "sb: the sandbox was ended: it used more than its limit of memory\n") == (
+        ended.returncode,
+        ended.stderr,
+    )
+    assert 0 == sb("--memory", "500m", "--", "python3", "-c", "x = b'x' * 100_000_000").returncode
+
+
+def test_memory_of_many(sb: Sandboxes) -> None:
+    """The processes' shares are added up: two of a hundred MB each are too many for 150; one isn't."""
+    script = "x = bytearray(100_000_000); import time; time.sleep({})"
+    two = f'python3 -c "{script.format(1000)}" & python3 -c "{script.format(1000)}"'
+    assert 137 == sb("--memory", "150m", "--", "sh", "-c", two).returncode
+    assert 0 == sb("--memory", "150m", "--", "python3", "-c", script.format(1)).returncode
+
+
+def test_shared_memory_counts_once(sb: Sandboxes) -> None:
+    """A hundred MB in eight processes are a hundred MB; they count when nobody has mapped them, too."""
+    script = """
+    import mmap, os, time
+    memory = mmap.mmap(-1, 100_000_000)
+    memory[:] = bytes(100_000_000)
+    for _ in range(8):
+        if os.fork() == 0:
+            sum(memory[::4096])
+            time.sleep(2)
+            os._exit(0)
+    for _ in range(8):
+        os.wait()
+    print("done")
+    """
+    assert ["done"] == python(sb, script, "--memory", "250m")
+    assert 137 == sb("--memory", "100m", "--", "sh", "-c", "head -c 150M /dev/zero >/dev/shm/x; sleep 1000").returncode

@@ -13,15 +13,15 @@ from tests.unit.hosts import HOST
 
 def test_defaults() -> None:
     """Thousands of processes, more on a large machine, and no core dumps."""
-    assert limits.Limits(4096, (Limit("core", 0, 0),)) == limits.decide(RunSpec(), HOST)
+    assert limits.Limits(4096, 9_000_000_000, (Limit("core", 0, 0),)) == limits.decide(RunSpec(), HOST)
     assert 6400 == limits.decide(RunSpec(), HOST._replace(processors=200)).processes
     assert 0 == limits.decide(RunSpec(pids_limit=-1), HOST).processes
 
 
 def test_what_is_asked_for_replaces_them() -> None:
     """A limit of the same name takes the default's place."""
-    decided = limits.decide(RunSpec(pids_limit=7, ulimits=("core=-1", "nofile=10:20")), HOST)
-    assert (7, (Limit("core", -1, -1), Limit("nofile", 10, 20))) == decided
+    decided = limits.decide(RunSpec(pids_limit=7, memory="1m", ulimits=("core=-1", "nofile=10:20")), HOST)
+    assert (7, 1 << 20, (Limit("core", -1, -1), Limit("nofile", 10, 20))) == decided
 
 
 @pytest.mark.parametrize(

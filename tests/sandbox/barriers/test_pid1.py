@@ -6,10 +6,11 @@ import os
 from typing import TYPE_CHECKING
 
 from tests.sandbox import processes
-from tests.sandbox.barriers.attackers import outside
+from tests.sandbox.barriers.attackers import outside, program
 from tests.sandbox.running import eventually, stdout_until
 
 if TYPE_CHECKING:
+    from tests.conftest import Count
     from tests.sandbox.barriers.attackers import Attacker
     from tests.sandbox.running import Sandboxes
 
@@ -86,3 +87,33 @@ def test_it_has_given_up_its_powers(sb: Sandboxes) -> None:
     assert "0" * 16 != processes.status(by_name["sb-watch"], "CapPrm")
     assert not os.access(f"/proc/{by_name['sb-overlay']}/environ", os.R_OK)  # not dumpable
     run.communicate(b"\n", timeout=60)
+
+
+# Looks at the program of everything that appears, until it is told to end; prints the names of those that it saw.
+LURK = """
+    import select
+    seen = set()
+    print("ready", flush=True)
+    while not select.select([0], [], [], 0)[0]:
+        for pid in os.listdir("/proc"):
+            try:
+                os.readlink(f"/proc/{pid}/exe")
+                with open(f"/proc/{pid}/comm") as file:
+                    seen.add(file.read().strip())
+            except (OSError, ValueError):
+                pass
+    print(*sorted(seen))
+    """
+
+
+def test_a_command_on_its_way_in(sb: Sandboxes, count: Count) -> None:
+    """What `sb exec` forks isn't reached from inside before its own program runs; that one is seen."""
+    box = sb.start("--name", "box", "--rm", "--", *program(LURK))
+    stdout_until(box, b"ready\n")
+    eventually(lambda: "running" in sb.command("ps").stdout)
+    for _ in range(count(20, 500)):
+        assert 0 == sb.command("exec", "box", "sleep", "0.05").returncode
+    output, _ = box.communicate(b"\n", timeout=60)
+    seen = output.split()
+    assert b"sleep" in seen
+    assert [] == [name for name in seen if name.startswith(b"sb-")]
