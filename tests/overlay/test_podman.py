@@ -81,7 +81,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
         pytest.skip("/sys/fs/cgroup isn't the unified hierarchy (cgroup2), which crun asks for")
     place = tmp_path_factory.mktemp("podman")
     made = Podman(place, str(FUSE_OVERLAY))
+    mask = os.umask(0o022)
     make_root(place / "context" / "root")
+    os.umask(mask)
     (place / "context" / "Containerfile").write_text(CONTAINERFILE)
     made("build", "--network", "none", "--cgroupns", "host", "-t", "base", str(place / "context"))
     yield made
