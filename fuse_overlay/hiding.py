@@ -26,6 +26,13 @@ _SCAN_MAX = 20_000
 _TICK_NS = 1_000_000_000
 
 
+# A host that makes hard links all the time doesn't have us scan all the time, but for a tenth of it. A link of that
+# moment may be seen until the next scan.
+_PAUSE = 9
+
+_CLEARED_MAX = 10_000
+
+
 class Hiding:
     """Decides what the merged tree lacks. What is in the upper was made inside, and is never hidden.
 
@@ -44,6 +51,7 @@ class Hiding:
         self._keys: set[Key] = set()
         self._owners: set[int] = set()
         self._scanned = -1
+        self._next_scan = 0.0  # time.monotonic()
         self._cleared: dict[Key, int] = {}  # st_ctime_ns of files that a later scan than their last change didn't find
         self._note_tops()
         self.active = bool(config.hidden or config.hidden_names)
@@ -67,11 +75,16 @@ class Hiding:
         """Whether a file with several names has one in a hidden directory."""
         if self._cleared.get(key) == st.st_ctime_ns:
             return False
-        if st.st_ctime_ns > self._scanned - _TICK_NS:
-            self._scan()
-            if key in self._keys:
-                return True
-            self._cleared[key] = st.st_ctime_ns
+        if st.st_ctime_ns <= self._scanned - _TICK_NS or time.monotonic() < self._next_scan:
+            return False
+        begun = time.monotonic()
+        self._scan()
+        self._next_scan = time.monotonic() + _PAUSE * (time.monotonic() - begun)
+        if key in self._keys:
+            return True
+        if len(self._cleared) >= _CLEARED_MAX:
+            self._cleared.clear()
+        self._cleared[key] = st.st_ctime_ns
         return False
 
     def _scan(self) -> None:

@@ -16,7 +16,7 @@ from rootless_sb.requirements import REQUIREMENTS
 from rootless_sb.root import root_steps
 from rootless_sb.security import barriers
 from rootless_sb.state import CREATED, State
-from rootless_sb.volumes import parse_scratch, parse_volume, volume_steps
+from rootless_sb.volumes import parse_scratch, parse_volume, read_only_within, volume_steps
 
 if TYPE_CHECKING:
     from rootless_sb.host import Host
@@ -141,10 +141,9 @@ def hidden_paths(wanted: RunSpec, host: Host) -> tuple[str, ...]:
 
 
 def _volume_steps(wanted: RunSpec) -> tuple[Step, ...]:
-    return volume_steps(
-        tuple(parse_volume(text, "/") for text in wanted.volumes),
-        tuple(map(parse_scratch, wanted.scratches)),
-    )
+    volumes = tuple(parse_volume(text, "/") for text in wanted.volumes)
+    over = read_only_within(volumes, wanted.read_only_paths)
+    return volume_steps((*volumes, *over), tuple(map(parse_scratch, wanted.scratches)))
 
 
 def _greeting(wanted: RunSpec, host: Host, *, terminal: bool) -> str:

@@ -56,6 +56,19 @@ def _inside(path: str, what: str) -> str:
     return "/" + normal.lstrip("/")
 
 
+def read_only_within(volumes: tuple[Volume, ...], paths: tuple[str, ...]) -> tuple[Volume, ...]:
+    """Volumes that lie over these paths inside, as far as they are in a volume that can be written to: read-only ones.
+
+    A path that isn't there on the host can't be bound, which is an error then.
+    """
+    found = []
+    for path in map(os.path.normpath, paths):
+        around = [volume for volume in volumes if f"{path}/".startswith(f"{volume.target}/")]
+        if around and not (nearest := max(around, key=lambda volume: len(volume.target))).read_only:
+            found.append(Volume(nearest.source + path[len(nearest.target) :], path, read_only=True))
+    return tuple(found)
+
+
 def volume_steps(volumes: tuple[Volume, ...], scratches: tuple[Scratch, ...]) -> tuple[Step, ...]:
     """The steps that make them ready and put them into place, those above before those beneath them."""
     ready: list[Step] = []

@@ -47,6 +47,18 @@ def test_read_only_paths(sb: Sandboxes, tmp_path: Path) -> None:
     assert ["EROFS " * 5 + "EROFS", "done done done done done EROFS", "old"] == python(sb, script, *options)
 
 
+def test_read_only_paths_in_a_volume(sb: Sandboxes, tmp_path: Path) -> None:
+    """Within a volume that can be written to, a read-only path can't; one that isn't there is an error."""
+    for name in ("keep", "free"):
+        (tmp_path / name).mkdir()
+    script = "touch /v/keep/a; touch /v/free/a; ls /v/keep /v/free"
+    result = sb("-q", "-v", f"{tmp_path}:/v", "--read-only-path", "/v/keep", "--", "sh", "-c", script)
+    assert "/v/free:\na\n\n/v/keep:\n" == result.stdout
+    assert "Read-only file system" in result.stderr
+    missing = sb("-q", "-v", f"{tmp_path}:/v", "--read-only-path", "/v/missing", "--", "true")
+    assert (125, True) == (missing.returncode, f"{tmp_path}/missing" in missing.stderr)
+
+
 def test_hides_by_pattern(sb: Sandboxes, tmp_path: Path) -> None:
     """A `*` in the last component stands for anything, and hard links to what it means are gone too."""
     for name in ("cc_1", "cc_b", "other"):

@@ -6,7 +6,7 @@ import pytest
 
 from rootless_sb.errors import SbError
 from rootless_sb.steps import AttachVolume
-from rootless_sb.volumes import Scratch, Volume, parse_scratch, parse_volume, volume_steps
+from rootless_sb.volumes import Scratch, Volume, parse_scratch, parse_volume, read_only_within, volume_steps
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,17 @@ def test_what_is_no_volume(text: str) -> None:
     with pytest.raises(SbError) as caught:
         parse_volume(text, "/here")
     assert caught.value.hint
+
+
+def test_read_only_paths_within() -> None:
+    """The innermost volume counts, and only what lies in one that can be written to needs another."""
+    volumes = (Volume("/data", "/d", False), Volume("/other", "/d/in", False), Volume("/fixed", "/f", True))
+    paths = ("/d/x", "/d/in/y/", "/d/in", "/f/z", "/dd", "/", "/elsewhere")
+    assert (
+        Volume("/data/x", "/d/x", True),
+        Volume("/other/y", "/d/in/y", True),
+        Volume("/other", "/d/in", True),
+    ) == read_only_within(volumes, paths)
 
 
 def test_a_tmpfs() -> None:
