@@ -54,8 +54,10 @@ class Guard:
         if self._tree.fixed is None:
             return
         found = self._tree.find(parent, name)
-        if not isinstance(found, Missing) and self._tree.adopt(parent, name, found).fixed:
-            raise failure(errno.EROFS)
+        if not isinstance(found, Missing):
+            node = self._tree.adopt(parent, name, found)
+            self._tree.table.settle(node)
+            self.change(node)
 
     def _enter(self, parent: Node, name: bytes, *, stays: bool) -> None:
         if self._tree.is_fixed(parent, name):
