@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from fuse_overlay.links import Links
     from fuse_overlay.policy import ReadOnlyPaths
 
-_NAME_MAX = 255
+NAME_MAX = 255
 
 
 class Found(NamedTuple):
@@ -85,7 +85,7 @@ class Entry(NamedTuple):
 
 def check_name(name: bytes) -> None:
     """Refuse what isn't one component of a path, whoever sent it. Raises OSError."""
-    if len(name) > _NAME_MAX:
+    if len(name) > NAME_MAX:
         raise failure(errno.ENAMETOOLONG)
     if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
         raise failure(errno.EINVAL)
