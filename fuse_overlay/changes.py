@@ -7,7 +7,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from fuse_overlay import ownership, whiteout
+from fuse_overlay import ownership, quota, whiteout
 from fuse_overlay.attributes import File
 from fuse_overlay.errors import failure
 from fuse_overlay.layers import at
@@ -41,6 +41,10 @@ class Changes:
         """Make a new file or directory. Raises OSError, EEXIST if the name is taken."""
         check_new_name(name)
         self._require_free(parent, name)
+        if new.kind == stat.S_IFDIR:
+            self._tree.quota.require(quota.DIRECTORY, 1)
+        else:
+            self._tree.quota.require_file()
         directory = self._copyup.directory(parent)
         is_plain = not new.attributes and not self._tree.records.needed(new.kind, new.owner)
         if not is_plain:
@@ -55,6 +59,7 @@ class Changes:
         self.unmark(directory, name)
         parent.version += 1
         entry = self._entered(parent, name, new.owner)
+        self._tree.quota.made(entry.node, entry.st)
         if is_plain:
             # A killed server may have left a record of another file that had this name and this inode number.
             self.drop_record(entry.node, directory, name)
@@ -86,7 +91,7 @@ class Changes:
         node = self._tree.require(parent, name)
         if node.kind == stat.S_IFDIR:
             raise failure(errno.EISDIR)
-        left = self.names_left(node)
+        left, weight = self.names_left(node), self.weight(node)
         if node.source is not self._upper:
             self.put_whiteout(self._copyup.directory(parent), name)
         else:
@@ -100,6 +105,7 @@ class Changes:
                 os.unlink(name, dir_fd=directory)
             self.drop_record(node, directory, name)
         parent.version += 1
+        self._tree.quota.removed(node, weight)
         self.lost_name(node, parent, name, left)
 
     def rmdir(self, parent: Node, name: bytes) -> None:
@@ -110,12 +116,14 @@ class Changes:
             raise failure(errno.ENOTDIR)
         if not self._tree.is_empty(node):
             raise failure(errno.ENOTEMPTY)
+        weight = self.weight(node)
         if node.source is not self._upper:
             self.put_whiteout(self._copyup.directory(parent), name)
         else:
             self._remove_upper_directory(parent, name)
             self.drop_record(node, self._tree.directories.get(parent, self._upper).fd, name)
         parent.version += 1
+        self._tree.quota.removed(node, weight)
         self.lost_name(node, parent, name, left=0)
 
     def see_to_mark(self, parent: Node, name: bytes) -> None:
@@ -154,6 +162,12 @@ class Changes:
     def names_left(self, node: Node) -> int:
         """How many names a file will have when it has lost one; 0 for directories."""
         return 0 if node.kind == stat.S_IFDIR else self._tree.link_count(node) - 1
+
+    def weight(self, node: Node) -> os.stat_result | None:
+        """What a file of the upper is before it loses a name, if that is counted."""
+        if not self._tree.quota.active or node.source is not self._upper:
+            return None
+        return self._tree.attributes(node).st
 
     def lost_name(self, node: Node, parent: Node, name: bytes, left: int) -> None:
         """Note in the table that a name of this node is gone, and that it has `left` others."""

@@ -83,16 +83,18 @@ def _run(command: options.Command, ready: int = -1) -> int:
     import pyfuse3
 
     from fuse_overlay import loop, server
+    from fuse_overlay.operations import FuseOperations
     from fuse_overlay.overlay import Overlay
 
     overlay = Overlay(config)
-    handshake = server.start(overlay, os.fsdecode(command.mountpoint), _libfuse_options(command))
+    handshake = server.start(FuseOperations(overlay), os.fsdecode(command.mountpoint), _libfuse_options(command))
     try:
         if ready >= 0:
             _detach(ready)
         loop.run(handshake, end_on=signal.SIGTERM)
     finally:
         pyfuse3.close()
+        overlay.close()
     return 0
 
 

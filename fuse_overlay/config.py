@@ -5,6 +5,12 @@ from __future__ import annotations
 import marshal
 from typing import NamedTuple
 
+# What an overlay can write records of. A look-up is recorded when it finds nothing because that is hidden.
+OPERATIONS = (
+    "lookup", "open", "opendir", "create", "mkdir", "mknod", "symlink", "link", "unlink", "rmdir", "rename", "truncate",
+    "chmod", "chown", "utimens", "setxattr", "removexattr",
+)  # fmt: skip
+
 
 class Lower(NamedTuple):
     """One read-only directory below the upper.
@@ -29,9 +35,13 @@ class Config(NamedTuple):
     """One overlay.
 
     `lowers`: topmost first. `upper` and `work`: directories on one file system; None: the overlay is read-only.
-    `hidden`: absolute paths, as the server sees them, whose files the merged tree lacks.
+    `hidden`: absolute paths, as the server sees them, whose files the merged tree lacks; in the last component `*`
+    stands for anything.
     `hidden_names`: directories of these names, anywhere in a live lower, that belong to the server's user and are
     closed to all others are lacking too: other overlays' layers, wherever they lie.
+    `read_only`: absolute paths in the merged tree. What is there and beneath can't be changed, and nothing made.
+    `bytes_max`, `inodes_max`: how much the upper may hold, what is deleted and still open included; None: no limit.
+    `audited`: what the server writes records of, as named in OPERATIONS.
     `own_uid`, `own_gid`: what files of the server's own user and group are shown as.
     `uids`, `gids`: the ids that may be shown at all; a file of any other id is shown as own_uid's or own_gid's.
     """
@@ -41,6 +51,10 @@ class Config(NamedTuple):
     work: bytes | None = None
     hidden: tuple[bytes, ...] = ()
     hidden_names: tuple[bytes, ...] = ()
+    read_only: tuple[bytes, ...] = ()
+    bytes_max: int | None = None
+    inodes_max: int | None = None
+    audited: tuple[str, ...] = ()
     own_uid: int = 0
     own_gid: int = 0
     uids: tuple[Extent, ...] = ()

@@ -26,6 +26,14 @@ def copy(source: int, target: int, length: int) -> None:
         start = end
 
 
+def is_data(file: int, offset: int, size: int) -> bool:
+    """Whether an open file has data, and no hole, in these bytes: writing there takes no space."""
+    try:
+        return os.lseek(file, offset, os.SEEK_HOLE) >= offset + size
+    except OSError:
+        return False  # beyond its end
+
+
 def _next_data(source: int, start: int, length: int) -> tuple[int, int]:
     """The next stretch of data from `start` on; an empty one at the end if there is none."""
     try:

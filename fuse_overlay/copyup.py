@@ -58,10 +58,13 @@ class CopyUp:
         """
         if node.source is self._upper:
             return
+        if node.fixed:
+            raise failure(errno.EROFS)  # its copy would take the place of the original under all of its names
         if node.kind == stat.S_IFDIR:
             self.directory(node)
             return
         entry = self._tree.attributes(node)
+        self._tree.quota.require(_needed(entry, length), 1)
         if node.gone:
             self._orphan(node, entry, length)
             return
@@ -73,6 +76,8 @@ class CopyUp:
         try:
             self._build(name, node, entry, length)
             self._dress(name, node, entry, ((directory, node.name),))
+            if length is not None and length < entry.st.st_size:
+                os.utime(name, dir_fd=self._work.fd)  # it comes into place as a file that was changed
             kept = os.stat(name, dir_fd=self._work.fd, follow_symlinks=False)
             self._remember_names(node, entry.st, kept, name, ((directory, node.name),))
             self._move_in(name, directory, node.name)
@@ -218,6 +223,9 @@ class CopyUp:
         node.source = self._upper
         node.owner = entry.owner
         node.rdev = entry.device.rdev if entry.device is not None else None
+        self._tree.quota.made(node, st)
+        if node.handles and self._tree.quota.active:
+            self._tree.quota.hold(node, st)
 
     def _remember_names(
         self, node: Node, st: os.stat_result, copy: os.stat_result, name: bytes, places: tuple[tuple[int, bytes], ...]
@@ -270,6 +278,14 @@ class CopyUp:
                 _point(node.handles, target)
             finally:
                 os.close(target)
+
+
+def _needed(entry: Entry, length: int | None) -> int:
+    """How many bytes a copy of the first `length` ones takes; None: of all. Holes take none."""
+    if entry.node.kind != stat.S_IFREG:
+        return 0
+    wanted = entry.st.st_size if length is None else min(length, entry.st.st_size)
+    return min(wanted, entry.st.st_blocks * 512)
 
 
 def _point(handles: list[int], target: int) -> None:

@@ -7,7 +7,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from fuse_overlay import ownership
+from fuse_overlay import copydata, ownership
 from fuse_overlay.errors import failure
 from fuse_overlay.layers import at_fd, open_regular
 
@@ -53,7 +53,12 @@ class Handles:
             if self._copyup is None:
                 raise failure(errno.EROFS)
             self._copyup.node(node, 0 if flags & os.O_TRUNC else None)
+        quota = self._tree.quota
+        if writing and quota.active:
+            quota.hold(node, self._tree.attributes(node).st)
         fd = self._open(node, flags & (_KEPT | os.O_TRUNC))
+        if flags & os.O_TRUNC and quota.active:
+            quota.measured(node, os.fstat(fd))
         keep = True
         if node.source.live:
             st = os.fstat(fd)
@@ -71,10 +76,16 @@ class Handles:
         The modification time stays. With the writeback cache it is the kernel's to say, which knows when the program
         wrote, and sends it along when it is another than it was (fuse_flush_times in fs/fuse/inode.c).
         """
-        self._revoke(self._nodes[fd], fd)
+        node = self._nodes[fd]
+        self._revoke(node, fd)
+        quota = self._tree.quota
+        if not quota.has_room(len(data)) and not copydata.is_data(fd, offset, len(data)):
+            raise failure(errno.EDQUOT)
         st = os.fstat(fd)
         written = os.pwrite(fd, data, offset)
         os.utime(fd, ns=(st.st_atime_ns, st.st_mtime_ns))
+        if quota.active:
+            quota.measured(node, os.fstat(fd))
         return written
 
     def sync(self, fd: int, data_only: bool) -> None:
@@ -103,6 +114,8 @@ class Handles:
             for fd in made:
                 os.close(fd)
             raise
+        if self._tree.quota.active:
+            self._tree.quota.hold(entry.node, entry.st)
         return self._opened(entry.node, made[0], True), entry
 
     def close(self, fd: int) -> None:
@@ -111,13 +124,22 @@ class Handles:
         self._takes_capability.discard(fd)
         if node.handles is not None:
             node.handles.remove(fd)
-        os.close(fd)
+        if node.handles or not self._tree.quota.is_held(node):
+            os.close(fd)
+        else:
+            self._close_last(node, fd)
         self._tree.table.settle(node)
 
     def close_all(self) -> None:
         """Close whatever is open."""
         for fd in list(self._nodes):
             self.close(fd)
+
+    def _close_last(self, node: Node, fd: int) -> None:
+        """Close the last descriptor of a file and count what it leaves: some file systems trim it then."""
+        st = os.fstat(fd)
+        os.close(fd)
+        self._tree.quota.closed(node, st if node.gone else self._tree.attributes(node).st)
 
     def _revoke(self, node: Node, fd: int) -> None:
         self._privileges.revoke_setuid(node)

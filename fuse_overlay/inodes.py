@@ -34,12 +34,13 @@ class Node:
     belongs to the server's user. `owner`: what is shown, when it is known and nobody but us can change it. `handles`
     are the descriptors it is open by. `gone`: it has no name any more. `version` changes with a directory's entries.
     `rdev`: the number of a device node whose real file is an empty regular one, since only root can make the node.
+    `fixed`: it was found at or beneath a read-only path.
     `default_acl`: a directory's, as an attribute's value, when it is known and nobody but us can change it; b"": none.
     """
 
     __slots__ = (
-        "aliases", "children", "default_acl", "dirs", "gone", "handles", "ino", "key", "kind", "lookups", "name", "own",
-        "owner", "parent", "rdev", "seen", "source", "version",
+        "aliases", "children", "default_acl", "dirs", "fixed", "gone", "handles", "ino", "key", "kind", "lookups",
+        "name", "own", "owner", "parent", "rdev", "seen", "source", "version",
     )  # fmt: skip
 
     def __init__(self, ino: int, kind: int, key: Key, parent: Node | None, name: bytes, source: Layer) -> None:
@@ -61,6 +62,7 @@ class Node:
         self.version = 0
         self.rdev: int | None = None
         self.default_acl: bytes | None = None
+        self.fixed = False
 
     @property
     def real_kind(self) -> int:
@@ -71,6 +73,17 @@ class Node:
     def device(self) -> Device | None:
         """The device node that the real file stands for."""
         return None if self.rdev is None else Device(self.kind, self.rdev)
+
+    @property
+    def path(self) -> bytes:
+        """Where it is, relative to the root; of a file with hard links one of the places."""
+        names = [above.name for above in self.lineage() if above.parent is not None]
+        return b"/".join(reversed(names))
+
+    def path_of(self, name: bytes) -> bytes:
+        """Where `name` in this directory is, relative to the root."""
+        path = self.path
+        return path + b"/" + name if path else name
 
     def lineage(self) -> Iterator[Node]:
         """This node and those above it, up to the root."""

@@ -84,6 +84,7 @@ class Metadata:
             self._set_acl(node, name, value, caller)
             return
         self._to_upper(node, None)
+        self._tree.quota.require(len(value))
         self._change(node, kept, value)
 
     def remove(self, node: Node, name: bytes) -> None:

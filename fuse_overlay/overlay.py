@@ -6,13 +6,14 @@ import errno
 import os
 import resource
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from fuse_overlay import indexes
+from fuse_overlay import indexes, quota, usage
 from fuse_overlay.changes import Changes, maker_of
 from fuse_overlay.copyup import CopyUp
 from fuse_overlay.creation import ROOT, of_new
 from fuse_overlay.errors import OverlayError, failure
+from fuse_overlay.guard import Guard
 from fuse_overlay.handles import Handles
 from fuse_overlay.layers import Budget, at_fd, open_for_listing
 from fuse_overlay.links import Links
@@ -24,7 +25,7 @@ from fuse_overlay.tree import Missing, Tree
 from fuse_overlay.work import Work
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from fuse_overlay.config import Config
     from fuse_overlay.creation import Caller, New
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from fuse_overlay.metadata import Wanted
     from fuse_overlay.mounts import Mounts
     from fuse_overlay.tree import Entry
+
+R = TypeVar("R")
 
 # Descriptors of directories that are kept open at most, and of anything where the process has no limit.
 _DIRECTORIES_MAX = 4096
@@ -44,7 +47,7 @@ _DESCRIPTORS_ELSE = 64
 class Writer:
     """What only an overlay with an upper has."""
 
-    __slots__ = ("changes", "copyup", "rename", "work")
+    __slots__ = ("_quota", "changes", "copyup", "rename", "work")
 
     def __init__(self, tree: Tree, path: bytes) -> None:
         upper = tree.upper
@@ -57,6 +60,20 @@ class Writer:
         self.rename = Rename(tree, upper, self.work, self.copyup, self.changes)
         tree.use(xattrs=self.work.xattrs, devices=self.work.devices)
         tree.use_links(links, self.copyup.relink)
+        self._quota = tree.quota
+        noted = usage.take(self.work.fd)  # in any case: it is true no longer
+        if self._quota.active:
+            self._quota.bytes, self._quota.inodes = noted or usage.count(upper.root.fd, self.work.fd)
+
+    def close(self) -> None:
+        """Note what the upper holds, if that was counted, and close the work directory."""
+        counted = self._quota
+        try:
+            if counted.active:
+                usage.leave(self.work.fd, usage.Usage(counted.bytes, counted.inodes))
+        except OSError:
+            pass  # no space, say: the next server counts
+        os.close(self.work.fd)
 
 
 class Overlay:
@@ -78,6 +95,10 @@ class Overlay:
             self._writer = Writer(self.tree, config.work)
         copyup = self._writer.copyup if self._writer is not None else None
         privileges = Privileges(self.tree)
+        try:
+            self._guard = Guard(self.tree, config.read_only)
+        except ValueError as error:
+            raise OverlayError(f"cannot make read-only: {error}") from None
         self._handles = Handles(self.tree, copyup, privileges)
         self._metadata = Metadata(self.tree, copyup, privileges)
         self._listings: dict[int, Listing] = {}
@@ -86,9 +107,9 @@ class Overlay:
     def close(self) -> None:
         """Close all descriptors. The overlay is of no use any more."""
         self._handles.close_all()
-        self.tree.close()
         if self._writer is not None:
-            os.close(self._writer.work.fd)
+            self._writer.close()
+        self.tree.close()
 
     # Looking
 
@@ -105,6 +126,21 @@ class Overlay:
         if node is not None:
             self.tree.table.forget(node, count)
 
+    def hides(self, parent: int, name: bytes) -> bool:
+        """Whether there is nothing at a name because it is hidden."""
+        found = self.tree.resolve(self.tree.node(parent), name)
+        return isinstance(found, Missing) and found.hidden
+
+    def path(self, ino: int, name: bytes = b"") -> bytes:
+        """The path of a file, or of a name in a directory, from the root; empty for a file that isn't known any more.
+
+        Of a file with hard links it is one of them, of one that was removed the last.
+        """
+        node = self.tree.table.nodes.get(ino)
+        if node is None:
+            return b""
+        return b"/" + (node.path_of(name) if name else node.path)
+
     def getattr(self, ino: int) -> Entry:
         """The attributes of a file."""
         return self.tree.attributes(self.tree.node(ino))
@@ -116,7 +152,7 @@ class Overlay:
 
     def statfs(self) -> os.statvfs_result:
         """The file system that new files land in, or the first layer's."""
-        return os.statvfs(at_fd(self.tree.layers[0].root.fd))
+        return quota.within(self.tree.quota, os.statvfs(at_fd(self.tree.layers[0].root.fd)))
 
     # Directories
 
@@ -160,6 +196,7 @@ class Overlay:
     def create(self, parent: int, name: bytes, mode: int, flags: int, caller: Caller) -> tuple[Opened, Entry]:
         """Make a regular file and open it."""
         above = self.tree.node(parent)
+        self._guard.make(above, name, stat.S_IFREG)
         new = self._new(above, stat.S_IFREG | mode, caller)
         opened, entry = self._handles.create(self._write().changes, above, name, new, flags)
         entry.node.lookups += 1
@@ -175,27 +212,40 @@ class Overlay:
 
     def link(self, ino: int, parent: int, name: bytes) -> Entry:
         """Give a file one more name."""
-        entry = self._write().changes.link(self.tree.node(ino), self.tree.node(parent), name)
+        node, above = self.tree.node(ino), self.tree.node(parent)
+        self._guard.change(node)
+        self._guard.move(above, name)
+        entry = self._write().changes.link(node, above, name)
         entry.node.lookups += 1
         return entry
 
     def unlink(self, parent: int, name: bytes) -> None:
         """Take away the name of anything but a directory."""
-        self._write().changes.unlink(self.tree.node(parent), name)
+        above = self.tree.node(parent)
+        self._guard.remove(above, name)
+        self._write().changes.unlink(above, name)
 
     def rmdir(self, parent: int, name: bytes) -> None:
         """Remove an empty directory."""
-        self._write().changes.rmdir(self.tree.node(parent), name)
+        above = self.tree.node(parent)
+        self._guard.remove(above, name)
+        self._write().changes.rmdir(above, name)
 
     def rename(self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int) -> None:
         """Rename, with renameat2(2)'s flags."""
-        self._write().rename.rename(self.tree.node(parent), name, self.tree.node(new_parent), new_name, flags)
+        above, new_above = self.tree.node(parent), self.tree.node(new_parent)
+        self._guard.move(above, name)
+        self._guard.move(new_above, new_name)
+        self._write().rename.rename(above, name, new_above, new_name, flags)
 
     # Files
 
     def open(self, ino: int, flags: int) -> Opened:
         """Open a regular file; the handle is the descriptor of the real file."""
-        return self._handles.open(self.tree.node(ino), flags)
+        node = self.tree.node(ino)
+        if flags & (os.O_ACCMODE | os.O_TRUNC):
+            self._guard.change(node)
+        return self._handles.open(node, flags)
 
     def write(self, fd: int, data: bytes, offset: int) -> int:
         """Write to an open file; returns the number of bytes written."""
@@ -211,7 +261,8 @@ class Overlay:
 
     def setattr(self, ino: int, wanted: Wanted) -> Entry:
         """Change attributes."""
-        return self._metadata.change(self.tree.node(ino), wanted)
+        node = self._changing(ino)
+        return self._weighed(node, lambda: self._metadata.change(node, wanted))
 
     def getxattr(self, ino: int, name: bytes) -> bytes:
         """The value of an extended attribute."""
@@ -223,11 +274,31 @@ class Overlay:
 
     def setxattr(self, ino: int, name: bytes, value: bytes, caller: Caller = ROOT) -> None:
         """Set an extended attribute."""
-        self._metadata.write(self.tree.node(ino), name, value, caller)
+        node = self._changing(ino)
+        self._weighed(node, lambda: self._metadata.write(node, name, value, caller))
 
     def removexattr(self, ino: int, name: bytes) -> None:
         """Remove an extended attribute."""
-        self._metadata.remove(self.tree.node(ino), name)
+        node = self._changing(ino)
+        self._weighed(node, lambda: self._metadata.remove(node, name))
+
+    def _changing(self, ino: int) -> Node:
+        node = self.tree.node(ino)
+        self._guard.change(node)
+        return node
+
+    def _weighed(self, node: Node, change: Callable[[], R]) -> R:
+        """Change a file, and count what its blocks are then."""
+        counted = self.tree.quota
+        if not counted.active:
+            return change()
+        if node.source.writable:
+            counted.expect(node, self.tree.attributes(node).st)
+        try:
+            return change()
+        finally:
+            if node.source.writable:
+                counted.measured(node, self.tree.attributes(node).st)
 
     def _write(self) -> Writer:
         if self._writer is None:
@@ -240,6 +311,7 @@ class Overlay:
     def _make(self, parent: int, name: bytes, mode: int, caller: Caller, target: bytes = b"") -> Entry:
         changes = self._write().changes
         above = self.tree.node(parent)
+        self._guard.make(above, name, stat.S_IFMT(mode))
         new = self._new(above, mode, caller)
         entry = changes.make(above, name, new, maker_of(new, target))
         entry.node.lookups += 1

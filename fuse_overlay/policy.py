@@ -1,8 +1,9 @@
-"""What the merged tree doesn't show of the host: pseudo file systems, and paths that were asked to be hidden."""
+"""What was asked to be hidden or left as it is, and the pseudo file systems of the host, which aren't shown. Pure."""
 
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -25,24 +26,91 @@ PSEUDO = frozenset(
 _DEVICE_DIRECTORY = b"/dev"
 
 
+class Pattern(NamedTuple):
+    """Hidden names in a directory: a path up to its last component, and that one, in which `*` stands for anything."""
+
+    directory: bytes
+    name: bytes
+
+
 class HiddenPaths(NamedTuple):
-    """Hidden paths by the lower they lie in: for each lower's number the paths relative to it, and their last names."""
+    """Hidden paths by the lower that they lie in.
+
+    `paths`: for each lower's number the paths relative to it. `patterns`: the same of those with a `*` in the last
+    component, the directory's path relative to the lower. `names`: matches every last component that may be meant.
+    """
 
     paths: frozenset[tuple[int, bytes]]
-    names: frozenset[bytes]
+    patterns: tuple[tuple[int, Pattern], ...]
+    names: re.Pattern[bytes]
+
+    def mean(self, number: int, path: bytes) -> bool:
+        """Whether this path, relative to the lower of this number, is among them."""
+        if (number, path) in self.paths:
+            return True
+        directory, _, name = path.rpartition(b"/")
+        return any(
+            number == where and directory == pattern.directory and one_of([pattern.name]).fullmatch(name)
+            for where, pattern in self.patterns
+        )
 
 
 def hidden_paths(lowers: Iterable[Lower], hidden: Iterable[bytes]) -> HiddenPaths:
     """Find for each hidden path the lowers that it lies beneath. Raises ValueError for a path that isn't absolute."""
-    paths = set()
+    found = []
     wanted = [os.path.normpath(path) for path in hidden]
     for path in wanted:
         if not path.startswith(b"/"):
             raise ValueError(f"{os.fsdecode(path)} is not an absolute path")
     for number, lower in enumerate(lowers):
         root = os.path.normpath(lower.path).rstrip(b"/") + b"/"
-        paths |= {(number, path[len(root) :]) for path in wanted if path.startswith(root)}
-    return HiddenPaths(frozenset(paths), frozenset(os.path.basename(path) for _, path in paths))
+        found += [(number, path[len(root) :]) for path in wanted if path.startswith(root)]
+    return HiddenPaths(
+        frozenset(place for place in found if not is_pattern(place[1])),
+        tuple((number, pattern_of(path)) for number, path in found if is_pattern(path)),
+        one_of(os.path.basename(path) for _, path in found),
+    )
+
+
+def is_pattern(path: bytes) -> bool:
+    """Whether a hidden path means more than one name."""
+    return b"*" in os.path.basename(path)
+
+
+def pattern_of(path: bytes) -> Pattern:
+    """The two parts of a path with a pattern as its last component."""
+    return Pattern(*os.path.split(path))
+
+
+def one_of(names: Iterable[bytes]) -> re.Pattern[bytes]:
+    """What matches any of these names, in which `*` stands for anything."""
+    return re.compile(b"|".join(b".*".join(map(re.escape, name.split(b"*"))) for name in sorted(set(names))), re.DOTALL)
+
+
+class ReadOnlyPaths(NamedTuple):
+    """What can't be changed in the merged tree, as paths relative to its root.
+
+    `paths`: these themselves and all beneath. `above`: the directories on the way there, which can't be moved away or
+    replaced, or another file would be at the path. `names`: the last components of both.
+    """
+
+    paths: frozenset[bytes]
+    above: frozenset[bytes]
+    names: frozenset[bytes]
+
+
+def read_only_paths(paths: Iterable[bytes]) -> ReadOnlyPaths:
+    """The paths that follow from these. Raises ValueError for one that isn't absolute."""
+    fixed = set()
+    for path in paths:
+        if not path.startswith(b"/"):
+            raise ValueError(f"{os.fsdecode(path)} is not an absolute path")
+        fixed.add(os.path.normpath(path).lstrip(b"/"))
+    parts = [path.split(b"/") for path in fixed]
+    above = {b"/".join(each[:count]) for each in parts for count in range(1, len(each))}
+    return ReadOnlyPaths(
+        frozenset(fixed), frozenset(above), frozenset(os.path.basename(path) for path in fixed | above)
+    )
 
 
 def file_systems(mountinfo: bytes) -> dict[int, str]:

@@ -35,11 +35,14 @@ class Privileges:
         """Let an upper file show another owner."""
         self._tree.records.check(owner)
         file = self._tree.file(node)
+        is_recorded = bool(file.places) or carries(file)  # else the record would end with the node
+        if is_recorded:
+            node.owner = None  # if something fails in the middle of it, what has become of the file is to be read anew
         if node.kind != stat.S_IFLNK:
             os.chmod(file.real, ownership.real_mode(node.kind, owner.mode))
         else:
             move_ctime(file.real)  # it has no mode of its own to set (chmod(2))
-        if file.places or carries(file):  # else the record would end with the node
+        if is_recorded:
             self._tree.records.write(file, owner, node.device)
         node.owner = owner
 

@@ -62,10 +62,10 @@ class Rename:
     def _move(
         self, node: Node, old_parent: Node, old: bytes, target: Node | None, new_parent: Node, new: bytes
     ) -> None:
-        left = 0
+        left, weight = 0, None
         if target is not None:
             self._make_way(node, target, new_parent, new)
-            left = self._changes.names_left(target)
+            left, weight = self._changes.names_left(target), self._changes.weight(target)
         self._raise(node)
         to_whiteout = self._changes.needs_whiteout(old_parent, old)
         source = self._copyup.directory(old_parent)
@@ -90,6 +90,7 @@ class Rename:
         if target is not None and target.source is self._upper:
             self._changes.drop_record(target, directory, new)
         if target is not None:
+            self._tree.quota.removed(target, weight)
             self._changes.lost_name(target, new_parent, new, left)
         self._tree.table.rename(node, (old_parent, old), (new_parent, new))
         old_parent.version += 1

@@ -16,14 +16,16 @@ from fuse_overlay.operations import FuseOperations
 from fuse_overlay.overlay import Overlay
 
 if TYPE_CHECKING:
+    from fuse_overlay.audit import Stream
     from fuse_overlay.config import Config
 
 _FUSE = "/dev/fuse"
 
 
-def serve(config: Config, fuse_fd: int) -> None:
+def serve(config: Config, fuse_fd: int, audit_fd: int = -1) -> None:
     """Serve an already mounted /dev/fuse descriptor until its mount is gone.
 
+    `audit_fd`: where the records that the configuration asks for are written, as lines of JSON.
     All other copies of it in this process are closed: a copy that outlives the server lets its clients wait for ever.
     Raises OverlayError, and OSError when reading requests fails.
     """
@@ -35,18 +37,38 @@ def serve(config: Config, fuse_fd: int) -> None:
     overlay = Overlay(config)
     # libfuse takes a mountpoint of this form for a descriptor, and mounts nothing (libfuse, lib/mount.c and
     # fuse_lowlevel.c, "fuse_mnt_parse_fuse_fd").
-    handshake = start(overlay, f"/dev/fd/{fuse_fd}", set())
+    records = _records(audit_fd) if config.audited and audit_fd >= 0 else None
+    handshake = start(_operations(overlay, config, records), f"/dev/fd/{fuse_fd}", set())
     loop.run(handshake)
     pyfuse3.close(unmount=False)
+    overlay.close()
+    if records is not None:
+        records.close()
 
 
-def start(overlay: Overlay, mountpoint: str, options: set[str]) -> Handshake | None:
-    """Connect the overlay with libfuse, which mounts unless the mountpoint is a descriptor. Raises OverlayError.
+def _records(fd: int) -> Stream:
+    from fuse_overlay.audit import Stream  # seldom needed, so it needn't be waited for at each start
+
+    return Stream(fd)
+
+
+def _operations(overlay: Overlay, config: Config, records: Stream | None) -> FuseOperations:
+    if records is None:
+        return FuseOperations(overlay)
+    from fuse_overlay.audited import AuditedOperations
+
+    return AuditedOperations(overlay, frozenset(config.audited), records.put)
+
+
+def start(operations: FuseOperations, mountpoint: str, options: set[str]) -> Handshake | None:
+    """Connect an overlay's operations with libfuse, which mounts unless the mountpoint is a descriptor.
+
+    Raises OverlayError.
 
     Returns what `loop.run` has to finish; None where libfuse has to do by itself.
     """
     try:
-        pyfuse3.init(FuseOperations(overlay), mountpoint, options)
+        pyfuse3.init(operations, mountpoint, options)
     except RuntimeError as error:
         raise OverlayError(f"cannot serve {mountpoint}: {error}") from None
     # All that it logs is replies that nobody waits for any more, when the mount goes in the middle of a request.

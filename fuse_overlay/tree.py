@@ -7,11 +7,12 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from fuse_overlay import merge, policy, whiteout
+from fuse_overlay import merge, whiteout
 from fuse_overlay import xattrs as names
 from fuse_overlay.attributes import File, Store
 from fuse_overlay.errors import OverlayError, failure
 from fuse_overlay.extended import Extended
+from fuse_overlay.hiding import Hiding
 from fuse_overlay.inodes import ROOT, Node, Table
 from fuse_overlay.layers import (
     ABSENT,
@@ -26,6 +27,7 @@ from fuse_overlay.layers import (
 )
 from fuse_overlay.mounts import Mounts
 from fuse_overlay.ownership import Device, IdMap, Owner
+from fuse_overlay.quota import Quota
 from fuse_overlay.records import Records
 
 if TYPE_CHECKING:
@@ -34,9 +36,9 @@ if TYPE_CHECKING:
     from fuse_overlay.config import Config
     from fuse_overlay.inodes import Key
     from fuse_overlay.links import Links
+    from fuse_overlay.policy import ReadOnlyPaths
 
 NAME_MAX = 255
-_CLOSED_DIRECTORY = stat.S_IFDIR | 0o700
 
 
 class Found(NamedTuple):
@@ -54,9 +56,10 @@ class Found(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """A name stands for nothing. `live`: it might tomorrow, by no doing of ours."""
+    """A name stands for nothing. `live`: it might tomorrow, by no doing of ours. `hidden`: what is there is hidden."""
 
     live: bool
+    hidden: bool = False
 
 
 class Entry(NamedTuple):
@@ -89,7 +92,11 @@ def check_name(name: bytes) -> None:
 
 
 class Tree:
-    """All layers as one tree, read only. `origins` holds the inode numbers of upper files that were copied up."""
+    """All layers as one tree, read only.
+
+    `origins` holds the inode numbers of upper files that were copied up. `fixed`: the paths that nobody may change,
+    if there are any. `quota`: what the upper holds and may hold.
+    """
 
     def __init__(self, config: Config, budget: Budget, mounts: Mounts | None = None) -> None:
         self.layers = open_layers(config)
@@ -108,12 +115,11 @@ class Tree:
         self.links: Links | None = None
         self.relink: Callable[[Node, bytes, os.stat_result], bool] | None = None
         try:
-            hidden = (*config.hidden, *map(os.path.realpath, config.hidden))
-            self._hidden = policy.hidden_paths(config.lowers, hidden)
+            self._hiding = Hiding(config)
         except ValueError as error:
             raise OverlayError(f"cannot hide: {error}") from None
-        self._hidden_keys = _keys_of(hidden)
-        self._hidden_names = frozenset(config.hidden_names)
+        self.fixed: ReadOnlyPaths | None = None
+        self.quota = Quota(config.bytes_max, config.inodes_max)
         self.root = self._make_root()
 
     def use(self, *, xattrs: bool, devices: bool) -> None:
@@ -153,7 +159,7 @@ class Tree:
         top: os.stat_result | None = None
         dirs: list[Layer] = []
         keys: list[Key] = []
-        live = False
+        live = hidden = False
         last = len(parent.dirs) - 1
         for position in range(first, last + 1):
             layer = parent.dirs[position]
@@ -171,7 +177,8 @@ class Tree:
                 if st is not None or (layer.marks and position < last and layer.has_mark(fd, name)):
                     break
                 continue
-            if (self._hidden_keys or self._hidden_names) and self._is_hidden(layer, parent, name, st):
+            if self._hiding.active and self._hiding.hides(layer, parent, name, st):
+                hidden = True
                 continue
             is_directory = stat.S_ISDIR(st.st_mode)
             if not is_directory:
@@ -187,7 +194,7 @@ class Tree:
             if position < last and layer.marks and (layer.is_opaque(fd, name) or layer.has_mark(fd, name)):
                 break
         if source is None or top is None:
-            return Missing(live)
+            return Missing(live, hidden)
         return Found(source, top, tuple(dirs), tuple(keys), live)
 
     def find(self, parent: Node, name: bytes, first: int = 0) -> Found | Missing:
@@ -195,7 +202,9 @@ class Tree:
         found = self.resolve(parent, name, first)
         if self.relink is None or isinstance(found, Missing) or found.st.st_nlink == 1 or found.source is self.upper:
             return found
-        if stat.S_ISDIR(found.st.st_mode) or not self.relink(parent, name, found.st):
+        if stat.S_ISDIR(found.st.st_mode) or self.is_fixed(parent, name):
+            return found
+        if not self.relink(parent, name, found.st):
             return found
         return self.resolve(parent, name)
 
@@ -305,7 +314,14 @@ class Tree:
             self.table.add_alias(node, parent, name)
         elif node.parent is not parent or node.name != name:
             self.table.move(node, parent, name)
+        node.fixed = node.fixed or self.is_fixed(parent, name)
         return node
+
+    def is_fixed(self, parent: Node, name: bytes) -> bool:
+        """Whether a name is at or beneath a read-only path."""
+        if self.fixed is None:
+            return False
+        return parent.fixed or (name in self.fixed.names and parent.path_of(name) in self.fixed.paths)
 
     def scan(self, node: Node) -> dict[bytes, int]:
         """The names in a directory, each with the position in `node.dirs` of its topmost layer."""
@@ -318,9 +334,9 @@ class Tree:
     def _scan_layer(self, node: Node, layer: Layer) -> merge.Scan:
         try:
             listed = open_for_listing(self.directories.get(node, layer).fd)
-        except OSError:
-            if layer.writable:
-                raise
+        except OSError as error:
+            if layer.writable or error.errno not in ABSENT:
+                raise  # no descriptors, say: a directory that isn't empty must not be taken for an empty one
             return merge.Scan([], set(), layer.marks)  # what we may not list, appears empty
         try:
             return list_directory(listed, layer)
@@ -365,18 +381,6 @@ class Tree:
                 origin = int(value)
         return self.table.numbers.derive(key) if origin is None else origin
 
-    def _is_hidden(self, layer: Layer, parent: Node, name: bytes, st: os.stat_result) -> bool:
-        if layer.writable:
-            return False
-        if (st.st_dev, st.st_ino) in self._hidden_keys:
-            return True
-        if name in self._hidden_names and layer.live and st.st_uid == self._euid and st.st_mode == _CLOSED_DIRECTORY:
-            return True
-        if name not in self._hidden.names:
-            return False
-        names = [above.name for above in parent.lineage() if above.parent is not None]
-        return (layer.number, b"/".join([*reversed(names), name])) in self._hidden.paths
-
     def _make_root(self) -> Node:
         first = self.layers[0]
         root = Node(ROOT, stat.S_IFDIR, first.root[1:], None, b"", first)
@@ -400,14 +404,3 @@ def _has_changed(node: Node, found: Found) -> bool:
     if not found.live or node.kind not in (stat.S_IFREG, stat.S_IFLNK):
         return False
     return node.seen != (found.st.st_ctime_ns, found.st.st_size)
-
-
-def _keys_of(hidden: tuple[bytes, ...]) -> frozenset[Key]:
-    keys = set()
-    for path in hidden:
-        try:
-            st = os.stat(path, follow_symlinks=False)
-        except OSError:
-            continue  # nothing there now: the path alone hides what may come
-        keys.add((st.st_dev, st.st_ino))
-    return frozenset(keys)

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 class Builder:
     """Builds one root. `stage` is the directory to mount the stage on, `root` the overlay's; both are host paths."""
 
-    __slots__ = ("_devpts", "_root", "_stage", "_terminal_opened", "devpts", "proc")
+    __slots__ = ("_devpts", "_root", "_stage", "_terminal_opened", "_volumes", "devpts", "proc")
 
     def __init__(self, stage: str, root: str, terminal_opened: Callable[[int, int], None]) -> None:
         self._stage = stage
         self._root = root
         self._terminal_opened = terminal_opened
+        self._volumes: set[int] = set()  # the devices that volumes are on
         # Descriptors of the roots of the sandbox's own /proc and /dev/pts, once they are mounted.
         self.proc = self.devpts = -1
 
@@ -73,6 +74,18 @@ class Builder:
             os.close(os.open(self._at(step.place), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
             mounts.mount(step.source, self._at(step.place), None, mounts.BIND)
             mounts.make_read_only(self._at(step.place))
+
+    def _bind_host(self, step: steps.BindHost) -> None:
+        with Doing(f"cannot bind {step.source}"):
+            source = os.open(step.source, os.O_PATH | os.O_CLOEXEC)
+            if stat.S_ISDIR(os.fstat(source).st_mode):
+                os.mkdir(self._at(step.place), 0o755)
+            else:
+                os.close(os.open(self._at(step.place), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+            mounts.mount(f"/proc/self/fd/{source}", self._at(step.place), None, mounts.BIND | mounts.REC)
+            os.close(source)
+            mounts.restrict(self._at(step.place), read_only=step.read_only)
+            self._volumes.add(os.stat(self._at(step.place)).st_dev)
 
     def _make_read_only(self, step: steps.MakeReadOnly) -> None:
         place = self._at(step.place)
@@ -130,19 +143,41 @@ class Builder:
     def _make_target_directory(self, step: steps.MakeTargetDirectory) -> None:
         with Doing(f"cannot make {step.target}"):
             root = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            above = os.dup(root)
-            path = ""
-            for name in filter(None, step.target.split("/")):
-                path += f"/{name}"
-                try:
-                    below = mounts.open_in_root(root, path)
-                except FileNotFoundError:
-                    os.mkdir(name, 0o755, dir_fd=above)
-                    below = mounts.open_in_root(root, path)
-                os.close(above)
-                above = below
-            os.close(above)
+            os.close(self._open_or_make(root, step.target, is_directory=True))
             os.close(root)
+
+    def _attach_volume(self, step: steps.AttachVolume) -> None:
+        with Doing(f"cannot mount {step.target}"):
+            root = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            is_directory = os.path.isdir(self._at(step.place))
+            target = self._open_or_make(root, step.target, is_directory=is_directory)
+            os.close(root)
+            mounts.mount(self._at(step.place), f"/proc/self/fd/{target}", None, mounts.MOVE)
+            os.close(target)
+
+    def _open_or_make(self, root: int, path: str, *, is_directory: bool) -> int:
+        """A descriptor of a place in the sandbox's root, in the overlay or in a volume; in the overlay it is made if
+        it isn't there, as a directory or an empty file. Raises OSError.
+        """
+        above, _, name = path.rpartition("/")
+        try:
+            target = mounts.open_in_root(root, path)
+        except FileNotFoundError:
+            parent = self._open_or_make(root, above, is_directory=True) if above else os.dup(root)
+            _require_same_mount(root, parent)
+            if is_directory:
+                os.mkdir(name, 0o755, dir_fd=parent)
+            else:
+                os.mknod(name, 0o644, dir_fd=parent)
+            os.close(parent)
+            target = mounts.open_in_root(root, path)
+        if os.fstat(target).st_dev not in self._volumes:
+            _require_same_mount(root, target)
+        return target
+
+    def _make_root_read_only(self, step: steps.MakeRootReadOnly) -> None:
+        with Doing("cannot make the root read-only"):
+            mounts.make_read_only(self._root)
 
     def _pivot_root(self, step: steps.PivotRoot) -> None:
         with Doing("cannot enter the sandbox's root"):
@@ -170,6 +205,7 @@ _ACTIONS: dict[type, Callable[[Builder, Any], None]] = {
     steps.WriteFile: Builder._write_file,
     steps.WriteSetting: Builder._write_setting,
     steps.BindDevice: Builder._bind_device,
+    steps.BindHost: Builder._bind_host,
     steps.MakeReadOnly: Builder._make_read_only,
     steps.Mask: Builder._mask,
     steps.SetHostname: Builder._set_hostname,
@@ -178,6 +214,8 @@ _ACTIONS: dict[type, Callable[[Builder, Any], None]] = {
     steps.Attach: Builder._attach,
     steps.AttachFile: Builder._attach_file,
     steps.MakeTargetDirectory: Builder._make_target_directory,
+    steps.AttachVolume: Builder._attach_volume,
+    steps.MakeRootReadOnly: Builder._make_root_read_only,
     steps.PivotRoot: Builder._pivot_root,
     steps.IfPossible: Builder._if_possible,
 }

@@ -11,6 +11,7 @@ EXIT_TIMEOUT = 124
 EXIT_SB = 125
 EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_FOUND = 127
+EXIT_KILLED = 137  # by SIGKILL, as when a limit of memory ends it
 
 
 class SbError(Exception):

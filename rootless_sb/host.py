@@ -38,6 +38,8 @@ class Host(NamedTuple):
     devices: tuple[str, ...]
     machine: str
     release: str
+    processors: int
+    memory: int  # bytes that can be had yet
     landlock: int  # the version of its interface, 0 for none
 
 
@@ -71,8 +73,19 @@ def probe() -> Host:
         devices=tuple(name for name in DEVICES if os.path.exists(f"/dev/{name}")),
         machine=os.uname().machine,
         release=os.uname().release,
+        processors=os.cpu_count() or 1,
+        memory=available_memory(_read("/proc/meminfo")),
         landlock=landlock.version_or_none(),
     )
+
+
+def available_memory(meminfo: bytes) -> int:
+    """The bytes that /proc/meminfo says can be had without swapping: proc_meminfo(5). 0 where it doesn't say."""
+    for line in meminfo.splitlines():
+        name, _, rest = line.partition(b":")
+        if name == b"MemAvailable":
+            return int(rest.split()[0]) * 1024
+    return 0
 
 
 def subordinate_ranges(table: bytes, user: str, uid: int) -> tuple[SubordinateRange, ...]:

@@ -20,6 +20,7 @@ from rootless_sb.kernel import (
     landlock,
     mounts,
     namespaces,
+    probes,
     processes,
     seccomp,
     terminals,
@@ -28,10 +29,16 @@ from rootless_sb.kernel.signals import SignalPipe
 from rootless_sb.requirements import Lacking
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rootless_sb.kernel.channel import Channel, Listener
     from rootless_sb.plan import Plan
     from rootless_sb.relay import Standard
     from rootless_sb.security.barriers import Barriers
+
+
+# Processes in A that are counted with those in B: the watcher and pid 1.
+_OURS = 2
 
 
 class Ends(NamedTuple):
@@ -100,9 +107,24 @@ def _start(plan: Plan, directory: str, ends: Ends, null: int) -> tuple[int, sess
     barriers = plan.barriers
     _confine(barriers)
     inner = target.NewInner(plan.id_maps, builder.proc, barriers.nested) if barriers.inner else None
-    started = target.start(plan.target, target.Surroundings(slave, null, ends.standard, inner, barriers))
+    around = target.Surroundings(slave, null, ends.standard, inner, barriers, plan.limits.own)
+    started = _start_limited(plan.limits.processes, lambda: target.start(plan.target, around))
     _give_up_power(barriers)
-    return started.pid, session.Lent(builder.devpts, null, started.inner, barriers, started.pid)
+    return started.pid, session.Lent(builder.devpts, null, started.inner, barriers, plan.limits.own, started.pid)
+
+
+def _start_limited(most: int, start: Callable[[], target.Started]) -> target.Started:
+    """Start the target, which makes B, so that all in B together are bounded in number, whoever they become. We are
+    not: sessions must be forked though B is full. Raises SbError.
+    """
+    if not most or probes.attempt(probes.count_processes_apart):
+        return start()
+    with Doing("cannot limit the number of processes"):
+        before = processes.limit_number(most + _OURS)
+        try:
+            return start()
+        finally:
+            processes.limit("nproc", *before)
 
 
 def _confine(barriers: Barriers) -> None:

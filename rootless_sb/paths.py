@@ -31,9 +31,13 @@ def base_names(uid: int) -> tuple[str, ...]:
 def own_paths(environment: dict[str, str], uid: int, home: str) -> tuple[str, ...]:
     """Everything of sb's own that no sandbox may see: state, store, sockets, and all layers."""
     home = home.rstrip("/")
-    runtime = _absolute(environment, "XDG_RUNTIME_DIR") or f"/run/user/{uid}"
     layers = (f"{place}/{name}" for place in layer_places(environment) for name in base_names(uid))
-    return (data(environment, home), _cache(environment, home), f"{runtime}/sb", *layers)
+    return (data(environment, home), _cache(environment, home), f"{runtime(environment, uid)}/sb", *layers)
+
+
+def runtime(environment: dict[str, str], uid: int) -> str:
+    """The directory of what lives as long as the user is logged in, sockets mostly; it may not be there."""
+    return _absolute(environment, "XDG_RUNTIME_DIR") or f"/run/user/{uid}"
 
 
 def data(environment: dict[str, str], home: str) -> str:

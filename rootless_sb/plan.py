@@ -6,8 +6,8 @@ import os
 import signal
 from typing import TYPE_CHECKING, NamedTuple
 
-from fuse_overlay.config import Config, Extent, Lower
-from rootless_sb import paths, spec, stdio
+from fuse_overlay.config import OPERATIONS, Config, Extent, Lower
+from rootless_sb import limits, paths, secrets, spec, stdio, variables
 from rootless_sb.errors import SbError
 from rootless_sb.image import running
 from rootless_sb.kernel.namespaces import KINDS
@@ -17,11 +17,13 @@ from rootless_sb.requirements import REQUIREMENTS
 from rootless_sb.root import root_steps
 from rootless_sb.security import barriers
 from rootless_sb.state import CREATED, State
+from rootless_sb.volumes import parse_scratch, parse_volume, read_only_within, volume_steps
 
 if TYPE_CHECKING:
     from rootless_sb.host import Host
     from rootless_sb.image.running import Base
     from rootless_sb.kernel.descriptors import Descriptor
+    from rootless_sb.limits import Limits
     from rootless_sb.maps import IdMaps, MapLine
     from rootless_sb.security.barriers import Barriers
     from rootless_sb.spec import RunSpec
@@ -50,6 +52,7 @@ class Plan(NamedTuple):
     mount_options: str
     steps: tuple[Step, ...]
     barriers: Barriers
+    limits: Limits
     warnings: tuple[str, ...]
     attachments: tuple[stdio.Attachment, ...]
     target: Target
@@ -80,10 +83,7 @@ def _plan_once(
 ) -> Plan:
     environment = dict(host.environment)
     maps = id_maps(wanted.userns, host)
-    own_uid, own_gid = (host.uid, host.gid) if wanted.userns == spec.KEEP_ID else (0, 0)
-    lowers = _lowers(wanted, base)
-    own_root = wanted.rootfs is not None or base is not None
-    places = paths.layer_places(environment)
+    own_ids = (host.uid, host.gid) if wanted.userns == spec.KEEP_ID else (0, 0)
     if wanted.detach:
         attachments = stdio.detached(wanted.tty)
     else:
@@ -99,40 +99,51 @@ def _plan_once(
         identifier=identifier,
         uid=host.uid,
         namespaces=own,
-        places=places,
+        places=paths.layer_places(environment),
         id_maps=maps,
-        overlay=Config(
-            lowers=lowers,
-            hidden=_hidden(wanted, host, base),
-            hidden_names=tuple(map(os.fsencode, paths.base_names(host.uid))),
-            own_uid=own_uid,
-            own_gid=own_gid,
-            uids=_extents(maps.uids),
-            gids=_extents(maps.gids),
-        ),
-        mount_options=f"rootmode=40000,user_id={own_uid},group_id={own_gid},allow_other,default_permissions",
+        overlay=_overlay(wanted, host, base, maps, own_ids),
+        mount_options="rootmode=40000,user_id={},group_id={},allow_other,default_permissions".format(*own_ids),
         steps=root_steps(
             own=own,
             hostname=wanted.hostname or identifier,
-            etc_hosts=_LOCALHOST if own_root else host.etc_hosts,
+            etc_hosts=host.etc_hosts if wanted.rootfs is None and base is None else _LOCALHOST,
             devices=tuple(name for name in host.devices if name != "fuse" or wanted.nested),
             gids=maps.gids,
             pty=terminal,
             nested=wanted.nested,
+            volumes=_volume_steps(wanted),
+            read_only=wanted.read_only,
             resolv_conf=host.resolv_conf if base is not None else None,
             directories=running.directories(base.image, program.directory) if base is not None else (),
         ),
         barriers=behind,
+        limits=limits.decide(wanted, host),
         warnings=() if wanted.quiet else behind.warnings(wanted.allow_degraded),
         attachments=attachments,
         target=program,
         quiet=wanted.quiet,
-        greeting=_greeting(wanted, terminal=terminal),
+        greeting=_greeting(wanted, host, terminal=terminal),
         parent=_parent(wanted, host),
         store=paths.store(environment, host.home),
         record=_record(wanted, identifier, program, base),
         timeout=wanted.timeout,
         image=base.directory if base is not None else "",
+    )
+
+
+def _overlay(wanted: RunSpec, host: Host, base: Base | None, maps: IdMaps, own_ids: tuple[int, int]) -> Config:
+    """The file system, but for its upper: see `with_layer`."""
+    return Config(
+        lowers=_lowers(wanted, base),
+        hidden=_hidden(wanted, host, base),
+        hidden_names=tuple(map(os.fsencode, paths.base_names(host.uid))),
+        read_only=tuple(map(os.fsencode, wanted.read_only_paths)),
+        bytes_max=limits.parse_size(wanted.disk) if wanted.disk else None,
+        audited=OPERATIONS if wanted.audit else (),
+        own_uid=own_ids[0],
+        own_gid=own_ids[1],
+        uids=_extents(maps.uids),
+        gids=_extents(maps.gids),
     )
 
 
@@ -143,17 +154,31 @@ def _lowers(wanted: RunSpec, base: Base | None) -> tuple[Lower, ...]:
     return tuple(Lower(os.fsencode(tree), layer=True, live=False) for tree in base.trees)
 
 
+def hidden_paths(wanted: RunSpec, host: Host) -> tuple[str, ...]:
+    """What isn't there inside: sb's own, on the host's view the user's secrets, and what was asked. Raises SbError."""
+    environment = dict(host.environment)
+    own = paths.own_paths(environment, host.uid, host.home)
+    owner = secrets.Owner(host.home, paths.runtime(environment, host.uid), host.uid)
+    theirs = secrets.hidden(owner, wanted.shown) if wanted.rootfs is None else ()
+    return (*own, *theirs, *wanted.hidden)
+
+
+def _volume_steps(wanted: RunSpec) -> tuple[Step, ...]:
+    volumes = tuple(parse_volume(text, "/") for text in wanted.volumes)
+    over = read_only_within(volumes, wanted.read_only_paths)
+    return volume_steps((*volumes, *over), tuple(map(parse_scratch, wanted.scratches)))
+
+
 def _hidden(wanted: RunSpec, host: Host, base: Base | None) -> tuple[bytes, ...]:
     """The paths that the sandbox lacks; those asked for are an image's own if it runs on one."""
     if base is not None:
         return tuple(os.fsencode(tree + path) for tree in base.trees for path in wanted.hidden)
-    own = paths.own_paths(dict(host.environment), host.uid, host.home)
-    return tuple(map(os.fsencode, (*own, *wanted.hidden)))
+    return tuple(map(os.fsencode, hidden_paths(wanted, host)))
 
 
-def _greeting(wanted: RunSpec, *, terminal: bool) -> str:
+def _greeting(wanted: RunSpec, host: Host, *, terminal: bool) -> str:
     """What is said at the start: to whoever sits at the terminal, or asked for it."""
-    return greeting(wanted) if wanted.verbose or (terminal and not wanted.quiet and not wanted.detach) else ""
+    return greeting(wanted, host) if wanted.verbose or (terminal and not wanted.quiet and not wanted.detach) else ""
 
 
 def _parent(wanted: RunSpec, host: Host) -> int:
@@ -211,11 +236,15 @@ def namespaces(given_up: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in KINDS if name not in given_up)
 
 
-def greeting(wanted: RunSpec) -> str:
-    """What a person at a terminal is told at the start: what is shut."""
+def greeting(wanted: RunSpec, host: Host) -> str:
+    """What a person at a terminal is told at the start: what is shut; with --verbose also what is withheld."""
     shut = [] if "net" in wanted.allow_degraded else ["no network"]
     if wanted.hidden:
         shut.append(f"hidden: {', '.join(wanted.hidden)}")
+    if wanted.verbose and not (wanted.rootfs or wanted.image or wanted.clear_environment):
+        given = [name for name, _ in wanted.environment]
+        kept_back = [name for name in variables.withheld(dict(host.environment)) if name not in given]
+        shut += [f"variables withheld: {', '.join(kept_back)}"] if kept_back else []
     return "; ".join((*shut, "changes are kept" if wanted.keep else "changes are thrown away at the end"))
 
 
@@ -254,8 +283,10 @@ def target(wanted: RunSpec, host: Host) -> Target:
 
 
 def target_environment(wanted: RunSpec, host: Host) -> dict[str, str]:
-    """The target's variables: the caller's on the host's view, few over a root file system, then what was asked."""
-    environment = dict(host.environment)
+    """The target's variables: the caller's on the host's view but for secrets, few over a root file system, then what
+    was asked.
+    """
+    environment = {name: value for name, value in host.environment if not variables.is_withheld(name)}
     if wanted.rootfs is not None:
         environment = {"PATH": running.PATH, "HOME": "/root"}
         if term := dict(host.environment).get("TERM"):

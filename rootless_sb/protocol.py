@@ -25,7 +25,7 @@ path, argument or variable can hold one). The end of a channel means that the pr
         |<---------------------------------- stopped ------------------|  (then `signal` SIGCONT)   |
         |<---------------------------------- exited -------------------|                            |
         |                              | reaps pid 1: all of its namespace is gone                  |
-        |<-------------- gone ---------|                                                            |
+        |<-------------- gone ---------|  (before it `exceeded`, if that is why)                    |
         | ends the server (SIGKILL, or waits for it when the layer is kept) ----------------------->|
         |                              | sees the server's end, removes the layer unless it is kept, exits
         |<-------------- removed ------|
@@ -68,8 +68,11 @@ SIGNAL = "signal"  # number
 STOPPED = "stopped"  # number of the signal that did it
 EXITED = "exited"  # wait status of the target
 GONE = "gone"  # wait status of pid 1; 1 if the server had ended before it, else 0; 1 if the layer is kept
+EXCEEDED = "exceeded"  # the limit for which the sandbox is being ended, one of the words below
 REMOVED = "removed"  # files, bytes of the layer that was thrown away
 FAILED = "failed"  # what, why, hint, exit status
+
+MEMORY = "memory"
 
 # How many fields each kind has.
 _FIELDS = {
@@ -85,6 +88,7 @@ _FIELDS = {
     STOPPED: 1,
     EXITED: 1,
     GONE: 3,
+    EXCEEDED: 1,
     REMOVED: 2,
     FAILED: 4,
 }

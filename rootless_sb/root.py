@@ -13,6 +13,7 @@ from rootless_sb.steps import (
     IfPossible,
     MakeDirectory,
     MakeReadOnly,
+    MakeRootReadOnly,
     MakeSymlink,
     MakeTargetDirectory,
     Mask,
@@ -53,6 +54,8 @@ def root_steps(
     gids: tuple[MapLine, ...],
     pty: bool,
     nested: bool,
+    volumes: tuple[Step, ...],
+    read_only: bool,
     resolv_conf: bytes | None = None,
     directories: tuple[str, ...] = (),
 ) -> tuple[Step, ...]:
@@ -87,6 +90,8 @@ def root_steps(
         IfPossible(AttachFile("hostname", "/etc/hostname")),  # not every image has these, or as files
         IfPossible(AttachFile("hosts", "/etc/hosts")),
         *((IfPossible(AttachFile("resolv.conf", "/etc/resolv.conf")),) if resolv_conf is not None else ()),
+        *volumes,
+        *((MakeRootReadOnly(),) if read_only else ()),
         PivotRoot(),
     )
 

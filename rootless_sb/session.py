@@ -16,18 +16,20 @@ from rootless_sb.kernel.signals import SignalPipe
 
 if TYPE_CHECKING:
     from rootless_sb.kernel.channel import Channel
+    from rootless_sb.limits import Limit
     from rootless_sb.security.barriers import Barriers
 
 
 class Lent(NamedTuple):
     """What pid 1 lends: descriptors of its devpts' root and /dev/null, user namespace B if there is one; the barriers
-    that the sandbox stands behind; the target's pid.
+    that the sandbox stands behind, and the limits of each process; the target's pid.
     """
 
     devpts: int
     null: int
     inner: target.Inner | None
     barriers: Barriers
+    limits: tuple[Limit, ...]
     target: int
 
 
@@ -65,7 +67,8 @@ def _start(passed: list[int], client: Channel, lent: Lent) -> int:
         wanted = request.unpack(file.read())
     standard = relay.Standard(*(each if each is None or each < 0 else passed[1 + each] for each in wanted.standard))
     slave = _open_terminal(client, lent) if None in standard else None
-    started = target.start(wanted.target, target.Surroundings(slave, lent.null, standard, lent.inner, lent.barriers))
+    around = target.Surroundings(slave, lent.null, standard, lent.inner, lent.barriers, lent.limits)
+    started = target.start(wanted.target, around)
     for descriptor in (*passed[1:], *((slave,) if slave is not None else ())):
         os.close(descriptor)
     return started.pid

@@ -23,6 +23,7 @@ class RunSpec(NamedTuple):
     workdir: str | None = None
     hostname: str | None = None
     hidden: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()  # what isn't hidden although it is by default
     userns: str = ROOT
     allow_degraded: tuple[str, ...] = ()
     quiet: bool = False
@@ -39,3 +40,12 @@ class RunSpec(NamedTuple):
     nested: bool = False
     image: str = ""
     entrypoint: str | None = None
+    volumes: tuple[str, ...] = ()  # as `volumes.parse_volume` takes them, all of it absolute
+    scratches: tuple[str, ...] = ()  # as `volumes.parse_scratch` takes them
+    read_only: bool = False
+    read_only_paths: tuple[str, ...] = ()
+    disk: str = ""  # as `limits.parse_size` takes it
+    audit: str = ""  # the path of a file
+    pids_limit: int = 0  # 0 for the default, -1 for none
+    memory: str = ""  # as `limits.parse_size` takes it
+    ulimits: tuple[str, ...] = ()  # as `limits.parse_ulimit` takes them

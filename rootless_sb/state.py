@@ -125,6 +125,8 @@ def _wanted(values: dict[str, list[str]]) -> RunSpec:
             wanted[field] = tuple(texts)
         elif isinstance(default, bool) or field == "tty":
             wanted[field] = texts == ["1"] if texts else default
+        elif isinstance(default, int):
+            wanted[field] = int(texts[0]) if texts else default
         elif isinstance(default, float):
             wanted[field] = float(texts[0]) if texts else default
         else:

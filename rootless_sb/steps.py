@@ -56,6 +56,16 @@ class BindDevice(NamedTuple):
     place: str
 
 
+class BindHost(NamedTuple):
+    """Make a file or directory of the host appear at `place`, with all that is mounted beneath it; setuid bits and
+    device nodes have no effect there.
+    """
+
+    source: str
+    place: str
+    read_only: bool
+
+
 class MakeReadOnly(NamedTuple):
     """Let nothing be written at and beneath `place`, if it is there."""
 
@@ -104,6 +114,17 @@ class MakeTargetDirectory(NamedTuple):
     target: str
 
 
+class AttachVolume(NamedTuple):
+    """Move the mount at `place` onto `target`; what isn't there of that path is made."""
+
+    place: str
+    target: str
+
+
+class MakeRootReadOnly(NamedTuple):
+    """Let nothing be written to the overlay."""
+
+
 class PivotRoot(NamedTuple):
     """Make the overlay the root and let go of the host's tree."""
 
@@ -122,6 +143,7 @@ Step = (
     | WriteFile
     | WriteSetting
     | BindDevice
+    | BindHost
     | MakeReadOnly
     | Mask
     | SetHostname
@@ -130,6 +152,8 @@ Step = (
     | Attach
     | AttachFile
     | MakeTargetDirectory
+    | AttachVolume
+    | MakeRootReadOnly
     | PivotRoot
     | IfPossible
 )

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from rootless_sb import conversation, ending, faults, protocol, relay, sandboxes, state, status_stream, watcher
-from rootless_sb.errors import EXIT_TIMEOUT, Doing, SbError
+from rootless_sb.errors import EXIT_KILLED, EXIT_TIMEOUT, Doing, SbError
 from rootless_sb.kernel import channel, processes
 from rootless_sb.kernel.signals import SignalPipe
 from rootless_sb.ui import messages
@@ -50,6 +50,7 @@ class Supervisor:
     __slots__ = (
         "_background",
         "_ending",
+        "_exceeded",
         "_failure",
         "_gone",
         "_init_pid",
@@ -87,6 +88,7 @@ class Supervisor:
         self._watcher_pid = 0
         self._init_status: int | None = None  # the wait status of pid 1
         self._server_ended = 0  # 1: before pid 1 did
+        self._exceeded = ""  # the limit that it was ended for
         self._failure: SbError | None = None
         self._watcher_ended = False  # its channel's end was seen
         self._gone = False  # nothing runs in the sandbox any more
@@ -107,11 +109,14 @@ class Supervisor:
         self._talk = conversation.Conversation(init, self.relay)
         links = watcher.Links(theirs, self._server.channel, init_end)
         standard = self.relay.inside
-        keep = {*(link.fileno() for link in links), *relay.opened(standard)}
+        audit = _open_audit(self._plan.record.wanted.audit)
+        keep = {*(link.fileno() for link in links), *relay.opened(standard), *audit}
         with Doing("cannot fork"):
-            self._watcher_pid = processes.fork(lambda: watcher.watch(self._plan, links, standard), keep)
+            self._watcher_pid = processes.fork(lambda: watcher.watch(self._plan, links, standard, audit), keep)
         for link in links:
             link.close()
+        for descriptor in audit:
+            os.close(descriptor)
         relay.release(standard)
         if self._background is None:
             messages.warn_all(self._plan.warnings)
@@ -195,9 +200,7 @@ class Supervisor:
             return EXIT_TIMEOUT
         if self._talk.wait_status is not None:
             return processes.exit_code(self._talk.wait_status)
-        if self._failure is not None:
-            return self._failure.status
-        return processes.exit_code(signal.SIGKILL)  # a wait status that says: killed by this signal (wait(2))
+        return self._failure.status if self._failure is not None else EXIT_KILLED
 
     def exit_status(self) -> int:
         """What `sb run` exits with. Raises SbError when the sandbox didn't come to a proper end."""
@@ -207,12 +210,17 @@ class Supervisor:
             if not self._plan.quiet:
                 messages.say(conversation.TIMED_OUT)
             return EXIT_TIMEOUT
+        if self._exceeded:
+            messages.say(f"the sandbox was ended: it used more than its limit of {self._exceeded}")
+            return EXIT_KILLED
         if self._talk.wait_status is None or self._server_ended:
             raise SbError("the sandbox was ended", self._why_early(), "the command's exit status is not known")
         return processes.exit_code(self._talk.wait_status)
 
     def reason(self) -> str:
         """Why the command that came to an end has, in `status_stream`'s words."""
+        if self._exceeded:
+            return self._exceeded
         return status_stream.reason(self._talk.wait_status or 0, timed_out=self._ending.timed_out)
 
     def _why_early(self) -> str:
@@ -269,6 +277,8 @@ class Supervisor:
         elif message.kind == protocol.RUNNING:
             self._init_pid = int(message.fields[0])
             self._note_running()
+        elif message.kind == protocol.EXCEEDED:
+            self._exceeded = message.fields[0]
         elif message.kind == protocol.GONE:
             while not self._talk.ended:  # of a short command both start and end may wait to be heard
                 self._hear_init()
@@ -324,6 +334,16 @@ class Supervisor:
                     messages.warn(f"{helper} refused the subordinate ids: going on with one id")
                 return False
         return True
+
+
+def _open_audit(path: str) -> tuple[int, ...]:
+    """A descriptor of the file that records of the sandbox's files are added to, if one is wanted. Raises SbError."""
+    if not path:
+        return ()
+    # Without a wait for somebody who reads, if it is a FIFO (open(2)).
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    with Doing(f"cannot write records to {path}", "--audit FILE: a file that you may write to"):
+        return (os.open(path, flags, 0o600),)
 
 
 def _killed(wait_status: int | None) -> bool:

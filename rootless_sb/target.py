@@ -15,6 +15,7 @@ from rootless_sb.security.capabilities import mask
 
 if TYPE_CHECKING:
     from rootless_sb.kernel.channel import Channel
+    from rootless_sb.limits import Limit
     from rootless_sb.maps import IdMaps
     from rootless_sb.program import Target
     from rootless_sb.relay import Standard
@@ -47,7 +48,7 @@ class Inner(NamedTuple):
 class Surroundings(NamedTuple):
     """What the starting process lends: the pty's slave if there is one, /dev/null, what is to be 0, 1 and 2, and
     either B, to be joined, or what it takes to make B; None where the target stays in A. `barriers`: what it stands
-    behind.
+    behind; `limits`: what it is held to.
     """
 
     slave: int | None
@@ -55,6 +56,7 @@ class Surroundings(NamedTuple):
     standard: Standard
     inner: Inner | NewInner | None
     barriers: Barriers
+    limits: tuple[Limit, ...]
 
 
 class Started(NamedTuple):
@@ -127,6 +129,9 @@ def _become(wanted: Target, parent: Channel, surroundings: Surroundings) -> int:
         _place_standard(surroundings)
         os.umask(wanted.umask)
         processes.ignore(wanted.ignored_signals)
+        for limit in surroundings.limits:
+            with Doing(f"cannot set the limit {limit.name}", "ulimit -H -a shows what is allowed at most"):
+                processes.limit(*limit)
         _go_behind(surroundings.barriers)
         execute(wanted.arguments, environment)
     except SbError as error:

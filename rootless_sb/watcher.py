@@ -7,13 +7,12 @@ remove files of all subordinate ids, and it is there when the supervisor no long
 from __future__ import annotations
 
 import os
-import select
 import signal
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay.config import pack
-from rootless_sb import ending, faults, init, leftovers, protocol, relay, sandboxes
+from rootless_sb import ending, faults, init, leftovers, protocol, relay, sandboxes, vigil
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import channel, descriptors, mounts, namespaces, processes
 from rootless_sb.kernel.signals import SignalPipe
@@ -36,8 +35,8 @@ class Links(NamedTuple):
     init: Channel
 
 
-def watch(plan: Plan, links: Links, standard: Standard) -> int:
-    """The watcher's life. Returns its exit status."""
+def watch(plan: Plan, links: Links, standard: Standard, audit: tuple[int, ...]) -> int:
+    """The watcher's life. Returns its exit status. `audit`: where the server is to write records, if it is."""
     os.setsid()
     os.umask(0o022)  # the caller's is for what its command makes
     processes.set_title("sb-watch")
@@ -53,12 +52,14 @@ def watch(plan: Plan, links: Links, standard: Standard) -> int:
     try:
         with Doing("cannot listen for other commands"):
             control = channel.listen(sandbox.own, "control")
-        pid = _start(with_layer(plan, sandbox.directory), sandbox, links, init.Ends(links.init, control, standard))
+        ends = init.Ends(links.init, control, standard)
+        pid = _start(with_layer(plan, sandbox.directory), sandbox, links, ends, audit)
         control.close()
         links.init.close()
         relay.release(standard)
         descriptors.shut((0, 1), descriptors.open_null())  # their other ends are to see the sandbox's end, not ours
-        wait_status = _wait(pid, events, links, ending.backstop(plan.timeout))
+        waiting = vigil.Vigil(pid, events, links.supervisor, links.server)
+        wait_status = waiting.wait(ending.backstop(plan.timeout), plan.limits.memory)
         # What a command does once its files are gone, and what status that gives it, says nothing: tell it apart.
         server_ended = not mounts.is_connected(f"{sandbox.directory}/root")
         kept = _settle(plan, sandbox, never_ran=os.WIFEXITED(wait_status) and os.WEXITSTATUS(wait_status) != 0)
@@ -107,10 +108,10 @@ def _clean_up(plan: Plan, sandbox: Sandbox, links: Links, *, kept: bool) -> int:
     return 0
 
 
-def _start(plan: Plan, sandbox: Sandbox, links: Links, ends: init.Ends) -> int:
+def _start(plan: Plan, sandbox: Sandbox, links: Links, ends: init.Ends, audit: tuple[int, ...]) -> int:
     """Everything up to a running pid 1, whose pid is returned. Raises SbError."""
     plan = _enter_namespaces(plan, links.supervisor)
-    _mount_overlay(plan, sandbox, links.server)
+    _mount_overlay(plan, sandbox, links.server, audit)
     keep = {ends.supervisor.fileno(), ends.control.fileno(), *relay.opened(ends.standard)}
     with Doing("cannot start pid 1"):
         pid = processes.fork(lambda: init.run(plan, sandbox.directory, ends), keep)
@@ -151,7 +152,7 @@ def _map_single_id(plan: Plan) -> None:
         os.close(own)
 
 
-def _mount_overlay(plan: Plan, sandbox: Sandbox, server: Channel) -> None:
+def _mount_overlay(plan: Plan, sandbox: Sandbox, server: Channel, audit: tuple[int, ...]) -> None:
     """Mount /dev/fuse and give it to the server, which may only read it once it is mounted; no copy stays here."""
     with Lacking("fuse"):
         fuse = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
@@ -159,39 +160,7 @@ def _mount_overlay(plan: Plan, sandbox: Sandbox, server: Channel) -> None:
         with Doing("cannot mount the overlay", hint("mounts")):
             mounts.mount("sb", f"{sandbox.directory}/root", "fuse", mounts.NODEV, f"fd={fuse},{plan.mount_options}")
         with Doing("cannot reach the overlay server"):
-            server.send_long(pack(plan.overlay), fuse)
+            server.send_long(pack(plan.overlay), fuse, *audit)
     finally:
-        os.close(fuse)
-
-
-def _wait(pid: int, events: SignalPipe, links: Links, limit: float | None) -> int:
-    """Wait for pid 1's end, bringing it about when the supervisor or the server has ended, or `limit` seconds after the
-    command's start; its wait status is returned.
-
-    waitpid(2) for the first process of a PID namespace returns after all others in it are gone: pid_namespaces(7).
-    """
-    poll = select.poll()
-    for descriptor in (events.reader, links.supervisor.fileno(), links.server.fileno()):
-        poll.register(descriptor, select.POLLIN)
-    deadline: float | None = None
-    while True:
-        ended, wait_status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            return wait_status
-        patience = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-        ready = poll.poll(None if patience is None else int(patience * 1000) + 1)
-        if deadline is not None and time.monotonic() >= deadline:
-            deadline = None
-            os.kill(pid, signal.SIGKILL)
-        for descriptor, _ in ready:
-            if descriptor == events.reader:
-                events.take()
-                continue
-            if descriptor == links.server.fileno() and (failure := links.server.receive()[0]):
-                links.supervisor.try_send(failure)
-                continue
-            if descriptor == links.supervisor.fileno() and links.supervisor.receive()[0]:  # STARTED
-                deadline = None if limit is None else time.monotonic() + limit
-                continue
-            poll.unregister(descriptor)  # the channel's end
-            os.kill(pid, signal.SIGKILL)
+        for descriptor in (fuse, *audit):
+            os.close(descriptor)

@@ -90,7 +90,7 @@ prepare_test_user() {
 # sandbox and the overlay once more as if on an old kernel. Root starts that: newuidmap must go on working in it.
 test_as_user() {
     prepare_test_user || return
-    (run_as_test_user "$copy" "$copy/contrib/test" "$@") || return
+    (under=$copy/contrib/setup/with_cgroup2 && run_as_test_user "$copy" "$copy/contrib/test" "$@") || return
     case " $* " in
         *' tests/'* | *' -k'*) return ;;
     esac

@@ -141,7 +141,17 @@ def parser() -> Parser:
     add("-w", "--workdir", metavar="DIR", help="the working directory inside (default: the current one)")
     shared.add_identity(options, "root")
     add("--hostname", metavar="NAME", help="the host name inside (default: the sandbox's id)")
+    add("-v", "--volume", metavar="SRC[:DST[:ro]]", action="append", default=[], help="what stays the host's inside")
+    add("--tmpfs", metavar="DST[:OPTIONS]", action="append", default=[], help="a file system in memory, as size=1g")
+    add("--read-only", action="store_true", help="nothing can be changed but in volumes and in memory")
+    add("--pids-limit", metavar="N", type=int, help="processes and threads at once (default: 4096 or more)")
+    add("--memory", metavar="SIZE", default="", help="what its processes may use, as 512m (default: 90 %% of it)")
+    add("--ulimit", metavar="NAME=SOFT[:HARD]", action="append", default=[], help="a limit of each process, as nofile")
     add("--hide", metavar="PATH", action="append", default=[], help="a path that isn't there inside")
+    add("--show", metavar="PATH", action="append", default=[], help="a path that is hidden by default: ~/.ssh")
+    add("--read-only-path", metavar="PATH", action="append", default=[], help="a path that can't be changed inside")
+    add("--disk", metavar="SIZE", default="", help="how much may be written, deleted files less: 512m, 10g")
+    add("--audit", metavar="FILE", default="", help="write there what is opened and changed, as lines of JSON")
     add("--userns", choices=(spec.ROOT, spec.SINGLE, spec.KEEP_ID), default=spec.ROOT, help="who you are inside")
     add("--allow-degraded", metavar="CHECK", action="append", default=[], help="go on without it: net, uts, …")
     shared.add_barriers(options)
@@ -178,6 +188,7 @@ def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
         workdir=parsed.workdir,
         hostname=_host_name(parsed.hostname) if parsed.hostname else None,
         hidden=tuple(os.path.abspath(path) for path in parsed.hide),
+        shown=tuple(os.path.abspath(path) for path in parsed.show),
         userns=parsed.userns,
         allow_degraded=tuple(parsed.allow_degraded),
         quiet=parsed.quiet,
@@ -192,6 +203,15 @@ def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
         seccomp=profile,
         seccomp_profile=_profile(profile),
         nested=parsed.nested,
+        volumes=tuple(_volume(text) for text in parsed.volume),
+        scratches=tuple(parsed.tmpfs),
+        read_only=parsed.read_only,
+        read_only_paths=tuple(os.path.abspath(path) for path in parsed.read_only_path),
+        disk=parsed.disk,
+        audit=os.path.abspath(parsed.audit) if parsed.audit else "",
+        memory=parsed.memory,
+        pids_limit=0 if parsed.pids_limit is None else max(parsed.pids_limit, 0) or -1,
+        ulimits=tuple(parsed.ulimit),
     )
 
 
@@ -210,6 +230,16 @@ def _directory(path: str) -> str:
         why = "not a directory" if os.path.exists(path) else "No such file or directory"
         raise SbError(f"--rootfs {path}", why, "a directory that holds a root file system: bin, etc, usr and so on")
     return os.path.abspath(path)
+
+
+def _volume(text: str) -> str:
+    """A volume in absolute paths. Raises SbError: its source isn't there, say."""
+    from rootless_sb.volumes import parse_volume
+
+    volume = parse_volume(text, os.getcwd())
+    if not os.path.lexists(volume.source):
+        raise SbError(f"--volume {text}", f"{volume.source}: No such file or directory", "-v SRC:DST: SRC is outside")
+    return ":".join((volume.source, volume.target, "ro" if volume.read_only else "rw"))
 
 
 def _name(name: str) -> str:

@@ -43,26 +43,26 @@ class Channel:
         except ConnectionError:
             return
 
-    def send_long(self, data: bytes, descriptor: int) -> None:
-        """Send data of any length, which `receive_long` takes, and a duplicate of `descriptor`. Raises OSError."""
+    def send_long(self, data: bytes, *descriptors: int) -> None:
+        """Send data of any length, which `receive_long` takes, and duplicates of `descriptors`. Raises OSError."""
         memory = os.memfd_create("sb")
         try:
             written = 0
             while written < len(data):
                 written += os.write(memory, data[written : written + _LARGEST])
-            self.send(b"long", (memory, descriptor))
+            self.send(b"long", (memory, *descriptors))
         finally:
             os.close(memory)
 
-    def receive_long(self) -> tuple[bytes, int] | None:
+    def receive_long(self) -> tuple[bytes, list[int]] | None:
         """Wait for what `send_long` sends; None when the other end is gone. Raises OSError."""
         message, descriptors = self.receive()
         if not message:
             return None
-        memory, descriptor = descriptors
+        memory, *passed = descriptors
         os.lseek(memory, 0, os.SEEK_SET)
         with open(memory, "rb", buffering=0) as file:
-            return file.readall(), descriptor
+            return file.readall(), passed
 
     def receive(self) -> tuple[bytes, list[int]]:
         """Wait for one message and the descriptors with it (close-on-exec). Empty when the other end is gone.

@@ -16,6 +16,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 # System calls without a wrapper in the oldest C library that we run on (glibc 2.28 on RHEL 8). Those newer than
 # Linux 5.0 have the same number on every architecture (Linux, scripts/syscall.tbl).
 SYS_OPENAT2 = 437
+SYS_MOUNT_SETATTR = 442
 SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}.get(os.uname().machine, -1)
 
 

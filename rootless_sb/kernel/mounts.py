@@ -33,6 +33,17 @@ _FLAGS = {
 
 _MNT_DETACH = 2
 
+# <linux/mount.h> and <linux/fcntl.h>, for mount_setattr(2), which is there since 5.12
+_ATTR_RDONLY, _ATTR_NOSUID, _ATTR_NODEV = 1, 2, 4
+_AT_RECURSIVE = 0x8000
+
+
+class _Attributes(ctypes.Structure):
+    """struct mount_attr."""
+
+    _fields_ = tuple((name, ctypes.c_uint64) for name in ("attr_set", "attr_clr", "propagation", "userns_fd"))
+
+
 # <linux/openat2.h>
 _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_IN_ROOT = 0x10
@@ -55,6 +66,48 @@ def make_read_only(target: str) -> None:
     found = os.statvfs(target).f_flag
     kept = sum(flag for bit, flag in _FLAGS.items() if found & bit)
     mount(None, target, None, REMOUNT | BIND | RDONLY | kept)
+
+
+def restrict(target: str, *, read_only: bool) -> None:
+    """Give setuid bits and device nodes no effect at and beneath `target`; let nothing be written if `read_only`.
+
+    Raises OSError.
+    """
+    attributes = _ATTR_NOSUID | _ATTR_NODEV | (_ATTR_RDONLY if read_only else 0)
+    wanted = _Attributes(attributes, 0, 0, 0)
+    try:
+        libc.syscall(
+            libc.SYS_MOUNT_SETATTR,
+            -100,  # AT_FDCWD
+            os.fsencode(target),
+            ctypes.c_uint(_AT_RECURSIVE),
+            ctypes.byref(wanted),
+            ctypes.c_size_t(ctypes.sizeof(wanted)),
+        )
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+        for each in mounted_beneath(target):
+            _restrict_one(each, RDONLY if read_only else 0)
+
+
+def _restrict_one(target: str, more: int) -> None:
+    found = os.statvfs(target).f_flag
+    kept = sum(flag for bit, flag in _FLAGS.items() if found & bit) | (RDONLY if found & os.ST_RDONLY else 0)
+    mount(None, target, None, REMOUNT | BIND | NOSUID | NODEV | kept | more)
+
+
+def mounted_beneath(target: str) -> list[str]:
+    """The mountpoints at and beneath a path: proc_pid_mountinfo(5). Raises OSError."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        places = [_unescaped(line.split()[4]) for line in file]
+    return [place for place in places if place == target or place.startswith(f"{target}/")]
+
+
+def _unescaped(path: str) -> str:
+    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        path = path.replace(code, character)
+    return path
 
 
 def detach(target: str) -> None:

@@ -59,6 +59,16 @@ def open_fuse() -> None:
     os.close(os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
 
 
+def count_processes_apart() -> None:
+    """Have two processes in a user namespace where two are allowed, although the user has more elsewhere.
+
+    EAGAIN before Linux 5.14, which counts all processes of the user on the machine (kernel/ucount.c).
+    """
+    namespaces.unshare(namespaces.NEWUSER)
+    processes.limit_number(2)
+    os.waitpid(processes.fork(lambda: 0, set()), 0)
+
+
 def load_libfuse() -> None:
     """Load the library that pyfuse3 is linked with."""
     for name in ("libfuse3.so.3", "libfuse3.so.4"):  # 4: libfuse 3.17 and newer

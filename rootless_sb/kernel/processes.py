@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import resource
 import signal
@@ -100,6 +101,27 @@ def ignore(numbers: Iterable[int]) -> None:
     """Ignore signals; a program that is then executed ignores them too."""
     for number in numbers:
         signal.signal(number, signal.SIG_IGN)
+
+
+def limit(name: str, soft: int, hard: int) -> None:
+    """Hold this process, and all that it becomes and starts, to one of setrlimit(2)'s limits, `nofile` say.
+
+    -1 is no limit. Raises OSError: `hard` is above what it was.
+    """
+    try:
+        resource.setrlimit(getattr(resource, f"RLIMIT_{name.upper()}"), (soft, hard))
+    except ValueError as error:  # resource's own way to say EPERM and EINVAL
+        raise OSError(errno.EPERM, str(error)) from None
+
+
+def limit_number(most: int) -> tuple[int, int]:
+    """Let this process and user namespaces that are made from here on have at most so many processes (RLIMIT_NPROC),
+    threads counted too; the limit before is returned, soft and hard, for `limit`. Raises OSError.
+    """
+    before = resource.getrlimit(resource.RLIMIT_NPROC)
+    hard = before[1]
+    limit("nproc", most if hard == resource.RLIM_INFINITY else min(most, hard), hard)
+    return before
 
 
 def lift_limits() -> None:

@@ -1,6 +1,7 @@
 """Mounts an overlay in the user namespace that we are root of, serves it, and runs a command in it.
 
-serve_here.py live|layer LOWER UPPER WORK MERGED [--hide=PATH…] [--libfuse-alone] -- COMMAND…
+serve_here.py live|layer LOWER UPPER WORK MERGED [OPTION…] -- COMMAND…
+OPTION: --hide=PATH, as often as you like; --bytes-max=N; --audit=FILE; --libfuse-alone
 
 With --libfuse-alone the server can't amend the first exchange with the kernel, as where no descriptors are left.
 
@@ -17,7 +18,7 @@ import sys
 from typing import NoReturn
 
 from fuse_overlay.cli import extents
-from fuse_overlay.config import Config, Lower, pack, unpack
+from fuse_overlay.config import OPERATIONS, Config, Lower, pack, unpack
 
 
 def no_handshake(fd: int) -> NoReturn:
@@ -25,18 +26,25 @@ def no_handshake(fd: int) -> NoReturn:
     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
+def values(given: list[str], name: str) -> list[str]:
+    """The values of an option."""
+    return [option.removeprefix(name) for option in given if option.startswith(name)]
+
+
 def main() -> int:
     """Returns the command's exit status."""
     split = sys.argv.index("--")
-    mode, lower, upper, work, merged, *hides = sys.argv[1:split]
+    mode, lower, upper, work, merged, *given = sys.argv[1:split]
     command = sys.argv[split + 1 :]
-    alone = "--libfuse-alone" in hides
+    alone = "--libfuse-alone" in given
     live = mode == "live"
     config = Config(
         (Lower(os.fsencode(lower), layer=not live, live=live),),
         os.fsencode(upper),
         os.fsencode(work),
-        tuple(os.fsencode(hide.removeprefix("--hide=")) for hide in hides if hide.startswith("--hide=")),
+        tuple(map(os.fsencode, values(given, "--hide="))),
+        audited=OPERATIONS if values(given, "--audit=") else (),
+        bytes_max=next(map(int, values(given, "--bytes-max=")), None),
         uids=extents("/proc/self/uid_map"),
         gids=extents("/proc/self/gid_map"),
     )
@@ -52,7 +60,9 @@ def main() -> int:
 
         if alone:
             process.Handshake = no_handshake  # type: ignore[assignment, misc]
-        process.serve(unpack(pack(config)), fuse)
+        audit = next(iter(values(given, "--audit=")), os.devnull)
+        audit_fd = os.open(audit, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        process.serve(unpack(pack(config)), fuse, audit_fd)
         os._exit(0)
     os.close(fuse)
     runner = os.fork()

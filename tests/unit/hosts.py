@@ -24,5 +24,7 @@ HOST = Host(
     devices=("null", "tty", "fuse"),
     machine="x86_64",
     release="6.1.0-9-amd64",
+    processors=2,
+    memory=10_000_000_000,
     landlock=6,
 )

@@ -157,9 +157,31 @@ def test_hidden_paths_are_found_in_their_lowers() -> None:
     hidden = policy.hidden_paths(lowers, [b"/srv/image/etc//key", b"/home/me/.ssh/"])
     expected = {(0, b"srv/image/etc/key"), (1, b"etc/key"), (0, b"home/me/.ssh")}
     assert expected == set(hidden.paths)
-    assert {b"key", b".ssh"} == set(hidden.names)
+    assert all(hidden.names.fullmatch(name) for name in (b"key", b".ssh"))
+    assert not hidden.names.fullmatch(b"keys")
     with pytest.raises(ValueError, match="absolute"):
         policy.hidden_paths(lowers, [b"relative"])
+
+
+def test_hidden_patterns() -> None:
+    """`*` in the last component stands for anything, line breaks included; all else means itself."""
+    hidden = policy.hidden_paths([Lower(b"/", layer=False, live=True)], [b"/tmp/cc_*", b"/a*/b[c]", b"/x*y*"])
+    for path in (b"tmp/cc_", b"tmp/cc_\n1", b"a*/b[c]", b"xaybz"):
+        assert hidden.mean(0, path)
+    for path in (b"tmp/cc", b"cc_1", b"tmp/sub/cc_1", b"aa/b[c]", b"a*/bc", b"xab"):
+        assert not hidden.mean(0, path)
+
+
+def test_no_hidden_path_matches_nothing() -> None:
+    """Without hidden paths no name is a candidate."""
+    assert not policy.hidden_paths([Lower(b"/", layer=False, live=True)], []).names.fullmatch(b"x")
+
+
+def test_read_only_paths() -> None:
+    """With a path go all directories above it."""
+    found = policy.read_only_paths([b"/a/b//c/", b"/a/d"])
+    assert ({b"a/b/c", b"a/d"}, {b"a", b"a/b"}) == (found.paths, found.above)
+    assert {b"a", b"b", b"c", b"d"} == found.names
 
 
 def test_numbers_are_told_apart_by_device() -> None:

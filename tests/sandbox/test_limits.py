@@ -1,0 +1,145 @@
+"""`--pids-limit` and `--ulimit`: what a sandbox may use of the machine."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.sandbox.running import PATIENCE, eventually, python, stdout_until
+
+if TYPE_CHECKING:
+    from tests.sandbox.running import Sandboxes
+
+# Forks children that stay, as one user after another, until nobody may fork any more. The users are there before.
+BOMB = """
+import os, time
+for uid in {users}:
+    if os.fork() == 0:
+        time.sleep(0.5)
+        if uid:
+            os.setgid(uid)
+            os.setuid(uid)
+        children = 0
+        try:
+            while children < 200:
+                if os.fork() == 0:
+                    time.sleep(1000)
+                    os._exit(0)
+                children += 1
+        except BlockingIOError:
+            pass
+        os.write(1, b"%d\\n" % children)
+        time.sleep(1000)
+time.sleep(1000)
+"""
+
+
+@pytest.mark.usefixtures("subordinate_ids")
+def test_a_fork_bomb_that_changes_its_user(sb: Sandboxes) -> None:
+    """All users of the sandbox together have the one number of processes; others and the host aren't held up by it."""
+    run = sb.start("--pids-limit", "50", "--name", "box", "--rm", "python3", "-c", BOMB.format(users=[0, 4000, 4001]))
+    assert run.stdout is not None
+    children = [int(run.stdout.readline()) for _ in range(3)]
+    assert 30 < sum(children) <= 50
+    assert 0 == sb.command("run", "true").returncode
+    eventually(lambda: "box" in sb.command("ps").stdout)
+    refused = sb.command("exec", "box", "sh", "-c", "true; (true); true")
+    assert refused.returncode != 0
+    run.kill()
+    run.communicate(timeout=PATIENCE)
+
+
+@pytest.mark.usefixtures("subordinate_ids")
+def test_the_same_bomb_without_the_limit(sb: Sandboxes) -> None:
+    """Each of the users has its 200 children: it is the limit that stops them."""
+    run = sb.start("--", "python3", "-c", BOMB.format(users=[0, 4000]))
+    assert run.stdout is not None
+    assert [200, 200] == [int(run.stdout.readline()) for _ in range(2)]
+    run.kill()
+    run.communicate(timeout=PATIENCE)
+
+
+def test_threads_count(sb: Sandboxes) -> None:
+    """A thread is one of them."""
+    script = """
+    import threading, time
+    for number in range(200):
+        try:
+            threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+        except RuntimeError:
+            break
+    print(number, flush=True)
+    import os; os._exit(0)
+    """
+    (number,) = python(sb, script, "--pids-limit", "20")
+    assert 5 < int(number) < 20
+
+
+def test_limits_of_a_process(sb: Sandboxes) -> None:
+    """--ulimit reaches the command, and what `sb exec` runs; the caller's own are the same without; none is a core."""
+    show = "ulimit -n; ulimit -Hn; ulimit -c"
+    assert ["100", "200", "0"] == sb("--ulimit", "nofile=100:200", "--", "sh", "-c", show).stdout.split()
+    run = sb.start("--ulimit", "nofile=100:200", "--name", "box", "--rm", "--", "sh", "-c", "echo ready; read line")
+    stdout_until(run, b"ready\n")
+    eventually(lambda: "box" in sb.command("ps").stdout)
+    assert ["100", "200", "0"] == sb.command("exec", "box", "sh", "-c", show).stdout.split()
+    run.communicate(timeout=PATIENCE)
+    show = "ulimit -n; ulimit -Hn"
+    outside = subprocess.run(["sh", "-c", show], capture_output=True, text=True, check=True).stdout
+    assert outside == sb("sh", "-c", show).stdout
+
+
+def test_what_cannot_be_a_limit(sb: Sandboxes) -> None:
+    """More than the caller has, or no limit at all: one line, and nothing runs."""
+    refused = sb("--ulimit", "nofile=99999999999", "--", "echo", "ran")
+    assert (125, "") == (refused.returncode, refused.stdout)
+    assert "sb: cannot set the limit nofile: " in refused.stderr
+    assert "did you mean nofile?" in sb("--ulimit", "nofiel=1", "true").stderr
+
+
+EATER = """
+import time
+eaten = []
+while True:
+    eaten.append(b"x" * 10_000_000)
+    time.sleep(0.01)
+"""
+
+
+def test_memory(sb: Sandboxes) -> None:
+    """What uses more than --memory is ended: 137, and the reason is said, and told to --status-fd."""
+    ended = sb("--memory", "200m", "--", "python3", "-c", EATER)
+    assert (137, "sb: the sandbox was ended: it used more than its limit of memory\n") == (
+        ended.returncode,
+        ended.stderr,
+    )
+    assert 0 == sb("--memory", "500m", "--", "python3", "-c", "x = b'x' * 100_000_000").returncode
+
+
+def test_memory_of_many(sb: Sandboxes) -> None:
+    """The processes' shares are added up: two of a hundred MB each are too many for 150; one isn't."""
+    script = "x = bytearray(100_000_000); import time; time.sleep({})"
+    two = f'python3 -c "{script.format(1000)}" & python3 -c "{script.format(1000)}"'
+    assert 137 == sb("--memory", "150m", "--", "sh", "-c", two).returncode
+    assert 0 == sb("--memory", "150m", "--", "python3", "-c", script.format(1)).returncode
+
+
+def test_shared_memory_counts_once(sb: Sandboxes) -> None:
+    """A hundred MB in eight processes are a hundred MB; they count when nobody has mapped them, too."""
+    script = """
+    import mmap, os, time
+    memory = mmap.mmap(-1, 100_000_000)
+    memory[:] = bytes(100_000_000)
+    for _ in range(8):
+        if os.fork() == 0:
+            sum(memory[::4096])
+            time.sleep(2)
+            os._exit(0)
+    for _ in range(8):
+        os.wait()
+    print("done")
+    """
+    assert ["done"] == python(sb, script, "--memory", "250m")
+    assert 137 == sb("--memory", "100m", "--", "sh", "-c", "head -c 150M /dev/zero >/dev/shm/x; sleep 1000").returncode

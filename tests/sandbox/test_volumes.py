@@ -1,0 +1,105 @@
+"""`--volume`, `--tmpfs` and `--read-only`: what stays the host's inside, what is in memory, what can't change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.sandbox.running import Sandboxes
+
+
+def test_a_directory_of_the_hosts(sb: Sandboxes, tmp_path: Path) -> None:
+    """What is written there is on the host, all else isn't; with `ro` nothing is written."""
+    (tmp_path / "in").write_text("from outside\n")
+    done = sb(
+        "-v", f"{tmp_path}:/data/deep", "--", "sh", "-c", "cat /data/deep/in; echo inside >/data/deep/out; ls /data"
+    )
+    assert ["from outside", "deep"] == done.stdout.splitlines()
+    assert "inside\n" == (tmp_path / "out").read_text()
+    refused = sb("-v", f"{tmp_path}:/data:ro", "--", "sh", "-c", "cat /data/in; echo >/data/no")
+    assert ("from outside\n", True) == (refused.stdout, "Read-only file system" in refused.stderr)
+    assert not (tmp_path / "no").exists()
+
+
+def test_the_working_directory(sb: Sandboxes, tmp_path: Path) -> None:
+    """`-v .` makes the directory that one is in the host's, at its own place."""
+    assert 0 == sb("-v", ".", "--", "sh", "-c", "echo real >file", directory=tmp_path).returncode
+    assert "real\n" == (tmp_path / "file").read_text()
+    assert 0 == sb("--", "sh", "-c", "echo unreal >file", directory=tmp_path).returncode
+    assert "real\n" == (tmp_path / "file").read_text()
+
+
+def test_a_file_of_the_hosts(sb: Sandboxes, tmp_path: Path) -> None:
+    """A single file goes over one that is there, and to a place that isn't."""
+    (tmp_path / "motd").write_text("hello\n")
+    for target in ("/etc/passwd", "/new/place/motd"):
+        assert "hello\n" == sb("-v", f"{tmp_path}/motd:{target}", "cat", target).stdout
+
+
+def test_a_volume_in_a_volume(sb: Sandboxes, tmp_path: Path) -> None:
+    """In a place that is there; one that isn't is made in the sandbox's layer only, never on the host."""
+    for name in ("a/inner", "b"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "b/file").write_text("b\n")
+    volumes = ("-v", f"{tmp_path}/a:/mnt", "-v", f"{tmp_path}/b:/mnt/inner")
+    assert "b\n" == sb(*volumes, "cat", "/mnt/inner/file").stdout
+    refused = sb("-v", f"{tmp_path}/a:/mnt", "-v", f"{tmp_path}/b:/mnt/missing", "true")
+    assert (125, True) == (refused.returncode, "cannot mount /mnt/missing" in refused.stderr)
+    assert ["inner"] == [path.name for path in (tmp_path / "a").iterdir()]
+
+
+def test_memory(sb: Sandboxes) -> None:
+    """--tmpfs is empty, writable, of the size that was asked for, and gone at the end."""
+    script = "stat -f -c %T /srv/x; echo x >/srv/x/file; df --output=size /srv/x | tail -1"
+    done = sb("--tmpfs", "/srv/x:size=1m", "--", "sh", "-c", script)
+    assert ["tmpfs", "1024"] == done.stdout.split()
+
+
+def test_a_read_only_root(sb: Sandboxes, tmp_path: Path) -> None:
+    """Nothing can be changed, but in volumes and in memory; without the option it can."""
+    script = "touch /etc/x /tmp/x 2>&1; touch /data/x /mem/x && ls /data /mem"
+    done = sb("--read-only", "-v", f"{tmp_path}:/data", "--tmpfs", "/mem", "--", "sh", "-c", script)
+    assert 2 == done.stdout.count("Read-only file system")
+    assert done.stdout.endswith("/data:\nx\n\n/mem:\nx\n")
+    assert 0 == sb("touch", "/etc/x", "/tmp/x").returncode
+
+
+def test_the_sandbox_cannot_undo_it(sb: Sandboxes, tmp_path: Path) -> None:
+    """What is read-only can't be made writable from inside, nor what a volume covers be uncovered."""
+    script = "mount -o remount,rw,bind /data; umount /data; touch /data/no; ls /data"
+    (tmp_path / "in").touch()
+    done = sb("-v", f"{tmp_path}:/data:ro", "--", "sh", "-c", script)
+    assert "in\n" == done.stdout
+    assert ["in"] == [path.name for path in tmp_path.iterdir()]
+
+
+def test_a_kept_sandbox_has_them_again(sb: Sandboxes, tmp_path: Path) -> None:
+    """`start` binds what `run` bound, wherever it is called."""
+    assert 0 == sb("--name", "box", "-v", "sub:/data", "true", directory=made(tmp_path / "sub").parent).returncode
+    assert 0 == sb.command("start", "-a", "box", "touch", "/data/x").returncode
+    assert (tmp_path / "sub/x").exists()
+
+
+@pytest.mark.parametrize(
+    ("volume", "why"),
+    [
+        ("/no/such", "No such file or directory"),
+        ("/etc:relative", "not an absolute path"),
+        ("/etc:/", "can't be covered"),
+    ],
+)
+def test_what_cannot_be_a_volume(sb: Sandboxes, volume: str, why: str) -> None:
+    """One line with the reason; nothing runs."""
+    refused = sb("-v", volume, "--", "echo", "ran")
+    assert (125, "") == (refused.returncode, refused.stdout)
+    assert why in refused.stderr
+
+
+def made(directory: Path) -> Path:
+    """The directory, once it is there."""
+    directory.mkdir()
+    return directory
