@@ -65,7 +65,7 @@ def test_the_stop_signal(images: Images, loaded: Callable[..., str]) -> None:
     """`sb stop` sends what the image names."""
     name = loaded(StopSignal="SIGUSR1")
     script = "trap 'echo usr1; exit 7' USR1; echo ready; while :; do sleep 0.1; done"
-    done = images("--image", name, "-d", "--name", "stopped", "--", "sh", "-c", script)
+    done = images.command("run", "--image", name, "-d", "--name", "stopped", "--", "sh", "-c", script)
     assert 0 == done.returncode, done.stderr
     import time
 
