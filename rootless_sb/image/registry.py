@@ -97,13 +97,14 @@ class Repository:
     async def _fetch_rest(self, wanted: Descriptor, partial: Partial, told: Callable[[int], None]) -> None:
         headers = {"Range": f"bytes={partial.size}-"} if partial.size else {}
         async with self._ask("GET", f"{self._path}/blobs/{wanted.digest}", headers) as response:
-            if response.status_code == 416 or (partial.size and not _continues(response, partial.size)):
+            status = response.status_code
+            if status not in (206, 416):
+                _expect(response, 200, f"cannot get a layer of {self._name.familiar()}")
+            if partial.size and not _continues(response, partial.size):
                 told(-partial.size)
                 partial.restart()
-                if response.status_code != 200:
-                    return
-            elif response.status_code != 206:
-                _expect(response, 200, f"cannot get a layer of {self._name.familiar()}")
+            if status != 200 and not partial.size:  # it can't go on there; what it has sent is some other part
+                return
             async for piece in response.aiter_raw():
                 if partial.size + len(piece) > wanted.size:
                     partial.restart()
@@ -172,7 +173,7 @@ class Repository:
         sent = dict(headers)
         if not self._authorization and self._challenges:
             await self._authenticate(self._challenges)
-        if self._authorization and httpx.URL(address).host == httpx.URL(self._base).host:
+        if self._authorization and _origin(address) == _origin(self._base):  # not wherever an upload may be sent
             sent["Authorization"] = self._authorization
         async with self._client.stream(method, address, headers=sent, content=content) as response:
             yield response
@@ -295,6 +296,11 @@ def _expect(response: httpx.Response, status: int, what: str) -> None:
     if response.status_code != status:
         busy = "try again later" if _is_busy(response.status_code) else ""
         raise SbError(what, f"{response.url.host} answers {response.status_code} {response.reason_phrase}", busy)
+
+
+def _origin(address: str) -> tuple[str, str, int | None]:
+    url = httpx.URL(address)
+    return url.scheme, url.host, url.port
 
 
 def _continues(response: httpx.Response, place: int) -> bool:
