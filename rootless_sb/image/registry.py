@@ -5,6 +5,7 @@ Protocol: OCI distribution-spec; the tokens are those of docker's registry (dist
 
 from __future__ import annotations
 
+import os
 import random
 from contextlib import asynccontextmanager
 from typing import IO, TYPE_CHECKING, NamedTuple, TypeVar
@@ -336,7 +337,10 @@ def _why(error: BaseException) -> str:
         if isinstance(cause, BaseExceptionGroup):  # one for each address of the host
             cause = first_error(cause)
         if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
+            number = cause.errno or 0
+            return (
+                os.strerror(number) if number > 0 else cause.strerror
+            )  # a failed look-up of a name has its own numbers
         cause = cause.__cause__ or cause.__context__
     return str(error) or ("it takes too long" if isinstance(error, httpx.TimeoutException) else type(error).__name__)
 
