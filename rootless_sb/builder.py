@@ -120,17 +120,19 @@ class Builder:
             root = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             above = os.dup(root)
             path = ""
-            for name in filter(None, step.target.split("/")):
-                path += f"/{name}"
-                try:
-                    below = mounts.open_in_root(root, path)
-                except FileNotFoundError:
-                    os.mkdir(name, 0o755, dir_fd=above)
-                    below = mounts.open_in_root(root, path)
+            try:
+                for name in filter(None, step.target.split("/")):
+                    path += f"/{name}"
+                    try:
+                        below = mounts.open_in_root(root, path)
+                    except FileNotFoundError:
+                        os.mkdir(name, 0o755, dir_fd=above)
+                        below = mounts.open_in_root(root, path)
+                    os.close(above)
+                    above = below
+            finally:
                 os.close(above)
-                above = below
-            os.close(above)
-            os.close(root)
+                os.close(root)
 
     def _pivot_root(self, step: steps.PivotRoot) -> None:
         with Doing("cannot enter the sandbox's root"):
