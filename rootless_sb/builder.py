@@ -143,15 +143,19 @@ class Builder:
     def _make_target_directory(self, step: steps.MakeTargetDirectory) -> None:
         with Doing(f"cannot make {step.target}"):
             root = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            os.close(self._open_or_make(root, step.target, is_directory=True))
-            os.close(root)
+            try:
+                os.close(self._open_or_make(root, step.target, is_directory=True))
+            finally:
+                os.close(root)
 
     def _attach_volume(self, step: steps.AttachVolume) -> None:
         with Doing(f"cannot mount {step.target}"):
             root = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             is_directory = os.path.isdir(self._at(step.place))
-            target = self._open_or_make(root, step.target, is_directory=is_directory)
-            os.close(root)
+            try:
+                target = self._open_or_make(root, step.target, is_directory=is_directory)
+            finally:
+                os.close(root)
             mounts.mount(self._at(step.place), f"/proc/self/fd/{target}", None, mounts.MOVE)
             os.close(target)
 

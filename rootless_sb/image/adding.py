@@ -52,7 +52,7 @@ class Progress(Protocol):
         """The layer is in the store."""
 
 
-class Surroundings(NamedTuple):
+class Means(NamedTuple):
     """What bringing an image in takes."""
 
     store: Store
@@ -66,7 +66,7 @@ class _Layer(NamedTuple):
     digits: str  # of the digest of the uncompressed archive
 
 
-async def add(source: Source, wanted: str, platform: Platform, around: Surroundings) -> Image:
+async def add(source: Source, wanted: str, platform: Platform, means: Means) -> Image:
     """Bring the image of a tag or digest in; it has no name yet. Raises SbError; the store is as before then.
 
     The caller holds the store's lock (`collection.adding`).
@@ -74,16 +74,16 @@ async def add(source: Source, wanted: str, platform: Platform, around: Surroundi
     data, found = await _manifest(source, wanted, platform)
     if found.config.size > manifest.LARGEST_CONFIG:
         raise SbError("the image's configuration is too large", f"{manifest.LARGEST_CONFIG} bytes are the limit")
-    await _fetch(source, found.config, around.cache, lambda _: None)
-    raw = around.cache.read(found.config.digest)
+    await _fetch(source, found.config, means.cache, lambda _: None)
+    raw = means.cache.read(found.config.digest)
     config = manifest.parse_config(raw)
     manifest.check_layers(found, config)
-    await _add_layers(source, found, config, around)
+    await _add_layers(source, found, config, means)
     digest = found.config.digest if found.config.digest.startswith("sha256:") else manifest.digest_of(raw)
     layers = [each.partition(":")[2] for each in config.diff_ids]
-    image = record.image_of(config, digest.partition(":")[2], sum(map(around.store.layer_size, layers)))
+    image = record.image_of(config, digest.partition(":")[2], sum(map(means.store.layer_size, layers)))
     faults.point("layers-added")
-    around.store.add(image, data, raw)
+    means.store.add(image, data, raw)
     return image
 
 
@@ -107,30 +107,30 @@ def check_digest(data: bytes, digest: str) -> None:
         raise SbError(f"the blob {digest} is damaged", "its digest is another", "try again; then ask who has it")
 
 
-async def _add_layers(source: Source, found: Manifest, config: Config, around: Surroundings) -> None:
+async def _add_layers(source: Source, found: Manifest, config: Config, means: Means) -> None:
     pairs = zip(found.layers, config.diff_ids, strict=True)
     layers = {digest: _Layer(each, digest.partition(":")[2]) for each, digest in pairs}
     fetching = trio.Semaphore(_AT_ONCE)
-    idle = list(range(around.workers.count))
+    idle = list(range(means.workers.count))
     unpacking = trio.Semaphore(len(idle))
 
     async def add_one(layer: _Layer) -> None:
         digest = layer.descriptor.digest
-        around.progress.layer(digest, layer.descriptor.size)
-        if there := around.store.has_layer(layer.digits):
-            around.progress.done(digest, was_there=there)
+        means.progress.layer(digest, layer.descriptor.size)
+        if there := means.store.has_layer(layer.digits):
+            means.progress.done(digest, was_there=there)
             return
         manifest.compression(layer.descriptor.media_type)
         async with fetching:
-            await _fetch(source, layer.descriptor, around.cache, lambda count: around.progress.fetched(digest, count))
+            await _fetch(source, layer.descriptor, means.cache, lambda count: means.progress.fetched(digest, count))
         faults.point("blob-fetched")
         async with unpacking:
             number = idle.pop()
-            place = around.cache.place(digest)
-            tell = around.progress.unpacking
-            await around.workers.unpack(number, layer.digits, place, lambda count: tell(digest, count))
+            place = means.cache.place(digest)
+            tell = means.progress.unpacking
+            await means.workers.unpack(number, layer.digits, place, lambda count: tell(digest, count))
             idle.append(number)
-        around.progress.done(digest, was_there=False)
+        means.progress.done(digest, was_there=False)
 
     async with trio.open_nursery() as nursery:
         for layer in layers.values():

@@ -39,10 +39,10 @@ def add(
     progress: Progress,
 ) -> Loaded:
     """Bring in one image of a source, and give it its names. Raises SbError."""
-    around = adding.Surroundings(where.own, where.cache, workers, progress)
+    means = adding.Means(where.own, where.cache, workers, progress)
 
     async def bring() -> Image:
-        return await adding.add(source, wanted, platform, around)
+        return await adding.add(source, wanted, platform, means)
 
     with collection.adding(where.own):
         image = groups.run(bring)

@@ -21,12 +21,12 @@ def pull(name: Reference, platform: Platform, where: Surroundings, workers: Work
     """Bring an image in and give it its name. Raises SbError; the store is as before then."""
     settled = hosts.understand(where.documents)
     known = credentials.find(name.domain, name.path, where.environment, where.home)
-    around = adding.Surroundings(where.own, where.cache, workers, progress)
+    means = adding.Means(where.own, where.cache, workers, progress)
 
     async def from_host(host: str) -> Image:
         own = known if host == settled.to_ask(name.domain)[-1] else None  # a mirror is somebody else
         async with registry.connect(name, host, settled, own, "pull") as repository:
-            return await adding.add(repository, name.wanted(), platform, around)
+            return await adding.add(repository, name.wanted(), platform, means)
 
     async def from_any() -> Image:
         *mirrors, last = settled.to_ask(name.domain)

@@ -5,6 +5,7 @@ Protocol: OCI distribution-spec; the tokens are those of docker's registry (dist
 
 from __future__ import annotations
 
+import os
 import random
 from contextlib import asynccontextmanager
 from typing import IO, TYPE_CHECKING, NamedTuple, TypeVar
@@ -97,13 +98,14 @@ class Repository:
     async def _fetch_rest(self, wanted: Descriptor, partial: Partial, told: Callable[[int], None]) -> None:
         headers = {"Range": f"bytes={partial.size}-"} if partial.size else {}
         async with self._ask("GET", f"{self._path}/blobs/{wanted.digest}", headers) as response:
-            if response.status_code == 416 or (partial.size and not _continues(response, partial.size)):
+            status = response.status_code
+            if status not in (206, 416):
+                _expect(response, 200, f"cannot get a layer of {self._name.familiar()}")
+            if partial.size and not _continues(response, partial.size):
                 told(-partial.size)
                 partial.restart()
-                if response.status_code != 200:
-                    return
-            elif response.status_code != 206:
-                _expect(response, 200, f"cannot get a layer of {self._name.familiar()}")
+            if status != 200 and not partial.size:  # it can't go on there; what it has sent is some other part
+                return
             async for piece in response.aiter_raw():
                 if partial.size + len(piece) > wanted.size:
                     partial.restart()
@@ -172,7 +174,7 @@ class Repository:
         sent = dict(headers)
         if not self._authorization and self._challenges:
             await self._authenticate(self._challenges)
-        if self._authorization and httpx.URL(address).host == httpx.URL(self._base).host:
+        if self._authorization and _origin(address) == _origin(self._base):  # not wherever an upload may be sent
             sent["Authorization"] = self._authorization
         async with self._client.stream(method, address, headers=sent, content=content) as response:
             yield response
@@ -297,6 +299,11 @@ def _expect(response: httpx.Response, status: int, what: str) -> None:
         raise SbError(what, f"{response.url.host} answers {response.status_code} {response.reason_phrase}", busy)
 
 
+def _origin(address: str) -> tuple[str, str, int | None]:
+    url = httpx.URL(address)
+    return url.scheme, url.host, url.port
+
+
 def _continues(response: httpx.Response, place: int) -> bool:
     """Whether an answer is what was asked for: the bytes from a place on."""
     return response.status_code == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {place}-")
@@ -330,7 +337,10 @@ def _why(error: BaseException) -> str:
         if isinstance(cause, BaseExceptionGroup):  # one for each address of the host
             cause = first_error(cause)
         if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
+            number = cause.errno or 0
+            return (
+                os.strerror(number) if number > 0 else cause.strerror
+            )  # a failed look-up of a name has its own numbers
         cause = cause.__cause__ or cause.__context__
     return str(error) or ("it takes too long" if isinstance(error, httpx.TimeoutException) else type(error).__name__)
 

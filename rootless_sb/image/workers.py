@@ -90,7 +90,7 @@ def _unpack(end: Channel, store: Store, limits: Limits, layer: str, blob: str) -
         nonlocal last
         if done - last >= _STEP:
             last = done
-            end.try_send(fields.encode((("progress", str(done)),)))
+            end.send(fields.encode((("progress", str(done)),)))  # when nobody waits any more, this ends the unpacking
 
     with Doing(f"cannot read {blob}"):
         descriptor = os.open(blob, os.O_RDONLY | os.O_CLOEXEC)

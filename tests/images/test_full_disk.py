@@ -44,3 +44,11 @@ def test_a_full_disk(images: Images, layout: Layout, registry: Registry, full: s
     assert "\n" not in said
     assert hint.startswith("make room: sb image prune")
     assert int(after) <= int(before) + 8  # the lock files of the large image's blobs
+
+
+def test_what_else_is_unpacked_then_is_given_up(images: Images, layout: Layout) -> None:
+    """A layer that is refused ends the others at once, and nothing of them is left."""
+    large = archive(*(Member(f"f{number}", os.urandom(100_000)) for number in range(100)))
+    layout.image([large, archive(Member("../x"))], "a:1")
+    assert "has .. in it" in images.refused("load", "-i", str(layout.path))
+    assert [] == [path for path in (images.store / "layers").iterdir() if not path.name.endswith(".lock")]
