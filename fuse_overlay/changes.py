@@ -8,6 +8,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from fuse_overlay import ownership, whiteout
+from fuse_overlay.attributes import File
 from fuse_overlay.errors import failure
 from fuse_overlay.layers import at
 from fuse_overlay.tree import Missing, check_name
@@ -62,6 +63,7 @@ class Changes:
         self._copyup.node(node)
         directory = self._copyup.directory(parent)
         known_in, known = self._tree.place(node)
+        self._tree.store.add_place(self._tree.file(node), directory, name)
         try:
             os.link(known, name, src_dir_fd=known_in, dst_dir_fd=directory, follow_symlinks=False)
         except FileExistsError:
@@ -88,6 +90,7 @@ class Changes:
             else:
                 self.put_whiteout(directory, name)
                 os.unlink(name, dir_fd=directory)
+            self.drop_record(node, directory, name)
         parent.version += 1
         self.lost_name(node, parent, name)
 
@@ -102,6 +105,7 @@ class Changes:
             self.put_whiteout(self._copyup.directory(parent), name)
         else:
             self._remove_upper_directory(parent, name)
+            self.drop_record(node, self._tree.directories.get(parent, self._upper).fd, name)
         parent.version += 1
         self.lost_name(node, parent, name)
 
@@ -129,6 +133,10 @@ class Changes:
             os.unlink(mark, dir_fd=directory)
         node.dirs = (self._upper,)
 
+    def drop_record(self, node: Node, directory: int, name: bytes) -> None:
+        """Take back what an index says of an upper file that isn't at this place any more."""
+        self._tree.store.drop_place(self._upper, node.real_kind, node.key[1], directory, name)
+
     def lost_name(self, node: Node, parent: Node, name: bytes) -> None:
         """Note in the table that a name of this node is gone."""
         table = self._tree.table
@@ -140,7 +148,6 @@ class Changes:
             node.dirs = ()
             node.version += 1
             self._tree.origins.pop(node.key, None)
-            self._tree.records.forget(node.key)
         table.settle(node)
 
     def _remove_upper_directory(self, parent: Node, name: bytes) -> None:
@@ -174,7 +181,8 @@ class Changes:
         try:
             maker(self._work.fd, aside)
             st = os.stat(aside, dir_fd=self._work.fd, follow_symlinks=False)
-            self._tree.records.write(at(self._work.fd, aside), st, owner)
+            file = File(self._upper, kind, st.st_ino, at(self._work.fd, aside), ((directory, name),))
+            self._tree.records.write(file, owner)
             there = self._upper.stat(directory, name)
             if there is not None and not whiteout.is_whiteout(there):
                 raise failure(errno.EEXIST)

@@ -39,12 +39,13 @@ def configuration(command: options.Command) -> Config:
         work=None if command.work is None else os.path.abspath(command.work),
         own_uid=os.geteuid(),
         own_gid=os.getegid(),
-        uids=_extents("/proc/self/uid_map"),
-        gids=_extents("/proc/self/gid_map"),
+        uids=extents("/proc/self/uid_map"),
+        gids=extents("/proc/self/gid_map"),
     )
 
 
-def _extents(path: str) -> tuple[Extent, ...]:
+def extents(path: str) -> tuple[Extent, ...]:
+    """The ids that exist in a user namespace, from its /proc/PID/uid_map or gid_map."""
     with open(path, encoding="ascii") as lines:
         fields = [line.split() for line in lines]
     return tuple(Extent(int(inside), int(count)) for inside, _, count in fields)

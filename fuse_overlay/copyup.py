@@ -12,13 +12,15 @@ import stat
 from typing import TYPE_CHECKING
 
 from fuse_overlay import copydata, ownership, xattrs
+from fuse_overlay.attributes import File, carries
 from fuse_overlay.errors import failure
-from fuse_overlay.layers import at, at_fd, names_of_xattrs, open_regular, read_xattr
+from fuse_overlay.layers import at, at_fd, open_regular
 from fuse_overlay.tree import Missing
 
 if TYPE_CHECKING:
     from fuse_overlay.inodes import Node
-    from fuse_overlay.layers import Layer, Real
+    from fuse_overlay.layers import Layer
+    from fuse_overlay.ownership import Owner
     from fuse_overlay.tree import Entry, Tree
     from fuse_overlay.work import Work
 
@@ -50,7 +52,7 @@ class CopyUp:
     def node(self, node: Node, length: int | None = None) -> None:
         """Bring a node to the upper; of a regular file only the first `length` bytes if that is given.
 
-        Raises OSError: EACCES when the data is needed and the user may not read it, EPERM for device nodes.
+        Raises OSError: EACCES when the data is needed and the user may not read it.
         """
         if node.source is self._upper:
             return
@@ -68,12 +70,13 @@ class CopyUp:
         name = self._work.name()
         try:
             self._build(name, node, entry, length)
+            self._dress(name, node, entry, ((directory, node.name),))
             kept = os.stat(name, dir_fd=self._work.fd, follow_symlinks=False)
             self._move_in(name, directory, node.name)
         except BaseException:
             self._work.discard(name)
             raise
-        self._now_upper(node, kept)
+        self._now_upper(node, kept, entry.owner)
         parent.version += 1
         self._retarget(node)
         self._link_aliases(node)
@@ -129,13 +132,13 @@ class CopyUp:
         name = self._work.name()
         try:
             os.mkdir(name, 0o700, dir_fd=self._work.fd)
-            self._dress(name, node, entry, at(*self._tree.place(node)))
+            self._dress(name, node, entry, ((directory, node.name),))
             made = os.stat(name, dir_fd=self._work.fd, follow_symlinks=False)
             self._move_in(name, directory, node.name)
         except BaseException:
             self._work.discard(name)
             raise
-        self._now_upper(node, made)
+        self._now_upper(node, made, entry.owner)
         node.dirs = (self._upper, *node.dirs)
         parent.version += 1
 
@@ -156,8 +159,8 @@ class CopyUp:
         elif node.kind in (stat.S_IFIFO, stat.S_IFSOCK):
             os.mknod(name, node.kind | mode, dir_fd=work)
         else:
-            raise failure(errno.EPERM)  # device nodes come with images only
-        self._dress(name, node, entry, at(directory, source))
+            os.mknod(name, stat.S_IFREG | 0o600, dir_fd=work)  # root alone could make the device node
+            node.rdev = node.rdev or entry.st.st_rdev
 
     def _copy_data(self, node: Node, entry: Entry, target: int, length: int) -> None:
         if length == 0:
@@ -172,19 +175,26 @@ class CopyUp:
         finally:
             os.close(source)
 
-    def _dress(self, name: bytes, node: Node, entry: Entry, source: Real) -> None:
-        """Give a copy in the work directory its original's attributes, access and modification time last."""
+    def _dress(self, name: bytes, node: Node, entry: Entry, places: tuple[tuple[int, bytes], ...]) -> None:
+        """Give a copy in the work directory its original's attributes, access and modification time last.
+
+        `places`: where it will be, if it is to have a name.
+        """
         work = self._work.fd
         place = at(work, name)
-        if node.kind in (stat.S_IFREG, stat.S_IFDIR) and self._work.xattrs:
-            for xattr in names_of_xattrs(source):
-                value = read_xattr(source, xattr) if xattrs.visible(xattr) else None
-                if value is not None:
-                    os.setxattr(place, xattr, value)
-            os.setxattr(place, xattrs.ORIGIN, b"%d" % node.ino)
         if node.kind != stat.S_IFLNK:
             os.chmod(place, ownership.real_mode(node.kind, entry.owner.mode))
-        self._tree.records.write(place, os.stat(name, dir_fd=work, follow_symlinks=False), entry.owner)
+        original = self._tree.file(node)
+        st = os.stat(name, dir_fd=work, follow_symlinks=False)
+        copy = File(self._upper, stat.S_IFMT(st.st_mode), st.st_ino, place, places)
+        kept: dict[bytes, bytes | None] = {}
+        for xattr in self._tree.store.names(original):
+            if xattrs.visible(xattr):
+                kept[xattr] = self._tree.store.read(original, xattr)
+        kept[xattrs.ORIGIN] = b"%d" % node.ino
+        if places or carries(copy):
+            self._tree.store.change(copy, kept)
+            self._tree.records.write(copy, entry.owner, node.device)
         times = (entry.st.st_atime_ns, entry.st.st_mtime_ns)
         os.utime(name, ns=times, dir_fd=work, follow_symlinks=False)
 
@@ -194,17 +204,22 @@ class CopyUp:
         self._work.move_in(name, directory, target)
         os.utime(at_fd(directory), ns=(st.st_atime_ns, st.st_mtime_ns))
 
-    def _now_upper(self, node: Node, st: os.stat_result) -> None:
+    def _now_upper(self, node: Node, st: os.stat_result, owner: Owner) -> None:
         self._tree.origins[st.st_dev, st.st_ino] = node.ino
         self._tree.table.rekey(node, (st.st_dev, st.st_ino))
         node.source = self._upper
-        node.owner = None
+        node.owner = owner
 
     def _link_aliases(self, node: Node) -> None:
         """Give a copy all the names that its original is known by, so that it stays one file under them."""
-        for parent, name in list(node.aliases or ()):
+        aliases = list(node.aliases or ())
+        if not aliases:
+            return
+        original = File(self._upper, node.real_kind, node.key[1], b"", (self._tree.place(node),))
+        for parent, name in aliases:
             directory, known = self._tree.place(node)
             above = self.directory(parent)
+            self._tree.store.add_place(original, above, name)
             os.link(known, name, src_dir_fd=directory, dst_dir_fd=above, follow_symlinks=False)
             parent.version += 1
 
@@ -218,8 +233,8 @@ class CopyUp:
         try:
             wanted = entry.st.st_size if length is None else min(length, entry.st.st_size)
             self._copy_data(node, entry, target, wanted)
-            self._dress(name, node, entry, node.handles[0])
-            self._now_upper(node, os.fstat(target))
+            self._dress(name, node, entry, ())
+            self._now_upper(node, os.fstat(target), entry.owner)
             _point(node.handles, target)
         finally:
             self._work.discard(name)

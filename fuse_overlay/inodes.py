@@ -5,6 +5,8 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING
 
+from fuse_overlay.ownership import Device
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -31,11 +33,12 @@ class Node:
     the top, in which its entries are looked up. `seen` is (st_ctime_ns, st_size) as the kernel learnt it. `own`: it
     belongs to the server's user. `owner`: what is shown, when it is known and nobody but us can change it. `handles`
     are the descriptors it is open by. `gone`: it has no name any more. `version` changes with a directory's entries.
+    `rdev`: the number of a device node whose real file is an empty regular one, since only root can make the node.
     """
 
     __slots__ = (
         "aliases", "children", "dirs", "gone", "handles", "ino", "key", "kind", "lookups", "name", "own", "owner",
-        "parent", "seen", "source", "version",
+        "parent", "rdev", "seen", "source", "version",
     )  # fmt: skip
 
     def __init__(self, ino: int, kind: int, key: Key, parent: Node | None, name: bytes, source: Layer) -> None:
@@ -55,6 +58,17 @@ class Node:
         self.aliases: dict[tuple[Node, bytes], None] | None = None
         self.gone = False
         self.version = 0
+        self.rdev: int | None = None
+
+    @property
+    def real_kind(self) -> int:
+        """The type of the real file."""
+        return self.kind if self.rdev is None else stat.S_IFREG
+
+    @property
+    def device(self) -> Device | None:
+        """The device node that the real file stands for."""
+        return None if self.rdev is None else Device(self.kind, self.rdev)
 
     def lineage(self) -> Iterator[Node]:
         """This node and those above it, up to the root."""

@@ -12,7 +12,7 @@ import stat
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from fuse_overlay import merge, ownership, whiteout
+from fuse_overlay import indexes, merge, ownership, whiteout
 from fuse_overlay.errors import OverlayError, failure
 from fuse_overlay.kernel import paths
 
@@ -46,9 +46,12 @@ class Layer:
 
     `number`: its place in Config.lowers, -1 for the upper. `marks`: whiteouts and opaque marks count. `dot_marks`:
     there may be marks of the `.wh.` kind. `live`: it may change underneath. `records`: there may be ownership records.
+    `xattrs`: its files and directories can have user.* attributes. `indexed`: there may be indexes.
     """
 
-    __slots__ = ("dot_marks", "live", "marks", "number", "path", "records", "root", "writable")
+    __slots__ = (
+        "dot_marks", "indexed", "live", "marks", "number", "path", "records", "root", "writable", "xattrs",
+    )  # fmt: skip
 
     def __init__(self, number: int, path: bytes, *, marks: bool, live: bool) -> None:
         self.number = number
@@ -62,7 +65,9 @@ class Layer:
         except OSError as error:
             raise OverlayError(f"cannot open {os.fsdecode(path)}: {error.strerror}") from None
         self.root = OpenDirectory(fd, st.st_dev, st.st_ino)
-        self.records = marks and ownership.XATTR in names_of_xattrs(at(fd, b"."))
+        self.xattrs = not marks or _has_xattrs(at(fd, b"."))
+        self.indexed = marks and indexes.exists(fd)
+        self.records = marks and (self.indexed or ownership.XATTR in names_of_xattrs(at(fd, b".")))
         # Only what we write is in a fresh upper, and it is known by then which marks that will be.
         self.dot_marks = marks
 
@@ -138,6 +143,15 @@ def names_of_xattrs(file: Real) -> list[bytes]:
             return []
         raise
     return [os.fsencode(name) for name in names]
+
+
+def _has_xattrs(directory: bytes) -> bool:
+    """Whether the file system of a directory knows user.* attributes."""
+    try:
+        os.getxattr(directory, ownership.XATTR)
+    except OSError as error:
+        return error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS)
+    return True
 
 
 def is_opaque_self(layer: Layer) -> bool:

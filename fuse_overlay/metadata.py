@@ -8,8 +8,9 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay import ownership, xattrs
+from fuse_overlay.attributes import carries
 from fuse_overlay.errors import failure
-from fuse_overlay.layers import at, names_of_xattrs
+from fuse_overlay.layers import at
 
 if TYPE_CHECKING:
     from fuse_overlay.copyup import CopyUp
@@ -55,27 +56,27 @@ class Metadata:
         """The value of an extended attribute. Raises OSError ENODATA if there is none."""
         if not xattrs.visible(name):
             raise failure(xattrs.absence(name))
-        file = self._real(node)
-        return os.getxattr(file, name, follow_symlinks=isinstance(file, int))
+        value = self._tree.store.read(self._tree.file(node), name)
+        if value is None:
+            raise failure(errno.ENODATA)
+        return value
 
     def names(self, node: Node) -> list[bytes]:
         """The names of the extended attributes that are shown."""
-        return [name for name in names_of_xattrs(self._real(node)) if xattrs.visible(name)]
+        return [name for name in self._tree.store.names(self._tree.file(node)) if xattrs.visible(name)]
 
     def write(self, node: Node, name: bytes, value: bytes) -> None:
         """Set an extended attribute. Raises OSError."""
         self._check(name)
         self._to_upper(node, None)
-        file = self._real(node)
-        os.setxattr(file, name, value, follow_symlinks=isinstance(file, int))
+        self._tree.store.change(self._tree.file(node), {name: value})
 
     def remove(self, node: Node, name: bytes) -> None:
         """Remove an extended attribute. Raises OSError."""
         self._check(name)
         self.read(node, name)
         self._to_upper(node, None)
-        file = self._real(node)
-        os.removexattr(file, name, follow_symlinks=isinstance(file, int))
+        self._tree.store.change(self._tree.file(node), {name: None})
 
     def _check(self, name: bytes) -> None:
         refusal = xattrs.refusal(name)
@@ -109,12 +110,12 @@ class Metadata:
         os.utime(file, ns=(atime, mtime), follow_symlinks=isinstance(file, int))
 
     def _set_owner(self, node: Node, owner: ownership.Owner) -> None:
-        file = self._real(node)
-        st = self._tree.attributes(node).st
-        real = ownership.real_mode(node.kind, owner.mode)
+        self._tree.records.check(owner)
+        file = self._tree.file(node)
         if node.kind != stat.S_IFLNK:
-            os.chmod(file, real)
-        self._tree.records.write(file, st, owner)
+            os.chmod(file.real, ownership.real_mode(node.kind, owner.mode))
+        if file.places or carries(file):  # else the file ends with the node
+            self._tree.records.write(file, owner, node.device)
         node.owner = owner
 
 

@@ -252,7 +252,7 @@ def _attributes(entry: Entry) -> pyfuse3.EntryAttributes:
     attributes.st_nlink = nlink
     attributes.st_uid = owner.uid
     attributes.st_gid = owner.gid
-    attributes.st_rdev = st.st_rdev
+    attributes.st_rdev = st.st_rdev if node.rdev is None else node.rdev
     attributes.st_size = st.st_size
     attributes.st_blksize = st.st_blksize
     attributes.st_blocks = st.st_blocks

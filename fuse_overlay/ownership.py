@@ -1,11 +1,13 @@
 """Who owns a file, as data: the ids and modes that are shown, and when they must be recorded beside the file.
 
 A record is the xattr user.containers.override_stat, "UID:GID:MODE" with an octal mode, as containers/storage
-(drivers/overlay, pkg/idtools) writes it; what follows a third colon there (the file's type) isn't needed here.
+(drivers/overlay, pkg/idtools) writes it. Of the file's type, which may follow a third colon there, only
+"char-MAJOR-MINOR" and "block-MAJOR-MINOR" mean something here: such a file stands for a device node.
 """
 
 from __future__ import annotations
 
+import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,6 +22,10 @@ XATTR = b"user.containers.override_stat"
 NO_ID = 0xFFFFFFFF
 MODE_BITS = 0o7777
 
+# The kernel's device numbers (include/linux/kdev_t.h).
+_MAJOR_MAX = (1 << 12) - 1
+_MINOR_MAX = (1 << 20) - 1
+
 
 class Owner(NamedTuple):
     """What is shown of a file: ids inside, and the twelve mode bits."""
@@ -27,6 +33,13 @@ class Owner(NamedTuple):
     uid: int
     gid: int
     mode: int
+
+
+class Device(NamedTuple):
+    """A device node: S_IFCHR or S_IFBLK, and its number (makedev(3))."""
+
+    kind: int
+    rdev: int
 
 
 class IdMap:
@@ -66,9 +79,13 @@ def real_mode(kind: int, mode: int) -> int:
     return (mode & 0o777) | (0o700 if kind == stat.S_IFDIR else 0o600)
 
 
-def format_record(owner: Owner) -> bytes:
-    """The value of the xattr for this owner."""
-    return b"%d:%d:0%o" % owner
+def format_record(owner: Owner, device: Device | None = None) -> bytes:
+    """The value of the xattr for this owner, of a file that stands for a device if one is given."""
+    value = b"%d:%d:0%o" % owner
+    if device is None:
+        return value
+    word = b"char" if device.kind == stat.S_IFCHR else b"block"
+    return value + b":%s-%d-%d" % (word, os.major(device.rdev), os.minor(device.rdev))
 
 
 def parse_record(value: bytes) -> Owner | None:
@@ -83,6 +100,21 @@ def parse_record(value: bytes) -> Owner | None:
     if not (0 <= uid < NO_ID and 0 <= gid < NO_ID):
         return None
     return Owner(uid, gid, mode & MODE_BITS)
+
+
+def parse_device(value: bytes) -> Device | None:
+    """The device node that an xattr's value speaks of; None when it speaks of none or is malformed."""
+    fields = value.split(b":")
+    if len(fields) != 4 or parse_record(value) is None:
+        return None
+    word, *numbers = fields[3].split(b"-")
+    kind = {b"char": stat.S_IFCHR, b"block": stat.S_IFBLK}.get(word)
+    if kind is None or len(numbers) != 2 or not all(number.isdigit() and len(number) < 8 for number in numbers):
+        return None
+    major, minor = map(int, numbers)
+    if major > _MAJOR_MAX or minor > _MINOR_MAX:
+        return None
+    return Device(kind, os.makedev(major, minor))
 
 
 def after_chown(kind: int, mode: int) -> int:

@@ -7,6 +7,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from fuse_overlay.attributes import File
 from fuse_overlay.changes import check_new_name
 from fuse_overlay.errors import failure
 from fuse_overlay.kernel import paths
@@ -70,6 +71,7 @@ class Rename:
             self._work.set_opaque(at(source, old))
         if to_whiteout and not self._work.devices:
             self._changes.put_whiteout(source, old)
+        self._tree.store.add_place(self._file(node, source, old), directory, new)
         there = self._upper.stat(directory, new)
         if there is not None and node.kind == stat.S_IFDIR and not stat.S_ISDIR(there.st_mode):
             # The whiteout at the new name, which a directory can't replace, goes to the old one.
@@ -81,6 +83,9 @@ class Rename:
         else:
             os.rename(old, new, src_dir_fd=source, dst_dir_fd=directory)
         self._changes.unmark(directory, new)
+        self._changes.drop_record(node, source, old)
+        if target is not None and target.source is self._upper:
+            self._changes.drop_record(target, directory, new)
         if target is not None:
             self._changes.lost_name(target, new_parent, new)
         self._tree.table.rename(node, (old_parent, old), (new_parent, new))
@@ -96,10 +101,17 @@ class Rename:
             self._work.set_opaque(at(source, old))
         if target.kind == stat.S_IFDIR and len(old_parent.dirs) > 1:
             self._work.set_opaque(at(directory, new))
+        self._tree.store.add_place(self._file(node, source, old), directory, new)
+        self._tree.store.add_place(self._file(target, directory, new), source, old)
         paths.rename(source, old, directory, new, paths.RENAME_EXCHANGE)
+        self._changes.drop_record(node, source, old)
+        self._changes.drop_record(target, directory, new)
         self._tree.table.exchange(node, (old_parent, old), target, (new_parent, new))
         old_parent.version += 1
         new_parent.version += 1
+
+    def _file(self, node: Node, directory: int, name: bytes) -> File:
+        return File(self._upper, node.real_kind, node.key[1], b"", ((directory, name),))
 
     def _node_at(self, parent: Node, name: bytes) -> Node | None:
         check_name(name)

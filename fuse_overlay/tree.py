@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay import merge, policy, whiteout
 from fuse_overlay import xattrs as names
+from fuse_overlay.attributes import File, Store
 from fuse_overlay.errors import OverlayError, failure
 from fuse_overlay.inodes import ROOT, Node, Table
 from fuse_overlay.layers import (
@@ -19,7 +20,6 @@ from fuse_overlay.layers import (
     is_opaque_self,
     list_directory,
     open_layers,
-    read_xattr,
 )
 from fuse_overlay.mounts import Mounts
 from fuse_overlay.ownership import IdMap, Owner
@@ -89,7 +89,8 @@ class Tree:
         self.gids = IdMap(os.getegid(), config.own_gid, config.gids)
         self.origins: dict[Key, int] = {}
         self.stored_origins = self.upper is not None
-        self.records = Records(self.uids, self.gids, self.upper, xattrs=True)
+        self.store = Store()
+        self.records = Records(self.uids, self.gids, self.store, self.upper)
         self.table = Table(self._released)
         try:
             hidden = (*config.hidden, *map(os.path.realpath, config.hidden))
@@ -102,8 +103,10 @@ class Tree:
 
     def use(self, *, xattrs: bool, devices: bool) -> None:
         """Learn what the upper's file system can do, and with that what can be in the upper."""
-        self.records = Records(self.uids, self.gids, self.upper, xattrs)
-        if self.upper is not None and not os.listdir(at(self.upper.root.fd, b".")):
+        if self.upper is None:
+            return
+        self.upper.xattrs = xattrs
+        if not os.listdir(at(self.upper.root.fd, b".")):
             self.upper.dot_marks = not (devices and xattrs)
             self.stored_origins = False
 
@@ -192,6 +195,8 @@ class Tree:
         if node.handles:
             fd = node.handles[0]
             st = os.fstat(fd)
+            if node.owner is None and not node.source.xattrs and not node.gone:
+                return self._entry(node, st, False, *self.place(node))
             return self._entry(node, st, False, fd)
         fd, name = self.place(node)
         st = os.stat(name, dir_fd=fd, follow_symlinks=False)
@@ -207,6 +212,18 @@ class Tree:
             return node.source.root.fd, b"."
         return self.directories.get(node.parent, node.source).fd, node.name
 
+    def file(self, node: Node) -> File:
+        """The real file of a node. Raises OSError."""
+        if node.gone:
+            if not node.handles:
+                raise failure(errno.ENOENT)
+            return File(node.source, node.real_kind, node.key[1], node.handles[0], ())
+        places = [self.place(node)]
+        if node.aliases is not None and not node.source.xattrs:
+            places += [(self.directories.get(parent, node.source).fd, name) for parent, name in node.aliases]
+        real = node.handles[0] if node.handles else at(*places[0])
+        return File(node.source, node.real_kind, node.key[1], real, tuple(places))
+
     def owner(self, node: Node) -> Owner:
         """The owner that is shown of a node."""
         return node.owner or self.attributes(node).owner
@@ -218,11 +235,14 @@ class Tree:
         key = (st.st_dev, st.st_ino)
         directory = kind == stat.S_IFDIR
         node = self.table.directory(parent, name) if directory else self.table.file(key)
-        if node is not None and (node.key != key or node.kind != kind or _has_changed(node, found)):
+        if node is not None and (node.key != key or node.real_kind != kind or _has_changed(node, found)):
             self.table.detach(node)
             node = None
         if node is None:
             node = Node(0, kind, key, parent, name, found.source)
+            device = self.records.device(found.source, st, self.directories.get(parent, found.source).fd, name)
+            if device is not None:
+                node.kind, node.rdev = device
             node.dirs = found.dirs
             node.own = st.st_uid == self._euid
             if found.live:
@@ -279,7 +299,10 @@ class Tree:
     def _number(self, parent: Node, name: bytes, found: Found, key: Key) -> int:
         origin = self.origins.get(key)
         if origin is None and found.source.writable and self.stored_origins:
-            value = read_xattr(at(self.directories.get(parent, found.source).fd, name), names.ORIGIN)
+            directory = self.directories.get(parent, found.source).fd
+            kind = stat.S_IFMT(found.st.st_mode)
+            file = File(found.source, kind, key[1], at(directory, name), ((directory, name),))
+            value = self.store.read(file, names.ORIGIN)
             if value is not None and value.isdigit() and len(value) < 20:
                 origin = int(value)
         return self.table.numbers.derive(key) if origin is None else origin

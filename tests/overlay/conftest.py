@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import stat
 import subprocess
 import sys
@@ -211,12 +212,8 @@ class Mounted:
 
         The overlay is served as `sb` does it, by descriptor. `live`: the lower directory is a plain, live tree.
         """
-        shell = ["bash", "-euo", "pipefail", "-c", script]
-        mode = "live" if live else "layer"
-        places = [str(path) for path in (self.lower, self.upper, self.work, self.merged)]
-        hides = [f"--hide={path}" for path in hidden]
         return subprocess.Popen(
-            ["unshare", "-Urm", sys.executable, str(SERVE_HERE), mode, *places, *hides, "--", *shell],
+            ["unshare", "-Urm", *self._serving(script, live, hidden)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -229,6 +226,29 @@ class Mounted:
         output, errors = process.communicate(timeout=300)
         assert (0, "") == (process.returncode, errors if process.returncode else "")
         return output
+
+
+    def run_with_ids(self, *scripts: str, before: str = "") -> str:
+        """Run bash scripts, each in a mount of its own, as root of a namespace with subordinate ids (subuid(5)).
+
+        `before` is run first, in the same mount namespace. Returns what all printed; each must succeed.
+        """
+        steps = [["bash", "-euc", before], *(self._serving(script, False, ()) for script in scripts)]
+        script = "; ".join(["set -e", *map(shlex.join, steps)])
+        command = ["unshare", "-Urm", "--map-auto", "bash", "-c", script]
+        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+        if "newuidmap" in result.stderr or "subuid" in result.stderr:
+            pytest.skip("no subordinate ids, or no newuidmap")
+        assert (0, "") == (result.returncode, result.stderr if result.returncode else "")
+        return result.stdout
+
+    def _serving(self, script: str, live: bool, hidden: tuple[Path, ...]) -> list[str]:
+        """The command that serves the overlay while it runs a script."""
+        shell = ["bash", "-euo", "pipefail", "-c", script]
+        mode = "live" if live else "layer"
+        places = [str(path) for path in (self.lower, self.upper, self.work, self.merged)]
+        hides = [f"--hide={path}" for path in hidden]
+        return [sys.executable, str(SERVE_HERE), mode, *places, *hides, "--", *shell]
 
 
 @pytest.fixture

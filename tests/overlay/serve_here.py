@@ -12,7 +12,8 @@ import os
 import signal
 import sys
 
-from fuse_overlay.config import Config, Extent, Lower, pack, unpack
+from fuse_overlay.cli import extents
+from fuse_overlay.config import Config, Lower, pack, unpack
 
 
 def main() -> int:
@@ -26,8 +27,8 @@ def main() -> int:
         os.fsencode(upper),
         os.fsencode(work),
         tuple(os.fsencode(hide.removeprefix("--hide=")) for hide in hides),
-        uids=(Extent(0, 1),),
-        gids=(Extent(0, 1),),
+        uids=extents("/proc/self/uid_map"),
+        gids=extents("/proc/self/gid_map"),
     )
     fuse = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     options = f"fd={fuse},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions"

@@ -17,6 +17,7 @@ FUSE = {"operations.py", "loop.py", "server.py", "cli.py"}
 PURE = {
     "config.py",
     "errors.py",
+    "index.py",
     "inodes.py",
     "merge.py",
     "options.py",
@@ -26,7 +27,7 @@ PURE = {
     "xattrs.py",
 }
 # What a module that only decides may take from the outside: names and numbers, no system calls but os.path and such.
-PLAIN = {"__future__", "errno", "fuse_overlay", "marshal", "os", "stat", "typing"}
+PLAIN = {"__future__", "errno", "fuse_overlay", "marshal", "os", "stat", "struct", "typing", "zlib"}
 
 
 def imported(path: Path) -> set[str]:
