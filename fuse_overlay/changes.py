@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fuse_overlay.copyup import CopyUp
+    from fuse_overlay.creation import New
     from fuse_overlay.inodes import Node
     from fuse_overlay.layers import Layer
     from fuse_overlay.ownership import Owner
@@ -36,23 +37,23 @@ class Changes:
         self._work = work
         self._copyup = copyup
 
-    def make(self, parent: Node, name: bytes, kind: int, owner: Owner, maker: Maker) -> Entry:
-        """Make a new file or directory that shows `owner`. Raises OSError, EEXIST if the name is taken."""
+    def make(self, parent: Node, name: bytes, new: New, maker: Maker) -> Entry:
+        """Make a new file or directory. Raises OSError, EEXIST if the name is taken."""
         check_new_name(name)
         self._require_free(parent, name)
         directory = self._copyup.directory(parent)
-        if self._tree.records.needed(kind, owner):
-            self._make_aside(parent, directory, name, kind, owner, maker)
+        if new.attributes or self._tree.records.needed(new.kind, new.owner):
+            self._make_aside(directory, name, new, maker)
         else:
             try:
-                if self._upper.has_mark(directory, name) and kind == stat.S_IFDIR:
+                if self._upper.has_mark(directory, name) and new.kind == stat.S_IFDIR:
                     raise failure(errno.EEXIST)
                 maker(directory, name)
             except FileExistsError:
-                self._make_aside(parent, directory, name, kind, owner, maker)
+                self._make_aside(directory, name, new, maker)
         self.unmark(directory, name)
         parent.version += 1
-        return self._entered(parent, name, owner)
+        return self._entered(parent, name, new.owner)
 
     def link(self, node: Node, parent: Node, name: bytes) -> Entry:
         """Give a file one more name."""
@@ -175,20 +176,22 @@ class Changes:
             flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
             os.close(os.open(whiteout.mark_of(name), flags, 0o600, dir_fd=directory))
 
-    def _make_aside(self, parent: Node, directory: int, name: bytes, kind: int, owner: Owner, maker: Maker) -> None:
+    def _make_aside(self, directory: int, name: bytes, new: New, maker: Maker) -> None:
         """Make a file that isn't complete at once, or that takes a whiteout's place: in the work directory first."""
         aside = self._work.name()
         try:
             maker(self._work.fd, aside)
             st = os.stat(aside, dir_fd=self._work.fd, follow_symlinks=False)
-            file = File(self._upper, kind, st.st_ino, at(self._work.fd, aside), ((directory, name),))
-            self._tree.records.write(file, owner)
+            file = File(self._upper, new.kind, st.st_ino, at(self._work.fd, aside), ((directory, name),))
+            if new.attributes:
+                self._tree.store.change(file, dict(new.attributes))
+            self._tree.records.write(file, new.owner)
             there = self._upper.stat(directory, name)
             if there is not None and not whiteout.is_whiteout(there):
                 raise failure(errno.EEXIST)
-            if kind == stat.S_IFDIR and (there is not None or self._upper.has_mark(directory, name)):
+            if new.kind == stat.S_IFDIR and (there is not None or self._upper.has_mark(directory, name)):
                 self._work.set_opaque(at(self._work.fd, aside))
-            if kind == stat.S_IFDIR and there is not None:
+            if new.kind == stat.S_IFDIR and there is not None:
                 self._work.swap_in(aside, directory, name)
             else:
                 self._work.move_in(aside, directory, name)
@@ -215,12 +218,13 @@ def check_new_name(name: bytes) -> None:
         raise failure(errno.EPERM)
 
 
-def maker_of(kind: int, owner: Owner, target: bytes = b"") -> Maker:
-    """What makes a directory, symbolic link (to `target`), FIFO or socket that shows as `owner`.
+def maker_of(new: New, target: bytes = b"") -> Maker:
+    """What makes a directory, symbolic link (to `target`), FIFO or socket.
 
     Raises OSError EPERM for device nodes: they come with images only.
     """
-    mode = ownership.real_mode(kind, owner.mode)
+    kind = new.kind
+    mode = ownership.real_mode(kind, new.owner.mode)
     if kind == stat.S_IFDIR:
         return lambda directory, name: os.mkdir(name, mode, dir_fd=directory)
     if kind == stat.S_IFLNK:

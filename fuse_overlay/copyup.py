@@ -187,13 +187,8 @@ class CopyUp:
         original = self._tree.file(node)
         st = os.stat(name, dir_fd=work, follow_symlinks=False)
         copy = File(self._upper, stat.S_IFMT(st.st_mode), st.st_ino, place, places)
-        kept: dict[bytes, bytes | None] = {}
-        for xattr in self._tree.store.names(original):
-            if xattrs.visible(xattr):
-                kept[xattr] = self._tree.store.read(original, xattr)
-        kept[xattrs.ORIGIN] = b"%d" % node.ino
         if places or carries(copy):
-            self._tree.store.change(copy, kept)
+            self._tree.store.change(copy, {**self._tree.extended.kept(original), xattrs.ORIGIN: b"%d" % node.ino})
             self._tree.records.write(copy, entry.owner, node.device)
         times = (entry.st.st_atime_ns, entry.st.st_mtime_ns)
         os.utime(name, ns=times, dir_fd=work, follow_symlinks=False)

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from fuse_overlay.changes import Changes
     from fuse_overlay.copyup import CopyUp
+    from fuse_overlay.creation import New
     from fuse_overlay.inodes import Node
-    from fuse_overlay.ownership import Owner
+    from fuse_overlay.privileges import Privileges
     from fuse_overlay.tree import Entry, Tree
 
 # What of open(2)'s flags concerns the real file. Appending is the kernel's with the writeback cache: it knows the size.
@@ -35,13 +36,21 @@ class Opened(NamedTuple):
 class Handles:
     """Opens and closes files. `copyup` is None in a read-only overlay."""
 
-    def __init__(self, tree: Tree, copyup: CopyUp | None) -> None:
+    def __init__(self, tree: Tree, copyup: CopyUp | None, privileges: Privileges) -> None:
         self._tree = tree
         self._copyup = copyup
+        self._privileges = privileges
         self._nodes: dict[int, Node] = {}
+        # Descriptors whose writes take setuid away, and those whose next one takes the file's capabilities away. What
+        # gets capabilities while it is open keeps them: its earlier writes may still be on their way from the cache.
+        self._takes_setuid: set[int] = set()
+        self._takes_capability: set[int] = set()
 
-    def open(self, node: Node, flags: int) -> Opened:
-        """Open a regular file with open(2)'s flags. Raises OSError."""
+    def open(self, node: Node, flags: int, by_root: bool) -> Opened:
+        """Open a regular file with open(2)'s flags. Raises OSError.
+
+        `by_root`: the caller may write without taking setuid away (CAP_FSETID, capabilities(7)).
+        """
         if node.kind != stat.S_IFREG:
             raise failure(errno.EISDIR if node.kind == stat.S_IFDIR else errno.ENXIO)
         writing = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
@@ -54,19 +63,30 @@ class Handles:
         if node.source.live:
             st = os.fstat(fd)
             keep = node.seen == (st.st_ctime_ns, st.st_size)
-        return self._opened(node, fd, keep)
+        opened = self._opened(node, fd, keep)
+        if writing:
+            self._watch(node, fd, by_root)
+        if flags & os.O_TRUNC:
+            self._revoke(node, fd)
+        return opened
 
-    def create(self, changes: Changes, parent: Node, name: bytes, owner: Owner, flags: int) -> tuple[Opened, Entry]:
+    def write(self, fd: int, data: bytes, offset: int) -> int:
+        """Write, and take away what a write takes away. Returns the number of bytes written. Raises OSError."""
+        if fd in self._takes_setuid or fd in self._takes_capability:
+            self._revoke(self._nodes[fd], fd)
+        return os.pwrite(fd, data, offset)
+
+    def create(self, changes: Changes, parent: Node, name: bytes, new: New, flags: int) -> tuple[Opened, Entry]:
         """Make a new regular file and open it. Raises OSError, EEXIST if there is one."""
         flags = flags & _KEPT | os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        mode = ownership.real_mode(stat.S_IFREG, owner.mode)
+        mode = ownership.real_mode(stat.S_IFREG, new.owner.mode)
         made: list[int] = []
 
         def maker(directory: int, called: bytes) -> None:
             made.append(self._sparing(lambda: os.open(called, flags, mode, dir_fd=directory)))
 
         try:
-            entry = changes.make(parent, name, stat.S_IFREG, owner, maker)
+            entry = changes.make(parent, name, new, maker)
         except BaseException:
             for fd in made:
                 os.close(fd)
@@ -76,6 +96,8 @@ class Handles:
     def close(self, fd: int) -> None:
         """Close a file handle."""
         node = self._nodes.pop(fd)
+        self._takes_setuid.discard(fd)
+        self._takes_capability.discard(fd)
         if node.handles is not None:
             node.handles.remove(fd)
         os.close(fd)
@@ -85,6 +107,19 @@ class Handles:
         """Close whatever is open."""
         for fd in list(self._nodes):
             self.close(fd)
+
+    def _watch(self, node: Node, fd: int, by_root: bool) -> None:
+        if not by_root:
+            self._takes_setuid.add(fd)
+        if self._privileges.has_capability(node):
+            self._takes_capability.add(fd)
+
+    def _revoke(self, node: Node, fd: int) -> None:
+        if fd in self._takes_setuid:
+            self._privileges.revoke_setuid(node)
+        if fd in self._takes_capability:
+            self._takes_capability.discard(fd)
+            self._privileges.revoke_capability(node)
 
     def _open(self, node: Node, flags: int) -> int:
         # The upper's files always for both: the kernel reads what is around a part of a page before it writes that, and

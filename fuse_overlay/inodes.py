@@ -34,11 +34,12 @@ class Node:
     belongs to the server's user. `owner`: what is shown, when it is known and nobody but us can change it. `handles`
     are the descriptors it is open by. `gone`: it has no name any more. `version` changes with a directory's entries.
     `rdev`: the number of a device node whose real file is an empty regular one, since only root can make the node.
+    `default_acl`: a directory's, as an attribute's value, when it is known and nobody but us can change it; b"": none.
     """
 
     __slots__ = (
-        "aliases", "children", "dirs", "gone", "handles", "ino", "key", "kind", "lookups", "name", "own", "owner",
-        "parent", "rdev", "seen", "source", "version",
+        "aliases", "children", "default_acl", "dirs", "gone", "handles", "ino", "key", "kind", "lookups", "name", "own",
+        "owner", "parent", "rdev", "seen", "source", "version",
     )  # fmt: skip
 
     def __init__(self, ino: int, kind: int, key: Key, parent: Node | None, name: bytes, source: Layer) -> None:
@@ -59,6 +60,7 @@ class Node:
         self.gone = False
         self.version = 0
         self.rdev: int | None = None
+        self.default_acl: bytes | None = None
 
     @property
     def real_kind(self) -> int:

@@ -7,8 +7,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from fuse_overlay import ownership, xattrs
-from fuse_overlay.attributes import carries
+from fuse_overlay import acl, ownership, xattrs
 from fuse_overlay.errors import failure
 from fuse_overlay.layers import at
 
@@ -16,11 +15,15 @@ if TYPE_CHECKING:
     from fuse_overlay.copyup import CopyUp
     from fuse_overlay.inodes import Node
     from fuse_overlay.layers import Real
+    from fuse_overlay.privileges import Privileges
     from fuse_overlay.tree import Entry, Tree
 
 
 class Wanted(NamedTuple):
-    """The attributes that setattr is to change; None: left as it is. Times in nanoseconds, the size in bytes."""
+    """The attributes that setattr is to change; None: left as it is. Times in nanoseconds, the size in bytes.
+
+    `by_root`: the caller may change the size without taking setuid away (CAP_FSETID, capabilities(7)).
+    """
 
     mode: int | None = None
     uid: int | None = None
@@ -28,60 +31,88 @@ class Wanted(NamedTuple):
     size: int | None = None
     atime: int | None = None
     mtime: int | None = None
+    by_root: bool = True
 
 
 class Metadata:
     """Reads and changes what is known about files. `copyup` is None in a read-only overlay."""
 
-    def __init__(self, tree: Tree, copyup: CopyUp | None) -> None:
+    def __init__(self, tree: Tree, copyup: CopyUp | None, privileges: Privileges) -> None:
         self._tree = tree
         self._copyup = copyup
+        self._privileges = privileges
 
     def change(self, node: Node, wanted: Wanted) -> Entry:
         """Change attributes. Raises OSError; EACCES when that takes a copy of data which the user may not read."""
         before = self._tree.attributes(node)
-        owner = _changed_owner(node.kind, before.owner, wanted)
         timed = wanted.atime is not None or wanted.mtime is not None
-        if owner != before.owner or timed or wanted.size is not None:
+        if _changed_owner(node.kind, before.owner, wanted) != before.owner or timed or wanted.size is not None:
             self._to_upper(node, wanted.size)
         if wanted.size is not None:
             self._truncate(node, wanted.size)
+            self._privileges.revoke_capability(node)
+            if not wanted.by_root and wanted.mode is None:
+                self._privileges.revoke_setuid(node)
+        owner = _changed_owner(node.kind, self._tree.owner(node), wanted)
         if owner != before.owner or (node.source.writable and wanted[:3] != (None, None, None)):
-            self._set_owner(node, owner)  # even to what it was: that is a change too (st_ctime)
+            self._change_owner(node, owner, wanted)  # even to what it was: that is a change too (st_ctime)
         if timed:
             self._set_times(node, before.st, wanted)
         return self._tree.attributes(node)
 
     def read(self, node: Node, name: bytes) -> bytes:
         """The value of an extended attribute. Raises OSError ENODATA if there is none."""
-        if not xattrs.visible(name):
+        if xattrs.kept_as(name) is None:
             raise failure(xattrs.absence(name))
-        value = self._tree.store.read(self._tree.file(node), name)
+        value = self._tree.extended.read(self._tree.file(node), name)
         if value is None:
             raise failure(errno.ENODATA)
         return value
 
     def names(self, node: Node) -> list[bytes]:
         """The names of the extended attributes that are shown."""
-        return [name for name in self._tree.store.names(self._tree.file(node)) if xattrs.visible(name)]
+        return self._tree.extended.names(self._tree.file(node))
 
     def write(self, node: Node, name: bytes, value: bytes) -> None:
         """Set an extended attribute. Raises OSError."""
-        self._check(name)
+        kept = self._kept_as(name)
+        if name in (xattrs.ACL_ACCESS, xattrs.ACL_DEFAULT):
+            self._set_acl(node, name, value)
+            return
         self._to_upper(node, None)
-        self._tree.store.change(self._tree.file(node), {name: value})
+        self._tree.store.change(self._tree.file(node), {kept: value})
 
     def remove(self, node: Node, name: bytes) -> None:
-        """Remove an extended attribute. Raises OSError."""
-        self._check(name)
-        self.read(node, name)
+        """Remove an extended attribute. Raises OSError; for an ACL that isn't there, it doesn't (acl(5))."""
+        kept = self._kept_as(name)
+        if self._tree.extended.read(self._tree.file(node), name) is None:
+            if name in (xattrs.ACL_ACCESS, xattrs.ACL_DEFAULT):
+                return
+            raise failure(errno.ENODATA)
         self._to_upper(node, None)
-        self._tree.store.change(self._tree.file(node), {name: None})
+        self._tree.store.change(self._tree.file(node), {kept: None})
+        node.default_acl = None
 
-    def _check(self, name: bytes) -> None:
-        refusal = xattrs.refusal(name)
-        if refusal:
-            raise failure(refusal)
+    def _kept_as(self, name: bytes) -> bytes:
+        kept = xattrs.kept_as(name)
+        if kept is None:
+            raise failure(xattrs.refusal(name))
+        return kept
+
+    def _set_acl(self, node: Node, name: bytes, value: bytes) -> None:
+        """Set an ACL; with that of access goes the mode, which is all that is kept when it says the same."""
+        parsed = acl.parse(value)
+        if parsed is None:
+            raise failure(errno.EINVAL)
+        if node.kind == stat.S_IFLNK or (name == xattrs.ACL_DEFAULT and node.kind != stat.S_IFDIR):
+            raise failure(errno.EOPNOTSUPP if node.kind == stat.S_IFLNK else errno.EACCES)
+        self._to_upper(node, None)
+        is_needed = name == xattrs.ACL_DEFAULT or not acl.is_minimal(parsed)
+        self._tree.store.change(self._tree.file(node), {self._kept_as(name): value if is_needed else None})
+        node.default_acl = None
+        if name == xattrs.ACL_ACCESS:
+            owner = self._tree.owner(node)
+            self._privileges.set_owner(node, owner._replace(mode=acl.mode_of(parsed, owner.mode)))
 
     def _to_upper(self, node: Node, length: int | None) -> None:
         if self._copyup is None:
@@ -109,14 +140,19 @@ class Metadata:
         file = self._real(node)
         os.utime(file, ns=(atime, mtime), follow_symlinks=isinstance(file, int))
 
-    def _set_owner(self, node: Node, owner: ownership.Owner) -> None:
-        self._tree.records.check(owner)
+    def _change_owner(self, node: Node, owner: ownership.Owner, wanted: Wanted) -> None:
+        """Change owner or mode. A new owner takes capabilities away too, and a mode is an ACL's as well."""
+        self._privileges.set_owner(node, owner)
+        if wanted.uid is not None or wanted.gid is not None:
+            self._privileges.revoke_capability(node)
+        if wanted.mode is None or node.kind == stat.S_IFLNK:
+            return
         file = self._tree.file(node)
-        if node.kind != stat.S_IFLNK:
-            os.chmod(file.real, ownership.real_mode(node.kind, owner.mode))
-        if file.places or carries(file):  # else the file ends with the node
-            self._tree.records.write(file, owner, node.device)
-        node.owner = owner
+        value = self._tree.extended.read(file, xattrs.ACL_ACCESS)
+        access = acl.parse(value) if value is not None else None
+        if access is not None:
+            changed = acl.format_value(acl.after_chmod(access, owner.mode))
+            self._tree.store.change(file, {self._kept_as(xattrs.ACL_ACCESS): changed})
 
 
 def _changed_owner(kind: int, owner: ownership.Owner, wanted: Wanted) -> ownership.Owner:
@@ -125,7 +161,7 @@ def _changed_owner(kind: int, owner: ownership.Owner, wanted: Wanted) -> ownersh
     if wanted.mode is not None:
         mode = wanted.mode & ownership.MODE_BITS
     elif wanted.uid is not None or wanted.gid is not None:
-        mode = ownership.after_chown(kind, mode)
+        mode = ownership.without_privilege(kind, mode)
     return ownership.Owner(
         owner.uid if wanted.uid is None else wanted.uid, owner.gid if wanted.gid is None else wanted.gid, mode
     )

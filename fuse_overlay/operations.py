@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pyfuse3
 
+from fuse_overlay.creation import Caller
 from fuse_overlay.metadata import Wanted
 from fuse_overlay.tree import Missing
 
@@ -99,6 +100,7 @@ class FuseOperations(pyfuse3.Operations):
             size=attr.st_size if fields.update_size else None,
             atime=attr.st_atime_ns if fields.update_atime else None,
             mtime=attr.st_mtime_ns if fields.update_mtime else None,
+            by_root=_is_root(ctx),
         )
         return _attributes(self._overlay.setattr(inode, wanted))
 
@@ -110,17 +112,17 @@ class FuseOperations(pyfuse3.Operations):
     def mknod(
         self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        return _attributes(self._overlay.mknod(parent_inode, name, mode, ctx.uid, ctx.gid))
+        return _attributes(self._overlay.mknod(parent_inode, name, mode, _caller(ctx)))
 
     @_request
     def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
-        return _attributes(self._overlay.mknod(parent_inode, name, mode | stat.S_IFDIR, ctx.uid, ctx.gid))
+        return _attributes(self._overlay.mknod(parent_inode, name, mode | stat.S_IFDIR, _caller(ctx)))
 
     @_request
     def symlink(
         self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        return _attributes(self._overlay.symlink(parent_inode, name, target, ctx.uid, ctx.gid))
+        return _attributes(self._overlay.symlink(parent_inode, name, target, _caller(ctx)))
 
     @_request
     def link(
@@ -150,14 +152,14 @@ class FuseOperations(pyfuse3.Operations):
 
     @_request
     def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        opened = self._overlay.open(inode, flags)
+        opened = self._overlay.open(inode, flags, by_root=_is_root(ctx))
         return pyfuse3.FileInfo(fh=opened.fd, keep_cache=opened.keep)
 
     @_request
     def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
-        opened, entry = self._overlay.create(parent_inode, name, mode, flags, ctx.uid, ctx.gid)
+        opened, entry = self._overlay.create(parent_inode, name, mode, flags, _caller(ctx))
         return pyfuse3.FileInfo(fh=opened.fd, keep_cache=opened.keep), _attributes(entry)
 
     @_request
@@ -166,7 +168,7 @@ class FuseOperations(pyfuse3.Operations):
 
     @_request
     def write(self, fh: int, off: int, buf: bytes) -> int:
-        return os.pwrite(fh, buf, off)
+        return self._overlay.write(fh, buf, off)
 
     @_request
     def release(self, fh: int) -> None:
@@ -239,6 +241,14 @@ class FuseOperations(pyfuse3.Operations):
     @_request
     def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         self._overlay.removexattr(inode, name)
+
+
+def _caller(ctx: pyfuse3.RequestContext) -> Caller:
+    return Caller(ctx.uid, ctx.gid, ctx.umask)
+
+
+def _is_root(ctx: pyfuse3.RequestContext) -> bool:
+    return ctx.uid == 0
 
 
 def _attributes(entry: Entry) -> pyfuse3.EntryAttributes:

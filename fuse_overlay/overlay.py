@@ -8,14 +8,15 @@ import resource
 import stat
 from typing import TYPE_CHECKING
 
-from fuse_overlay import ownership
 from fuse_overlay.changes import Changes, maker_of
 from fuse_overlay.copyup import CopyUp
+from fuse_overlay.creation import of_new
 from fuse_overlay.errors import OverlayError, failure
 from fuse_overlay.handles import Handles
 from fuse_overlay.layers import at_fd
 from fuse_overlay.listing import Listing
 from fuse_overlay.metadata import Metadata
+from fuse_overlay.privileges import Privileges
 from fuse_overlay.rename import Rename
 from fuse_overlay.tree import Missing, Tree
 from fuse_overlay.work import Work
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fuse_overlay.config import Config
+    from fuse_overlay.creation import Caller, New
     from fuse_overlay.handles import Opened
     from fuse_overlay.inodes import Node
     from fuse_overlay.metadata import Wanted
@@ -69,8 +71,9 @@ class Overlay:
                 raise OverlayError("an upper directory needs a work directory")
             self._writer = Writer(self.tree, config.work)
         copyup = self._writer.copyup if self._writer is not None else None
-        self._handles = Handles(self.tree, copyup)
-        self._metadata = Metadata(self.tree, copyup)
+        privileges = Privileges(self.tree)
+        self._handles = Handles(self.tree, copyup, privileges)
+        self._metadata = Metadata(self.tree, copyup, privileges)
         self._listings: dict[int, Listing] = {}
         self._last_listing = 0
 
@@ -147,21 +150,21 @@ class Overlay:
 
     # Names
 
-    def create(self, parent: int, name: bytes, mode: int, flags: int, uid: int, gid: int) -> tuple[Opened, Entry]:
-        """Make a regular file for a caller of `uid` and `gid`, and open it."""
+    def create(self, parent: int, name: bytes, mode: int, flags: int, caller: Caller) -> tuple[Opened, Entry]:
+        """Make a regular file and open it."""
         above = self.tree.node(parent)
-        owner = ownership.of_new(stat.S_IFREG, mode, uid, gid, self.tree.owner(above))
-        opened, entry = self._handles.create(self._write().changes, above, name, owner, flags)
+        new = self._new(above, stat.S_IFREG | mode, caller)
+        opened, entry = self._handles.create(self._write().changes, above, name, new, flags)
         entry.node.lookups += 1
         return opened, entry
 
-    def mknod(self, parent: int, name: bytes, mode: int, uid: int, gid: int) -> Entry:
+    def mknod(self, parent: int, name: bytes, mode: int, caller: Caller) -> Entry:
         """Make a directory, file, FIFO or socket, as the type bits of `mode` say."""
-        return self._make(parent, name, mode, uid, gid)
+        return self._make(parent, name, mode, caller)
 
-    def symlink(self, parent: int, name: bytes, target: bytes, uid: int, gid: int) -> Entry:
+    def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller) -> Entry:
         """Make a symbolic link."""
-        return self._make(parent, name, stat.S_IFLNK | 0o777, uid, gid, target)
+        return self._make(parent, name, stat.S_IFLNK | 0o777, caller, target)
 
     def link(self, ino: int, parent: int, name: bytes) -> Entry:
         """Give a file one more name."""
@@ -183,9 +186,13 @@ class Overlay:
 
     # Files
 
-    def open(self, ino: int, flags: int) -> Opened:
-        """Open a regular file; the handle is the descriptor of the real file."""
-        return self._handles.open(self.tree.node(ino), flags)
+    def open(self, ino: int, flags: int, *, by_root: bool = True) -> Opened:
+        """Open a regular file; the handle is the descriptor of the real file. `by_root`: see Handles.open."""
+        return self._handles.open(self.tree.node(ino), flags, by_root)
+
+    def write(self, fd: int, data: bytes, offset: int) -> int:
+        """Write to an open file; returns the number of bytes written."""
+        return self._handles.write(fd, data, offset)
 
     def release(self, fd: int) -> None:
         """Close a file handle."""
@@ -216,12 +223,14 @@ class Overlay:
             raise failure(errno.EROFS)
         return self._writer
 
-    def _make(self, parent: int, name: bytes, mode: int, uid: int, gid: int, target: bytes = b"") -> Entry:
+    def _new(self, parent: Node, mode: int, caller: Caller) -> New:
+        return of_new(mode, caller, self.tree.owner(parent), self.tree.default_acl(parent))
+
+    def _make(self, parent: int, name: bytes, mode: int, caller: Caller, target: bytes = b"") -> Entry:
         changes = self._write().changes
         above = self.tree.node(parent)
-        kind = stat.S_IFMT(mode)
-        owner = ownership.of_new(kind, mode, uid, gid, self.tree.owner(above))
-        entry = changes.make(above, name, kind, owner, maker_of(kind, owner, target))
+        new = self._new(above, mode, caller)
+        entry = changes.make(above, name, new, maker_of(new, target))
         entry.node.lookups += 1
         return entry
 

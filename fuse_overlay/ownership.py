@@ -53,6 +53,10 @@ class IdMap:
         self._extents = tuple(extents)
         self._shown: dict[int, int] = {}
 
+    def is_own(self, host: int) -> bool:
+        """Whether this id of the host is the server's own."""
+        return host == self._host_own
+
     def exists(self, inside: int) -> bool:
         """Whether this id exists inside: the kernel refuses writes to inodes of any other."""
         return any(0 <= inside - extent.inside < extent.count for extent in self._extents)
@@ -117,22 +121,9 @@ def parse_device(value: bytes) -> Device | None:
     return Device(kind, os.makedev(major, minor))
 
 
-def after_chown(kind: int, mode: int) -> int:
-    """The mode bits after a change of owner: setuid goes, and setgid where it means "run as" (chown(2))."""
+def without_privilege(kind: int, mode: int) -> int:
+    """The mode bits after a write or a change of owner: setuid goes, and setgid where it means "run as" (chown(2))."""
     if kind != stat.S_IFREG:
         return mode
     mode &= ~stat.S_ISUID
     return mode & ~stat.S_ISGID if mode & stat.S_IXGRP else mode
-
-
-def of_new(kind: int, mode: int, uid: int, gid: int, parent: Owner) -> Owner:
-    """The owner of a new file that a process of `uid` and `gid` makes with `mode` in a directory of `parent`.
-
-    In a setgid directory the group is the directory's, and directories inherit the bit (inode(7)).
-    """
-    mode &= MODE_BITS
-    if parent.mode & stat.S_ISGID:
-        gid = parent.gid
-        if kind == stat.S_IFDIR:
-            mode |= stat.S_ISGID
-    return Owner(uid, gid, mode)

@@ -11,6 +11,7 @@ from fuse_overlay import merge, policy, whiteout
 from fuse_overlay import xattrs as names
 from fuse_overlay.attributes import File, Store
 from fuse_overlay.errors import OverlayError, failure
+from fuse_overlay.extended import Extended
 from fuse_overlay.inodes import ROOT, Node, Table
 from fuse_overlay.layers import (
     ABSENT,
@@ -90,6 +91,7 @@ class Tree:
         self.origins: dict[Key, int] = {}
         self.stored_origins = self.upper is not None
         self.store = Store()
+        self.extended = Extended(self.store, self.uids, self.gids)
         self.records = Records(self.uids, self.gids, self.store, self.upper)
         self.table = Table(self._released)
         try:
@@ -224,6 +226,15 @@ class Tree:
         real = node.handles[0] if node.handles else at(*places[0])
         return File(node.source, node.real_kind, node.key[1], real, tuple(places))
 
+    def default_acl(self, node: Node) -> bytes | None:
+        """The default ACL of a directory, as an attribute's value."""
+        if node.default_acl is not None:
+            return node.default_acl or None
+        value = self.extended.read(self.file(node), names.ACL_DEFAULT)
+        if not node.source.live:
+            node.default_acl = value or b""
+        return value
+
     def owner(self, node: Node) -> Owner:
         """The owner that is shown of a node."""
         return node.owner or self.attributes(node).owner
@@ -336,9 +347,10 @@ def _has_changed(node: Node, found: Found) -> bool:
     """Whether a live file isn't what the kernel learnt of it.
 
     With the writeback cache the kernel takes no new size and times of a file that it knows (fuse_change_attributes
-    in fs/fuse/inode.c), so such a file must become another one, as if it had been replaced.
+    in fs/fuse/inode.c), and with FUSE_CACHE_SYMLINKS no new target of a link, so such a file must become another one,
+    as if it had been replaced.
     """
-    if not found.live or node.kind != stat.S_IFREG:
+    if not found.live or node.kind not in (stat.S_IFREG, stat.S_IFLNK):
         return False
     return node.seen != (found.st.st_ctime_ns, found.st.st_size)
 

@@ -1,4 +1,4 @@
-"""Which extended attributes the sandbox sees and may set."""
+"""Which extended attributes the sandbox sees and may set, and under which names layers keep them."""
 
 from __future__ import annotations
 
@@ -6,19 +6,44 @@ import errno
 
 ORIGIN = b"user.fuse-overlay.origin"
 
+CAPABILITY = b"security.capability"
+ACL_ACCESS = b"system.posix_acl_access"
+ACL_DEFAULT = b"system.posix_acl_default"
+
 # Attributes that mean something to an overlay, ours, fuse-overlayfs' or the kernel's. Those who see a file through
 # the overlay neither see nor set them, or they could forge whiteouts, opaque marks and owners.
 RESERVED = (b"user.overlay.", b"user.fuseoverlayfs.", b"user.containers.", b"user.fuse-overlay.")
 
+# As real attributes, a user couldn't set them at all or they would speak of the host's ids. As data they do no harm.
+_KEPT_AS = {
+    CAPABILITY: b"user.fuse-overlay.capability",
+    ACL_ACCESS: b"user.fuse-overlay.acl-access",
+    ACL_DEFAULT: b"user.fuse-overlay.acl-default",
+}
+_SHOWN_AS = {kept: shown for shown, kept in _KEPT_AS.items()}
+
+# Of a file that isn't in the upper the real ones count too.
+AS_DATA = tuple(_KEPT_AS)
+
 
 def visible(name: bytes) -> bool:
-    """Whether an attribute of a real file is shown, and goes along at copy-up."""
+    """Whether an attribute is for the inside, under its own name in layers too."""
     return name.startswith(b"user.") and not name.startswith(RESERVED)
+
+
+def kept_as(name: bytes) -> bytes | None:
+    """The name under which files of layers have the attribute that is `name` inside; None: they can't have it."""
+    return name if visible(name) else _KEPT_AS.get(name)
+
+
+def shown_as(kept: bytes) -> bytes | None:
+    """The name inside of what a file of a layer has; None: it isn't for the inside."""
+    return kept if visible(kept) else _SHOWN_AS.get(kept)
 
 
 def refusal(name: bytes) -> int:
     """The errno that setting or removing an attribute is refused with; 0: it may be set."""
-    if visible(name):
+    if kept_as(name) is not None:
         return 0
     return errno.EPERM if name.startswith((b"user.", b"trusted.")) else errno.EOPNOTSUPP
 

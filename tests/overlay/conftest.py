@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import pytest
 
 from fuse_overlay.config import Config, Extent, Lower
+from fuse_overlay.creation import Caller
 from fuse_overlay.errors import failure
 from fuse_overlay.metadata import Wanted
 from fuse_overlay.overlay import Overlay
@@ -104,17 +105,17 @@ class Driver:
         if self.exists(path):
             fd = self.overlay.open(self.ino(path), os.O_WRONLY | os.O_TRUNC).fd
         else:
-            fd = self.overlay.create(parent, name, 0o644, os.O_WRONLY, 0, 0)[0].fd
+            fd = self.overlay.create(parent, name, 0o644, os.O_WRONLY, Caller())[0].fd
         os.pwrite(fd, content, 0)
         self.overlay.release(fd)
 
     def mkdir(self, path: str, mode: int = 0o755, uid: int = 0, gid: int = 0) -> None:
         """Make a directory."""
-        self.overlay.mknod(*self.split(path), stat.S_IFDIR | mode, uid, gid)
+        self.overlay.mknod(*self.split(path), stat.S_IFDIR | mode, Caller(uid, gid))
 
     def symlink(self, path: str, target: bytes) -> None:
         """Make a symbolic link."""
-        self.overlay.symlink(*self.split(path), target, 0, 0)
+        self.overlay.symlink(*self.split(path), target, Caller())
 
     def link(self, old: str, new: str) -> None:
         """Give a file one more name."""

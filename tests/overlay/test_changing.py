@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fuse_overlay.creation import Caller
 from fuse_overlay.kernel import paths
 from fuse_overlay.metadata import Wanted
 
@@ -288,7 +289,7 @@ def test_symbolic_links_and_fifos(stage: Stage) -> None:
     assert stat.S_IFIFO == driver.entry("q").node.kind
     assert b"x" * 3000 == driver.overlay.readlink(driver.ino("m"))
     with pytest.raises(PermissionError):
-        driver.overlay.mknod(1, b"dev", stat.S_IFCHR | 0o600, 0, 0)
+        driver.overlay.mknod(1, b"dev", stat.S_IFCHR | 0o600, Caller())
 
 
 def test_marks_cannot_be_forged(stage: Stage) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fuse_overlay.creation import Caller
 from fuse_overlay.mounts import Mounts
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def test_names_that_are_no_names_are_refused(stage: Stage) -> None:
         with pytest.raises(OSError, match="Invalid argument"):
             driver.overlay.lookup(1, name)
         with pytest.raises(OSError, match="Invalid argument"):
-            driver.overlay.symlink(1, name, b"x", 0, 0)
+            driver.overlay.symlink(1, name, b"x", Caller())
     with pytest.raises(OSError, match="File name too long"):
         driver.overlay.lookup(1, b"a" * 256)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fuse_overlay import index, indexes, layers, ownership
+from fuse_overlay.creation import Caller
 from fuse_overlay.kernel import paths
 from fuse_overlay.ownership import Device, Owner
 from fuse_overlay.work import Work
@@ -60,8 +61,8 @@ def odd_files(driver: Driver) -> None:
     """Make files whose owners need a record: a symbolic link, a FIFO, a file and a directory."""
     driver.mkdir("d", uid=1, gid=2)
     driver.symlink("d/link", b"target")
-    driver.overlay.mknod(driver.ino("d"), b"pipe", stat.S_IFIFO | 0o600, 3, 4)
-    driver.overlay.mknod(driver.ino("d"), b"socket", stat.S_IFSOCK | 0o600, 3, 4)
+    driver.overlay.mknod(driver.ino("d"), b"pipe", stat.S_IFIFO | 0o600, Caller(3, 4))
+    driver.overlay.mknod(driver.ino("d"), b"socket", stat.S_IFSOCK | 0o600, Caller(3, 4))
     driver.write("d/file", b"content")
     driver.set("d/link", uid=5, gid=6)
     driver.set("d/file", uid=7, gid=8)

@@ -11,6 +11,7 @@ import pytest
 
 from fuse_overlay import merge, ownership, policy, whiteout, xattrs
 from fuse_overlay.config import Config, Extent, Lower, pack, unpack
+from fuse_overlay.creation import Caller, of_new
 from fuse_overlay.inodes import Node, Numbers, Table
 from fuse_overlay.layers import Layer
 from fuse_overlay.merge import Scan
@@ -97,16 +98,17 @@ def test_real_modes_let_the_user_in() -> None:
 def test_new_files_in_setgid_directories() -> None:
     """They have the directory's group; new directories the bit too."""
     parent = Owner(0, 50, 0o2775)
-    assert Owner(1, 50, 0o644) == ownership.of_new(stat.S_IFREG, stat.S_IFREG | 0o644, 1, 2, parent)
-    assert Owner(1, 50, 0o2755) == ownership.of_new(stat.S_IFDIR, 0o755, 1, 2, parent)
-    assert Owner(1, 2, 0o755) == ownership.of_new(stat.S_IFDIR, 0o755, 1, 2, parent._replace(mode=0o775))
+    caller = Caller(1, 2, umask=0o022)
+    assert Owner(1, 50, 0o644) == of_new(stat.S_IFREG | 0o666, caller, parent, None).owner
+    assert Owner(1, 50, 0o2755) == of_new(stat.S_IFDIR | 0o777, caller, parent, None).owner
+    assert Owner(1, 2, 0o755) == of_new(stat.S_IFDIR | 0o777, caller, parent._replace(mode=0o775), None).owner
 
 
 def test_a_new_owner_takes_privilege_away() -> None:
     """setuid goes, setgid unless it means mandatory locking, and directories keep theirs."""
-    assert 0o755 == ownership.after_chown(stat.S_IFREG, 0o6755)
-    assert 0o2644 == ownership.after_chown(stat.S_IFREG, 0o6644)
-    assert 0o2755 == ownership.after_chown(stat.S_IFDIR, 0o2755)
+    assert 0o755 == ownership.without_privilege(stat.S_IFREG, 0o6755)
+    assert 0o2644 == ownership.without_privilege(stat.S_IFREG, 0o6644)
+    assert 0o2755 == ownership.without_privilege(stat.S_IFDIR, 0o2755)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +120,10 @@ def test_a_new_owner_takes_privilege_away() -> None:
         (b"user.containers.override_stat", False, errno.EPERM),
         (xattrs.ORIGIN, False, errno.EPERM),
         (b"trusted.overlay.opaque", False, errno.EPERM),
-        (b"system.posix_acl_access", False, errno.EOPNOTSUPP),
+        (b"system.posix_acl_access", False, 0),
+        (b"security.capability", False, 0),
+        (b"user.fuse-overlay.capability", False, errno.EPERM),
+        (b"system.nfs4_acl", False, errno.EOPNOTSUPP),
         (b"security.selinux", False, errno.EOPNOTSUPP),
     ],
 )

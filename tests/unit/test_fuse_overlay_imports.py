@@ -15,7 +15,9 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # The adapter, the loop, the process and the command; all else runs without FUSE.
 FUSE = {"operations.py", "loop.py", "server.py", "cli.py"}
 PURE = {
+    "acl.py",
     "config.py",
+    "creation.py",
     "errors.py",
     "index.py",
     "inodes.py",

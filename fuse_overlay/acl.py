@@ -1,0 +1,99 @@
+"""POSIX access control lists, as the kernel passes them in system.posix_acl_access and system.posix_acl_default.
+
+acl(5) has the rules, include/uapi/linux/posix_acl_xattr.h the format: a version, then a tag, permissions and an id for
+each entry. Here an ACL is data that is kept with a file; the kernel enforces it.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from fuse_overlay.ownership import IdMap
+
+USER_OBJ, USER, GROUP_OBJ, GROUP, MASK, OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
+
+_VERSION = 2
+_HEADER = struct.Struct("<I")
+_ENTRY = struct.Struct("<HHI")
+
+# How far left in a mode the permissions of an entry stand.
+_SHIFTS = {USER_OBJ: 6, GROUP_OBJ: 3, MASK: 3, OTHER: 0}
+
+
+class Entry(NamedTuple):
+    """Who may what: one of the tags above, three permission bits, and the id of a named user or group."""
+
+    tag: int
+    permissions: int
+    id: int
+
+
+Acl: TypeAlias = "tuple[Entry, ...]"
+
+
+def parse(value: bytes) -> Acl | None:
+    """The ACL in an attribute's value; None when it is malformed or lacks what every ACL has."""
+    if len(value) < _HEADER.size or (len(value) - _HEADER.size) % _ENTRY.size:
+        return None
+    if _HEADER.unpack_from(value)[0] != _VERSION:
+        return None
+    acl = tuple(Entry(*fields) for fields in _ENTRY.iter_unpack(value[_HEADER.size :]))
+    tags = [entry.tag for entry in acl]
+    if any(tag not in (*_SHIFTS, USER, GROUP) for tag in tags) or any(entry.permissions > 7 for entry in acl):
+        return None
+    once = all(tags.count(tag) == 1 for tag in (USER_OBJ, GROUP_OBJ, OTHER)) and tags.count(MASK) <= 1
+    return acl if once and (MASK in tags or not {USER, GROUP} & set(tags)) else None
+
+
+def format_value(acl: Acl) -> bytes:
+    """The value of the attribute for this ACL."""
+    return _HEADER.pack(_VERSION) + b"".join(_ENTRY.pack(*entry) for entry in acl)
+
+
+def is_minimal(acl: Acl) -> bool:
+    """Whether a mode says the same, so that nothing need be kept."""
+    return all(entry.tag in (USER_OBJ, GROUP_OBJ, OTHER) for entry in acl)
+
+
+def mode_of(acl: Acl, mode: int) -> int:
+    """The mode bits that a file of `mode` shows with this access ACL: the group's are the mask's if there is one."""
+    shown = mode & ~0o777
+    for entry in acl:
+        if entry.tag == _group_class(acl) or entry.tag in (USER_OBJ, OTHER):
+            shown |= entry.permissions << _SHIFTS[entry.tag]
+    return shown
+
+
+def after_chmod(acl: Acl, mode: int) -> Acl:
+    """The access ACL of a file whose mode was changed to `mode`."""
+    return tuple(
+        entry._replace(permissions=mode >> _SHIFTS[entry.tag] & 7)
+        if entry.tag == _group_class(acl) or entry.tag in (USER_OBJ, OTHER)
+        else entry
+        for entry in acl
+    )
+
+
+def of_new(default: Acl, mode: int) -> tuple[Acl, int]:
+    """The access ACL and the mode of what is made with `mode` in a directory with this default ACL."""
+    allowed = mode_of(default, 0) & mode
+    return after_chmod(default, allowed), mode & ~0o777 | allowed & 0o777
+
+
+def mapped(acl: Acl, uids: IdMap, gids: IdMap) -> Acl:
+    """The ACL of a host's file as seen inside: entries of ids that don't exist there are left out."""
+    kept = []
+    for entry in acl:
+        ids = {USER: uids, GROUP: gids}.get(entry.tag)
+        if ids is None:
+            kept.append(entry)
+        elif ids.is_own(entry.id) or ids.exists(entry.id):
+            kept.append(entry._replace(id=ids.shown(entry.id)))
+    return tuple(kept)
+
+
+def _group_class(acl: Acl) -> int:
+    """The tag of the entry that the group's bits of the mode stand for."""
+    return MASK if any(entry.tag == MASK for entry in acl) else GROUP_OBJ

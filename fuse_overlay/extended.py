@@ -1,0 +1,55 @@
+"""Extended attributes as the merged tree shows them: those that are kept, and of lower files some real ones too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fuse_overlay import acl, xattrs
+from fuse_overlay.layers import names_of_xattrs, read_xattr
+
+if TYPE_CHECKING:
+    from fuse_overlay.attributes import File, Store
+    from fuse_overlay.index import Attributes
+    from fuse_overlay.ownership import IdMap
+
+
+class Extended:
+    """Reads what is shown. All methods raise OSError."""
+
+    def __init__(self, store: Store, uids: IdMap, gids: IdMap) -> None:
+        self._store = store
+        self._uids = uids
+        self._gids = gids
+
+    def read(self, file: File, name: bytes) -> bytes | None:
+        """The value of the attribute that is `name` inside; None if there is none."""
+        kept = xattrs.kept_as(name)
+        if kept is None:
+            return None
+        value = self._store.read(file, kept)
+        if value is None and name in xattrs.AS_DATA and not file.layer.writable:
+            return self._translated(name, read_xattr(file.real, name))
+        return value
+
+    def names(self, file: File) -> list[bytes]:
+        """The names of the attributes that are shown."""
+        shown = {name for kept in self._store.names(file) if (name := xattrs.shown_as(kept)) is not None}
+        if not file.layer.writable:
+            shown.update(name for name in names_of_xattrs(file.real) if name in xattrs.AS_DATA)
+        return sorted(shown)
+
+    def kept(self, file: File) -> Attributes:
+        """All that is shown, under the names for a layer."""
+        given = {}
+        for name in self.names(file):
+            kept, value = xattrs.kept_as(name), self.read(file, name)
+            if kept is not None and value is not None:
+                given[kept] = value
+        return given
+
+    def _translated(self, name: bytes, value: bytes | None) -> bytes | None:
+        """A real attribute with the ids inside."""
+        if value is None or name == xattrs.CAPABILITY:
+            return value
+        parsed = acl.parse(value)
+        return acl.format_value(acl.mapped(parsed, self._uids, self._gids)) if parsed is not None else None

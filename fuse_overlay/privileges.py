@@ -1,0 +1,53 @@
+"""What a write takes away from a file: setuid, setgid and capabilities (write(2), capabilities(7)).
+
+With FUSE_HANDLE_KILLPRIV_V2 the kernel leaves that to us; without, it asks for the file's capabilities before each
+write. It says who writes in a flag that pyfuse3 doesn't hand on, so what counts is who opened the file.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from fuse_overlay import ownership, xattrs
+from fuse_overlay.attributes import carries
+
+if TYPE_CHECKING:
+    from fuse_overlay.inodes import Node
+    from fuse_overlay.ownership import Owner
+    from fuse_overlay.tree import Tree
+
+
+class Privileges:
+    """Sets owners of upper files, and takes privileges away from them. All methods raise OSError."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+
+    def has_capability(self, node: Node) -> bool:
+        """Whether whoever executes this file gets capabilities."""
+        return self._tree.extended.read(self._tree.file(node), xattrs.CAPABILITY) is not None
+
+    def set_owner(self, node: Node, owner: Owner) -> None:
+        """Let an upper file show another owner."""
+        self._tree.records.check(owner)
+        file = self._tree.file(node)
+        if node.kind != stat.S_IFLNK:
+            os.chmod(file.real, ownership.real_mode(node.kind, owner.mode))
+        if file.places or carries(file):  # else the record would end with the node
+            self._tree.records.write(file, owner, node.device)
+        node.owner = owner
+
+    def revoke_setuid(self, node: Node) -> None:
+        """Take away setuid, and setgid where it means the same, from an upper file."""
+        owner = self._tree.owner(node)
+        mode = ownership.without_privilege(node.kind, owner.mode)
+        if mode != owner.mode:
+            self.set_owner(node, owner._replace(mode=mode))
+
+    def revoke_capability(self, node: Node) -> None:
+        """Take away the capabilities of an upper file."""
+        kept = xattrs.kept_as(xattrs.CAPABILITY)
+        if node.kind == stat.S_IFREG and kept is not None and self.has_capability(node):
+            self._tree.store.change(self._tree.file(node), {kept: None})
