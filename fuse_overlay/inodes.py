@@ -72,6 +72,11 @@ class Node:
         """The device node that the real file stands for."""
         return None if self.rdev is None else Device(self.kind, self.rdev)
 
+    def path(self) -> bytes:
+        """The names from the root down to here, with `/` between them; of a file with hard links, one of its places."""
+        names = [above.name for above in self.lineage() if above.parent is not None]
+        return b"/".join(reversed(names))
+
     def lineage(self) -> Iterator[Node]:
         """This node and those above it, up to the root."""
         node: Node | None = self

@@ -23,6 +23,7 @@ from fuse_overlay.layers import (
     open_layers,
 )
 from fuse_overlay.mounts import Mounts
+from fuse_overlay.origin import parse as parse_origin
 from fuse_overlay.ownership import IdMap, Owner
 from fuse_overlay.records import Records
 
@@ -269,13 +270,14 @@ class Tree:
 
     def scan(self, node: Node) -> dict[bytes, int]:
         """The names in a directory, each with the position in `node.dirs` of its topmost layer."""
-        return merge.merge(self._scan_layer(node, layer) for layer in node.dirs)
+        return merge.merge(self.scan_layer(node, layer) for layer in node.dirs)
 
     def is_empty(self, node: Node) -> bool:
         """Whether nothing is in a directory (what is hidden doesn't count)."""
         return all(isinstance(self.resolve(node, name), Missing) for name in self.scan(node))
 
-    def _scan_layer(self, node: Node, layer: Layer) -> merge.Scan:
+    def scan_layer(self, node: Node, layer: Layer) -> merge.Scan:
+        """What one of a directory's layers has in it, marks included. Raises OSError."""
         try:
             listed = os.open(b".", _LIST, dir_fd=self.directories.get(node, layer).fd)
         except OSError:
@@ -314,8 +316,9 @@ class Tree:
             kind = stat.S_IFMT(found.st.st_mode)
             file = File(found.source, kind, key[1], at(directory, name), ((directory, name),))
             value = self.store.read(file, names.ORIGIN)
-            if value is not None and value.isdigit() and len(value) < 20:
-                origin = int(value)
+            known = parse_origin(value) if value is not None else None
+            if known is not None:
+                origin = known.number
         return self.table.numbers.derive(key) if origin is None else origin
 
     def _is_hidden(self, layer: Layer, parent: Node, name: bytes, st: os.stat_result) -> bool:
@@ -327,8 +330,8 @@ class Tree:
             return True
         if name not in self._hidden.names:
             return False
-        names = [above.name for above in parent.lineage() if above.parent is not None]
-        return (layer.number, b"/".join([*reversed(names), name])) in self._hidden.paths
+        above = parent.path()
+        return (layer.number, above + b"/" + name if above else name) in self._hidden.paths
 
     def _make_root(self) -> Node:
         first = self.layers[0]

@@ -70,8 +70,7 @@ def make_plan(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...], 
 def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...], identifier: str) -> Plan:
     environment = dict(host.environment)
     maps = id_maps(wanted.userns, host)
-    own_uid, own_gid = (host.uid, host.gid) if wanted.userns == spec.KEEP_ID else (0, 0)
-    lower = Lower(os.fsencode(wanted.rootfs or "/"), layer=False, live=True)
+    own_uid, own_gid = _own_ids(wanted, host)
     places = paths.layer_places(environment)
     if wanted.detach:
         attachments = stdio.detached(wanted.tty)
@@ -84,15 +83,7 @@ def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...],
         namespaces=namespaces(wanted.allow_degraded),
         places=places,
         id_maps=maps,
-        overlay=Config(
-            lowers=(lower,),
-            hidden=tuple(map(os.fsencode, (*paths.own_paths(environment, host.uid, host.home), *wanted.hidden))),
-            hidden_names=tuple(map(os.fsencode, paths.base_names(host.uid))),
-            own_uid=own_uid,
-            own_gid=own_gid,
-            uids=_extents(maps.uids),
-            gids=_extents(maps.gids),
-        ),
+        overlay=overlay(wanted, host, maps),
         mount_options=f"rootmode=40000,user_id={own_uid},group_id={own_gid},allow_other,default_permissions",
         steps=root_steps(
             own=namespaces(wanted.allow_degraded),
@@ -111,6 +102,26 @@ def _plan_once(wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...],
         record=_record(wanted, identifier, program),
         timeout=wanted.timeout,
     )
+
+
+def overlay(wanted: RunSpec, host: Host, maps: IdMaps) -> Config:
+    """What the sandbox's files are made of, but for its own layer."""
+    environment = dict(host.environment)
+    own_uid, own_gid = _own_ids(wanted, host)
+    return Config(
+        lowers=(Lower(os.fsencode(wanted.rootfs or "/"), layer=False, live=True),),
+        hidden=tuple(map(os.fsencode, (*paths.own_paths(environment, host.uid, host.home), *wanted.hidden))),
+        hidden_names=tuple(map(os.fsencode, paths.base_names(host.uid))),
+        own_uid=own_uid,
+        own_gid=own_gid,
+        uids=_extents(maps.uids),
+        gids=_extents(maps.gids),
+    )
+
+
+def _own_ids(wanted: RunSpec, host: Host) -> tuple[int, int]:
+    """What the user's own ids are inside."""
+    return (host.uid, host.gid) if wanted.userns == spec.KEEP_ID else (0, 0)
 
 
 def _greeting(wanted: RunSpec, *, terminal: bool) -> str:
