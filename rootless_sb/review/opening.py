@@ -1,0 +1,28 @@
+"""From a sandbox that is on disk to a view of its layer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fuse_overlay.errors import OverlayError
+from rootless_sb import host, maps, plan
+from rootless_sb.errors import SbError
+from rootless_sb.review.layer import LayerView
+
+if TYPE_CHECKING:
+    from fuse_overlay.config import Config
+    from rootless_sb.state import State
+
+
+def config_of(state: State) -> Config:
+    """What the sandbox's files are made of, but for its own layer."""
+    machine = host.probe()
+    return plan.overlay(state.wanted, machine, maps.id_maps(state.wanted.userns, machine))
+
+
+def view(state: State, directory: str) -> LayerView:
+    """A view of the layer of the sandbox in `directory`. Raises SbError: its lower directory is gone, say."""
+    try:
+        return LayerView(config_of(state), f"{directory}/upper")
+    except OverlayError as error:
+        raise SbError(f"cannot look at the sandbox {state.name or state.identifier}", str(error)) from None
