@@ -1,0 +1,62 @@
+"""When the sandbox saw what it changed, read from its layer."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from fuse_overlay import origin, whiteout, xattrs
+from rootless_sb.kernel import births
+from rootless_sb.review.changes import DELETED
+from rootless_sb.review.conflicts import Trace
+
+if TYPE_CHECKING:
+    from fuse_overlay.inodes import Node
+    from fuse_overlay.origin import Origin
+    from rootless_sb.review.changes import Change
+    from rootless_sb.review.layer import LayerView
+
+
+def trace(view: LayerView, change: Change, created: int, newest: int) -> Trace:
+    """The trace of a change. Raises OSError.
+
+    `created`: when the sandbox was made, in nanoseconds since 1970, for file systems that don't say when a file was.
+    `newest`: when the newest of all that goes last changed, 0 if it is one file.
+    """
+    above, _, name = change.path.rpartition(b"/")
+    directory = view.directory_at(view.upper, above)
+    fd = view.upper.directories.get(directory, directory.source).fd
+    if change.before is not None and not newest:
+        newest = change.before.st.st_ctime_ns
+    if change.kind == DELETED:
+        return Trace(None, _whiteout_time(fd, name) or _birth_of(view, directory) or created, newest)
+    made = births.birth_time(fd, name) or created
+    return Trace(origin_of(view, view.upper.require(directory, name)), made, newest)
+
+
+def origin_of(view: LayerView, node: Node) -> Origin | None:
+    """What a file of the layer is a copy of, if it is one. Raises OSError."""
+    value = view.upper.store.read(view.upper.file(node), xattrs.ORIGIN)
+    return origin.parse(value) if value is not None else None
+
+
+def _whiteout_time(fd: int, name: bytes) -> int | None:
+    """When a whiteout was made; None if there isn't one."""
+    for mark in (name, whiteout.mark_of(name)):
+        try:
+            st = os.stat(mark, dir_fd=fd, follow_symlinks=False)
+        except OSError:  # there is none, or its name would be too long
+            continue
+        if mark != name or whiteout.is_whiteout(st):
+            return st.st_mtime_ns
+    return None
+
+
+def _birth_of(view: LayerView, node: Node) -> int | None:
+    """When the directory was made that hides all below it; the nearest one will do, the others are older."""
+    above = node.parent
+    if above is None:
+        return None
+    fd = view.upper.directories.get(above, above.source).fd
+    return births.birth_time(fd, node.name) if stat.S_ISDIR(node.kind) else None
