@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rootless_sb import sandboxes
 from rootless_sb.cli import lookup, parsing
 from rootless_sb.errors import Doing, SbError
-from rootless_sb.review import applying, assessment, choosing, opening, owners
+from rootless_sb.review import applying, assessment, choosing, history, journal, opening, owners
 from rootless_sb.review.choosing import FAIL, HOST, SANDBOX, Wish
 from rootless_sb.ui import changes as shown
 from rootless_sb.ui import messages
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from rootless_sb.cli.lookup import Known
     from rootless_sb.review.assessment import Verdict
-    from rootless_sb.review.changes import Change
     from rootless_sb.review.layer import LayerView
     from rootless_sb.sandboxes import Sandbox
 
@@ -50,9 +49,9 @@ def main(arguments: list[str]) -> int:
     held = hold(known, parsed.name)
     try:
         if parsed.dry_run:
-            if applying.is_unsettled(held.own):
+            if journal.is_there(held.own):
                 messages.warn(f"an apply was cut short, and not undone yet: sb apply {parsed.name}")
-            _print(judge(known, paths), as_json=parsed.json)
+            _print(judge(known, held, paths), as_json=parsed.json)
             return 0
         carry_out(known, held, paths, wish, quiet=parsed.quiet)
     finally:
@@ -90,11 +89,11 @@ def hold(known: Known, called: str) -> Sandbox:
     return held
 
 
-def carry_out(known: Known, held: Sandbox, paths: Sequence[bytes], wish: Wish, *, quiet: bool = False) -> list[Change]:
-    """Apply the changes at some paths, all if none is given; those that were are returned. Raises SbError."""
+def carry_out(known: Known, held: Sandbox, paths: Sequence[bytes], wish: Wish, *, quiet: bool = False) -> None:
+    """Apply the changes at some paths, all if none is given. Raises SbError."""
     if (settled := applying.settle(held.own)) and not quiet:
         messages.say(f"an earlier apply was cut short: it is {settled} now")
-    judged = judge(known, paths)
+    judged = judge(known, held, paths)
     try:
         chosen = choosing.choose(judged.verdicts, wish, _ask if os.isatty(0) and os.isatty(2) else None)
     except choosing.RefusedError as refused:
@@ -107,17 +106,21 @@ def carry_out(known: Known, held: Sandbox, paths: Sequence[bytes], wish: Wish, *
     if not quiet:
         left_out = len(judged.verdicts) - len(chosen)
         rest = f"; {left_out} left out" if left_out else ""
-        messages.say(f"applied: {shown.summary(chosen)}{rest}" if judged.verdicts else "nothing has changed")
-    return chosen
+        messages.say(
+            f"applied: {shown.summary([each.change for each in chosen])}{rest}"
+            if judged.verdicts
+            else "nothing has changed"
+        )
 
 
-def judge(known: Known, paths: Sequence[bytes]) -> Judged:
+def judge(known: Known, held: Sandbox, paths: Sequence[bytes]) -> Judged:
     """The changes at some paths, all if none is given, and what speaks against each. Raises SbError."""
     view = opening.view(known.state, known.directory)
     who = owners.identity(opening.config_of(known.state), os.geteuid(), os.getegid(), frozenset(os.getgroups()))
     with Doing(f"cannot look at what {known.state.name or known.state.identifier} changed"):
         found = choosing.at_paths(view.changes(), paths)
-        return Judged(view, who, assessment.assess(view, found, who, known.state.created * 1_000_000_000))
+        created = known.state.created * 1_000_000_000
+        return Judged(view, who, assessment.assess(view, found, who, history.read(held.own), created))
 
 
 def _path(given: str) -> bytes:

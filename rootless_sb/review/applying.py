@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import os
 import signal
-import stat
 from typing import TYPE_CHECKING
 
-from fuse_overlay import origin, xattrs
 from rootless_sb.errors import Doing, SbError
-from rootless_sb.review import committing, dressing, journal, sites, traces
+from rootless_sb.review import committing, dressing, history, journal, sites
 from rootless_sb.review.actions import TOUCH, decide, touched
 from rootless_sb.review.journal import COMMITTED, COMMITTING, STAGING, Journal
 from rootless_sb.review.staging import Stage
 from rootless_sb.ui.changes import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from types import FrameType
 
     from rootless_sb.review.actions import Action, Decided
+    from rootless_sb.review.assessment import Verdict
     from rootless_sb.review.changes import Change
     from rootless_sb.review.layer import LayerView
     from rootless_sb.review.owners import Identity
@@ -36,8 +35,8 @@ class _Interrupted(BaseException):
     """A signal asks us to end."""
 
 
-def apply(own: int, view: LayerView, root: str, changes: Sequence[Change], who: Identity) -> None:
-    """Bring changes to the host's tree at `root`. Raises SbError, with nothing changed.
+def apply(own: int, view: LayerView, root: str, verdicts: Sequence[Verdict], who: Identity) -> None:
+    """Bring the changes that were judged to the host's tree at `root`. Raises SbError, with nothing changed.
 
     `own`: the directory of the sandbox, whose lock the caller holds.
     """
@@ -47,8 +46,8 @@ def apply(own: int, view: LayerView, root: str, changes: Sequence[Change], who: 
         raise SbError(f"cannot apply to {root}", error.strerror or str(error)) from error
     before = {number: signal.signal(number, _interrupt) for number in _ENDING}
     try:
-        _apply(own, view, Journal(STAGING, root, (), ()), top, changes, who)
-        _remember(view, top, changes)
+        _apply(own, view, Journal(STAGING, root, (), ()), top, verdicts, who)
+        history.add(own, _now(top, [each.change for each in verdicts]))
     except OSError as error:
         raise SbError(f"cannot apply {_place(error)}", error.strerror or str(error), "nothing was changed") from error
     except _Interrupted:
@@ -59,24 +58,24 @@ def apply(own: int, view: LayerView, root: str, changes: Sequence[Change], who: 
         os.close(top)
 
 
-def _apply(own: int, view: LayerView, notes: Journal, top: int, changes: Sequence[Change], who: Identity) -> None:
-    decided = decide(changes, os.urandom(4).hex())
+def _apply(own: int, view: LayerView, notes: Journal, top: int, verdicts: Sequence[Verdict], who: Identity) -> None:
+    decided = decide([each.change for each in verdicts], os.urandom(4).hex())
     places = sites.look(top, decided.sites, who.uid)
-    notes = notes._replace(sites=places, actions=_with_attributes(view, decided, changes, who))
+    notes = notes._replace(sites=places, actions=_with_attributes(view, decided, verdicts, who))
     journal.write(own, notes)
     try:
         sites.widen(top, places)
-        stage = Stage(view, top, places, who)
+        stage = Stage(view, top, places, who, {each.change.path: each.attributes for each in verdicts})
         try:
             stage.make_all(decided)
         finally:
             stage.close()
-        notes = notes._replace(phase=COMMITTING, actions=_with_keys(top, notes))
+        staged = [action._replace(new=stage.keys.get(action.staged)) for action in notes.actions]
+        notes = notes._replace(phase=COMMITTING, actions=tuple(staged))
         journal.write(own, notes)
         committing.commit(top, notes)
         _hold_signals()
-        done = notes._replace(phase=COMMITTED)
-        journal.write(own, done)
+        done = journal.advance(own, notes, COMMITTED)
     except BaseException:
         _hold_signals()
         with Doing("cannot undo what was begun", _AGAIN):
@@ -110,53 +109,39 @@ def settle(own: int) -> str:
     return "finished" if notes.phase == COMMITTED else "undone"
 
 
-def is_unsettled(own: int) -> bool:
-    """Whether an apply was cut short. Raises OSError."""
-    return os.access("apply", os.F_OK, dir_fd=own)
-
-
-def _with_attributes(view: LayerView, decided: Decided, changes: Sequence[Change], who: Identity) -> tuple[Action, ...]:
+def _with_attributes(
+    view: LayerView, decided: Decided, verdicts: Sequence[Verdict], who: Identity
+) -> tuple[Action, ...]:
     """The actions, with the attributes that are changed in place."""
-    waiting = iter(touched(changes))
+    seen = {each.change.path: each.attributes for each in verdicts}
+    waiting = iter(touched([each.change for each in verdicts]))
 
     def complete(action: Action) -> Action:
         if action.kind != TOUCH:
             return action
-        before, after = dressing.wanted(view, next(waiting), who)
+        change = next(waiting)
+        before, after = dressing.wanted(view, change, who, seen[change.path])
         return action._replace(before=before, after=after)
 
     return tuple(map(complete, decided.actions))
 
 
-def _with_keys(top: int, notes: Journal) -> tuple[Action, ...]:
-    """The actions, with what is staged for them."""
-    found: list[Action] = []
-
-    def add(directory: int, action: Action) -> None:
-        found.append(action._replace(new=sites.key_of(directory, action.staged)))
-
-    sites.each(top, notes.sites, notes.actions, add)
-    return tuple(found)
-
-
-def _remember(view: LayerView, top: int, changes: Sequence[Change]) -> None:
-    """Let the layer's files know what is on the host now: it is none of the host's doing. Raises OSError."""
-    for change in changes:
-        if change.after is None or change.after.kind not in (stat.S_IFREG, stat.S_IFDIR):
-            continue
-        above, _, name = change.path.rpartition(b"/")
-        fd = sites.open_path(top, above)
-        try:
-            st = os.stat(name, dir_fd=fd, follow_symlinks=False)
-        finally:
-            os.close(fd)
-        node = view.upper.require(view.directory_at(view.upper, above), name)
-        file = view.upper.file(node)
-        if node.real_kind == change.after.kind and file.layer.xattrs:
-            known = traces.origin_of(view, node)
-            number = known.number if known is not None else view.upper.table.numbers.derive(node.key)
-            value = origin.encode(origin.of(number, change.path.lstrip(b"/"), st))
-            view.upper.store.change(file, {xattrs.ORIGIN: value})
+def _now(top: int, changes: Sequence[Change]) -> Iterator[tuple[bytes, os.stat_result | None]]:
+    """What is on the host now where changes were applied, None for nothing. Raises OSError."""
+    current, fd = b"", os.dup(top)
+    try:
+        for change in changes:
+            above, _, name = change.path.rpartition(b"/")
+            if change.after is None:
+                yield change.path, None
+                continue
+            if above != current:
+                opened = sites.open_path(top, above)
+                os.close(fd)
+                current, fd = above, opened
+            yield change.path, os.stat(name, dir_fd=fd, follow_symlinks=False)
+    finally:
+        os.close(fd)
 
 
 def _place(error: OSError) -> str:

@@ -6,35 +6,43 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from rootless_sb.review import conflicts, obstacles, risks, subtrees, traces
+from rootless_sb.review import conflicts, obstacles, risks, sites, subtrees, traces
 from rootless_sb.review.changes import TYPE, directories_above, is_new_directory
 from rootless_sb.review.layer import item_of, xattrs_of
 from rootless_sb.review.obstacles import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
+    from fuse_overlay.origin import Origin
     from rootless_sb.review.changes import Change, Item
     from rootless_sb.review.layer import LayerView
     from rootless_sb.review.owners import Identity
+
+
+# What can have extended attributes on the host: xattr(7).
+_CARRIERS = (stat.S_IFREG, stat.S_IFDIR)
 
 
 class Verdict(NamedTuple):
     """What speaks against a change, in words, each empty if nothing does.
 
     `conflict`: what the host has done meanwhile. `risk`: why it acts by itself. `obstacle`: why it can't be made.
+    `attributes`: the extended attributes that the sandbox sees of the file.
     """
 
     change: Change
     conflict: str
     risk: str
     obstacle: str
+    attributes: dict[bytes, bytes]
 
 
-def assess(view: LayerView, changes: Iterable[Change], who: Identity, created: int) -> list[Verdict]:
-    """Judge changes, which are in the order of their paths. `created`: when the sandbox was made, in nanoseconds.
-
-    Raises OSError.
+def assess(
+    view: LayerView, changes: Iterable[Change], who: Identity, applied: Mapping[bytes, Origin], created: int
+) -> list[Verdict]:
+    """Judge changes. `applied`: what has been brought to the host before; `created`: when the sandbox was made, in
+    nanoseconds since 1970. Raises OSError.
     """
     listed = list(changes)
     new = {each.path for each in listed if is_new_directory(each)}
@@ -48,11 +56,13 @@ def assess(view: LayerView, changes: Iterable[Change], who: Identity, created: i
         below = subtrees.Contents(0, "")
         if goes_whole(change):
             below = subtrees.contents(view, change.path, who.uid)
-        trace = traces.trace(view, change, created, below.newest)
-        obstacle = obstacles.obstacle(change, who, place, _attributes(view, change)) or below.obstacle
+        trace = traces.trace(view, change, applied, created, below.newest)
+        attributes = _attributes(view, change)
+        obstacle = obstacles.obstacle(change, who, place, attributes) or below.obstacle
         if change.before is None and place is not None and not obstacle and _is_there(view, change.path):
             obstacle = "something is there that is hidden from the sandbox"
-        verdicts.append(Verdict(change, conflicts.conflict(change, trace), risks.risk(change), obstacle))
+        conflict, risk = conflicts.conflict(change, trace), risks.risk(change)
+        verdicts.append(Verdict(change, conflict, risk, obstacle, attributes))
     return verdicts
 
 
@@ -63,10 +73,9 @@ def goes_whole(change: Change) -> bool:
 
 
 def _attributes(view: LayerView, change: Change) -> dict[bytes, bytes]:
-    if change.after is None or change.after.kind != stat.S_IFREG:
+    if change.after is None or change.after.kind not in _CARRIERS:
         return {}
-    above, _, name = change.path.rpartition(b"/")
-    return xattrs_of(view.upper, view.upper.require(view.directory_at(view.upper, above), name))
+    return xattrs_of(view.upper, view.file(change))
 
 
 def _place(view: LayerView, path: bytes, who: Identity) -> Place:
@@ -84,10 +93,4 @@ def _place(view: LayerView, path: bytes, who: Identity) -> Place:
 def _is_there(view: LayerView, path: bytes) -> bool:
     """Whether the host has something at a path, be it hidden from the sandbox."""
     above, _, name = path.rpartition(b"/")
-    node = view.directory_at(view.lower, above)
-    fd = view.lower.directories.get(node, node.source).fd
-    try:
-        os.stat(name, dir_fd=fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
+    return sites.key_of(view.descriptor_of(view.lower, above), name) is not None

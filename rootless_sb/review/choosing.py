@@ -49,7 +49,7 @@ def at_paths(changes: Sequence[Change], paths: Iterable[bytes]) -> list[Change]:
     return chosen(changes, wanted)
 
 
-def choose(verdicts: Sequence[Verdict], wish: Wish, ask: Callable[[Verdict], bool] | None) -> list[Change]:
+def choose(verdicts: Sequence[Verdict], wish: Wish, ask: Callable[[Verdict], bool] | None) -> list[Verdict]:
     """The changes to bring to the host. `ask` is asked for each risky one; None: there is nobody to ask.
 
     Raises RefusedError where nothing may be written: a conflict, something that only root could do, a risk that nobody
@@ -69,7 +69,7 @@ def choose(verdicts: Sequence[Verdict], wish: Wish, ask: Callable[[Verdict], boo
         hint = "--allow-risky takes these too; or name the paths that you want"
         raise RefusedError("risky", reasons, "what runs by itself is asked for", hint)
     declined = [each for each in risky if ask is not None and not ask(each)]
-    return [each.change for each in _without(left, declined)]
+    return _without(left, declined)
 
 
 def _without(verdicts: Sequence[Verdict], left_out: Sequence[Verdict]) -> list[Verdict]:

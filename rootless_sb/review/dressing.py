@@ -25,18 +25,14 @@ _ACLS = (xattrs.ACL_ACCESS, xattrs.ACL_DEFAULT)
 _CARRIERS = (stat.S_IFREG, stat.S_IFDIR)
 
 
-def host_xattrs(view: LayerView, change: Change, who: Identity) -> dict[bytes, bytes]:
-    """The extended attributes that a changed file is to have on the host. Raises OSError.
+def host_xattrs(view: LayerView, change: Change, who: Identity, given: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """The extended attributes for the host of a file that the sandbox sees with the `given` ones. Raises OSError.
 
     An ACL that the sandbox left as it was is the host's own: the sandbox may not see all of its entries.
     """
-    after = change.after
-    if after is None or after.kind not in _CARRIERS:
-        return {}
-    given = _xattrs_at(view, change, after=True)
     if not given:
         return {}
-    before = _xattrs_at(view, change, after=False) if change.before is not None else {}
+    before = _before(view, change)
     kept = {}
     for name, value in given.items():
         if name not in _ACLS:
@@ -86,8 +82,13 @@ def dress(file: int | bytes, change: Change, who: Identity, given: Mapping[bytes
     os.utime(file, ns=(after.st.st_atime_ns, after.st.st_mtime_ns), follow_symlinks=follow)
 
 
-def wanted(view: LayerView, change: Change, who: Identity) -> tuple[Attributes, Attributes]:
-    """What a file of the host, whose attributes are to be changed, has of these now and is to have. Raises OSError."""
+def wanted(
+    view: LayerView, change: Change, who: Identity, seen: Mapping[bytes, bytes]
+) -> tuple[Attributes, Attributes]:
+    """What a file of the host, whose attributes are to be changed, has of these now and is to have. Raises OSError.
+
+    `seen`: the extended attributes that the sandbox sees.
+    """
     before, after = change.before, change.after
     assert before is not None
     assert after is not None
@@ -98,8 +99,8 @@ def wanted(view: LayerView, change: Change, who: Identity) -> tuple[Attributes, 
     given: dict[bytes, bytes] = {}
     names: set[bytes] = set()
     if XATTRS in change.aspects:
-        given = host_xattrs(view, change, who)
-        names = {*given, *_xattrs_at(view, change, after=False)}
+        given = host_xattrs(view, change, who, seen)
+        names = {*given, *_before(view, change)}
     old = [(name, _host_value(view, change.path, name)) for name in sorted(names)]
     new = [(name, given.get(name)) for name in sorted(names)]
     return Attributes(*now, tuple(old)), Attributes(mode, uid, gid, tuple(new))
@@ -128,20 +129,20 @@ def remove_xattr(file: int | bytes, name: bytes) -> None:
             raise
 
 
-def _xattrs_at(view: LayerView, change: Change, *, after: bool) -> dict[bytes, bytes]:
-    tree = view.upper if after else view.lower
+def _before(view: LayerView, change: Change) -> dict[bytes, bytes]:
+    """The extended attributes of what was there before, as the sandbox saw them."""
+    if change.before is None or change.before.kind not in _CARRIERS:
+        return {}
     above, _, name = change.path.rpartition(b"/")
-    return xattrs_of(tree, tree.require(view.directory_at(tree, above), name))
+    node = view.lower.require(view.directory_at(view.lower, above), name)
+    return xattrs_of(view.lower, view.lower.file(node))
 
 
 def _host_value(view: LayerView, path: bytes, name: bytes) -> bytes | None:
     """An attribute of the host's file itself, as it is there."""
-    tree = view.lower
     above, _, last = path.rpartition(b"/")
-    node = view.directory_at(tree, above)
-    file = b"/proc/self/fd/%d/%s" % (tree.directories.get(node, node.source).fd, last)
     try:
-        return os.getxattr(file, name, follow_symlinks=False)
+        return os.getxattr(at(view.descriptor_of(view.lower, above), last), name, follow_symlinks=False)
     except OSError as error:
         if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
             raise

@@ -4,7 +4,7 @@
     COMMITTING   all is staged; some of the actions may be done
     COMMITTED    all actions are done; what they have replaced may still be there under the staged names
 
-So who finds one undoes the first two and finishes the third.
+So who finds one undoes the first two and finishes the third. The phase is the end of the file's name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rootless_sb.review.actions import Action, Attributes, Site
 
 STAGING, COMMITTING, COMMITTED = "staging", "committing", "committed"
 
-_NAME = "apply"
+_PHASES = (COMMITTED, COMMITTING, STAGING)  # the last that was written first
 _VERSION = 1
 
 
@@ -35,29 +35,51 @@ class Journal(NamedTuple):
 
 def write(own: int, journal: Journal) -> None:
     """Write it down, in the sandbox's directory `own`, for good. Raises OSError."""
-    files.write_atomically(own, _NAME, encode(journal), durable=True)
+    files.write_atomically(own, _name(journal.phase), encode(journal), durable=True)
     faults.point(f"apply-{journal.phase}")
+
+
+def advance(own: int, journal: Journal, phase: str) -> Journal:
+    """Note that nothing but the phase has changed. Raises OSError."""
+    os.rename(_name(journal.phase), _name(phase), src_dir_fd=own, dst_dir_fd=own)
+    os.fsync(own)
+    faults.point(f"apply-{phase}")
+    return journal._replace(phase=phase)
 
 
 def read(own: int) -> Journal | None:
     """The journal, if an apply was cut short. Raises OSError; ValueError for one that can't be understood."""
-    try:
-        return decode(files.read(own, _NAME))
-    except FileNotFoundError:
-        return None
+    for phase in _PHASES:
+        try:
+            return decode(files.read(own, _name(phase)), phase)
+        except FileNotFoundError:
+            continue
+    return None
+
+
+def is_there(own: int) -> bool:
+    """Whether an apply was cut short. Raises OSError."""
+    return any(os.access(_name(phase), os.F_OK, dir_fd=own) for phase in _PHASES)
 
 
 def remove(own: int) -> None:
     """The apply is over. Raises OSError."""
     faults.point("apply-over")
-    os.unlink(_NAME, dir_fd=own)
+    for phase in reversed(_PHASES):
+        try:
+            os.unlink(_name(phase), dir_fd=own)
+        except FileNotFoundError:
+            continue
+
+
+def _name(phase: str) -> str:
+    return f"apply.{phase}"
 
 
 def encode(journal: Journal) -> bytes:
     """The journal as text. Pure."""
     document = {
         "version": _VERSION,
-        "phase": journal.phase,
         "root": journal.root,
         "sites": [[os.fsdecode(site.path), *site[1:]] for site in journal.sites],
         "actions": [_plain_action(action) for action in journal.actions],
@@ -65,14 +87,14 @@ def encode(journal: Journal) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def decode(data: bytes) -> Journal:
+def decode(data: bytes, phase: str) -> Journal:
     """The journal that a text holds. Raises ValueError. Pure."""
     try:
         document = json.loads(data)
         if document["version"] != _VERSION:
             raise ValueError(f"its version is {document['version']}")
         return Journal(
-            document["phase"],
+            phase,
             document["root"],
             tuple(Site(os.fsencode(path), tuple(key), mode, widened) for path, key, mode, widened in document["sites"]),
             tuple(map(_action, document["actions"])),

@@ -7,7 +7,7 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay import merge
-from fuse_overlay.config import Lower
+from fuse_overlay.attributes import File
 from fuse_overlay.layers import ABSENT, at, open_regular
 from fuse_overlay.tree import Missing, Tree
 from rootless_sb.review.changes import ADDED, CHANGED, DELETED, Change, Item, aspects
@@ -38,9 +38,10 @@ class LayerView:
 
     def __init__(self, config: Config, layer: str) -> None:
         """Open the layer, a directory, over what `config` has for lower layers. Raises OverlayError."""
-        own = Lower(os.fsencode(layer), layer=True, live=False)
         self.lower = Tree(config, _DIRECTORIES)
-        self.upper = Tree(config._replace(lowers=(own,), hidden=(), hidden_names=()), _DIRECTORIES)
+        alone = config._replace(lowers=(), upper=os.fsencode(layer), hidden=(), hidden_names=())
+        self.upper = Tree(alone, _DIRECTORIES)
+        self.upper.stored_origins = False  # nobody asks for inode numbers here
         # The directory that was asked for last: who goes through changes by path asks for the same one many times.
         self._last: dict[Tree, tuple[bytes, Node]] = {}
         # Where files with hard links lie that haven't changed, by the layer's (st_dev, st_ino).
@@ -59,6 +60,24 @@ class LayerView:
         """Open a regular file of one of the two trees for reading. Raises OSError."""
         directory, name = tree.place(node)
         return open_regular(name, os.O_RDONLY, directory, live=node.source.live, own=node.own)
+
+    def file(self, change: Change) -> File:
+        """The layer's file of a change that isn't a deletion. Raises OSError."""
+        assert change.after is not None
+        above, _, name = change.path.rpartition(b"/")
+        fd = self.descriptor_of(self.upper, above)
+        st = change.after.st
+        return File(self.upper.layers[0], stat.S_IFMT(st.st_mode), st.st_ino, at(fd, name), ((fd, name),))
+
+    def open_changed(self, change: Change) -> int:
+        """Open the layer's file of a change, a regular one, for reading. Raises OSError."""
+        above, _, name = change.path.rpartition(b"/")
+        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.descriptor_of(self.upper, above))
+
+    def descriptor_of(self, tree: Tree, path: bytes) -> int:
+        """A descriptor (O_PATH) of a directory of one of the two trees, good until another one is asked for."""
+        node = self.directory_at(tree, path)
+        return tree.directories.get(node, node.source).fd
 
     def open_at(self, tree: Tree, path: bytes) -> int:
         """Open the regular file at a path of one of the two trees for reading. Raises OSError."""
@@ -180,7 +199,8 @@ class LayerView:
                 os.close(descriptor)
 
     def _same_xattrs(self, entry: Entry, under: Entry) -> bool:
-        return xattrs_of(self.upper, entry.node) == xattrs_of(self.lower, under.node)
+        own, others = self.upper.file(entry.node), self.lower.file(under.node)
+        return xattrs_of(self.upper, own) == xattrs_of(self.lower, others)
 
     def _settle(self, entry: Entry, under: Entry | None) -> None:
         self.upper.table.settle(entry.node)
@@ -203,9 +223,8 @@ def item_of(tree: Tree, entry: Entry) -> Item:
     return Item(node.kind, entry.owner, rdev, target, entry.st)
 
 
-def xattrs_of(tree: Tree, node: Node) -> dict[bytes, bytes]:
+def xattrs_of(tree: Tree, file: File) -> dict[bytes, bytes]:
     """The extended attributes that the sandbox sees, ACLs and capabilities among them. Raises OSError."""
-    file = tree.file(node)
     found = ((name, tree.extended.read(file, name)) for name in tree.extended.names(file))
     return {name: value for name, value in found if value is not None}
 

@@ -77,6 +77,8 @@ _RUNS = (
     (("lib", "udev"), _SYSTEM),
 )  # fmt: skip
 
+_RUNS_FROM = {first: [each for each in _RUNS if each[0][0] == first] for (first, *_), _ in _RUNS}
+
 
 def risk(change: Change) -> str:
     """Why a change is to be asked for by itself, in words; empty if it isn't."""
@@ -101,9 +103,10 @@ def _path_risk(path: bytes, change: Change) -> str:
         return _GIT
     if names[-1].endswith(".pth") and "site-packages" in names:
         return _PYTHON
-    for run, why in _RUNS:
-        if _holds(names, run):
-            return why
+    for start, name in enumerate(names):
+        for run, why in _RUNS_FROM.get(name, ()):
+            if tuple(names[start : start + len(run)]) == run:
+                return why
     return ""
 
 
@@ -112,10 +115,3 @@ def _git_runs(names: list[str]) -> bool:
     if not names or names[-1] in ("config", "config.worktree"):
         return True
     return "hooks" in names and not names[-1].endswith(".sample")  # the examples are never run
-
-
-def _holds(names: list[str], run: tuple[str, ...]) -> bool:
-    """Whether these names stand one after the other in a path."""
-    return run[0] in names and any(
-        tuple(names[start : start + len(run)]) == run for start in range(len(names) - len(run) + 1)
-    )

@@ -11,10 +11,11 @@ from fuse_overlay import copydata
 from fuse_overlay.layers import at, open_directory
 from rootless_sb import faults
 from rootless_sb.review import dressing, sites
+from rootless_sb.review.changes import is_new_directory
 from rootless_sb.review.layer import item_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from rootless_sb.review.actions import Decided, Key, Site, Spot
     from rootless_sb.review.changes import Change, Item
@@ -27,9 +28,22 @@ _UNLINKABLE = (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOENT, errno.EOPNO
 
 
 class Stage:
-    """Makes what `decide` has found a spot for."""
+    """Makes what `decide` has found a spot for.
 
-    def __init__(self, view: LayerView, root: int, places: Sequence[Site], who: Identity) -> None:
+    `attributes`: the extended attributes that the sandbox sees, by path. `keys`: what was made beside its target, which
+    file each is.
+    """
+
+    def __init__(
+        self,
+        view: LayerView,
+        root: int,
+        places: Sequence[Site],
+        who: Identity,
+        attributes: Mapping[bytes, Mapping[bytes, bytes]],
+    ) -> None:
+        self.keys: dict[bytes, Key] = {}
+        self._attributes = attributes
         self._view = view
         self._root = root
         self._places = places
@@ -43,16 +57,20 @@ class Stage:
         directories = []
         for change, spot in decided.spots:
             try:
-                if self._make(change, spot):
+                directory = self._directory(spot)
+                self._make(change, spot, directory)
+                if is_new_directory(change):
                     directories.append((change, spot))
+                if len(spot.names) == 1:
+                    st = os.stat(spot.names[0], dir_fd=directory.fd, follow_symlinks=False)
+                    self.keys[spot.names[0]] = (st.st_dev, st.st_ino)
             except OSError as error:
                 error.filename = change.path
                 raise
             faults.point("apply-file-staged")
         for change, spot in reversed(directories):  # what is in them comes first: it changes their times
             above = self._directory(spot)
-            given = dressing.host_xattrs(self._view, change, self._who)
-            dressing.dress(at(above.fd, spot.names[-1]), change, self._who, given, above)
+            dressing.dress(at(above.fd, spot.names[-1]), change, self._who, self._given(change), above)
         self.close()
 
     def close(self) -> None:
@@ -61,38 +79,38 @@ class Stage:
             os.close(self._above[1].fd)
             self._above = None
 
-    def _make(self, change: Change, spot: Spot) -> bool:
-        """Make one file; a directory (True is returned then) isn't complete until all in it is."""
+    def _make(self, change: Change, spot: Spot, above: Above) -> None:
+        """Make one file; a directory isn't complete until all in it is."""
         after = change.after
         assert after is not None
-        above = self._directory(spot)
         fd, name = above.fd, spot.names[-1]
         if after.kind == stat.S_IFDIR:
             os.mkdir(name, 0o700, dir_fd=fd)
-            return True
-        if after.st.st_nlink > 1 and self._link(change, fd, spot):
-            return False
-        given = dressing.host_xattrs(self._view, change, self._who)
-        if after.kind == stat.S_IFREG:
-            self._copy(change, name, given, above)
-            return False
-        if after.kind == stat.S_IFLNK:
-            os.symlink(after.target, name, dir_fd=fd)
+        elif after.st.st_nlink > 1 and self._link(change, fd, spot):
+            return
+        elif after.kind == stat.S_IFREG:
+            self._copy(change, name, above)
         else:
-            os.mknod(name, after.kind | 0o600, after.rdev, dir_fd=fd)
-        dressing.dress(at(fd, name), change, self._who, given, above)
-        return False
+            if after.kind == stat.S_IFLNK:
+                os.symlink(after.target, name, dir_fd=fd)
+            else:
+                os.mknod(name, after.kind | 0o600, after.rdev, dir_fd=fd)
+            dressing.dress(at(fd, name), change, self._who, self._given(change), above)
 
-    def _copy(self, change: Change, name: bytes, given: dict[bytes, bytes], above: Above) -> None:
+    def _given(self, change: Change) -> dict[bytes, bytes]:
+        """The extended attributes that a new file is to have."""
+        return dressing.host_xattrs(self._view, change, self._who, self._attributes[change.path])
+
+    def _copy(self, change: Change, name: bytes, above: Above) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         target = os.open(name, flags, 0o600, dir_fd=above.fd)
         try:
-            source = self._view.open_at(self._view.upper, change.path)
+            source = self._view.open_changed(change)
             try:
                 copydata.copy(source, target, os.fstat(source).st_size)
             finally:
                 os.close(source)
-            dressing.dress(target, change, self._who, given, above)
+            dressing.dress(target, change, self._who, self._given(change), above)
         finally:
             os.close(target)
 

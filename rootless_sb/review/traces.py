@@ -8,37 +8,37 @@ from typing import TYPE_CHECKING
 
 from fuse_overlay import origin, whiteout, xattrs
 from rootless_sb.kernel import births
-from rootless_sb.review.changes import DELETED
 from rootless_sb.review.conflicts import Trace
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fuse_overlay.inodes import Node
     from fuse_overlay.origin import Origin
     from rootless_sb.review.changes import Change
     from rootless_sb.review.layer import LayerView
 
 
-def trace(view: LayerView, change: Change, created: int, newest: int) -> Trace:
+def trace(view: LayerView, change: Change, applied: Mapping[bytes, Origin], created: int, newest: int) -> Trace:
     """The trace of a change. Raises OSError.
 
-    `created`: when the sandbox was made, in nanoseconds since 1970, for file systems that don't say when a file was.
-    `newest`: when the newest of all that goes last changed, 0 if it is one file.
+    `applied`: what has been brought to the host before. `created`: when the sandbox was made, in nanoseconds since
+    1970, for file systems that don't say when a file was. `newest`: when the newest of all that goes last changed, 0 if
+    it is one file.
     """
     above, _, name = change.path.rpartition(b"/")
-    directory = view.directory_at(view.upper, above)
-    fd = view.upper.directories.get(directory, directory.source).fd
+    fd = view.descriptor_of(view.upper, above)
     if change.before is not None and not newest:
         newest = change.before.st.st_ctime_ns
-    if change.kind == DELETED:
-        return Trace(None, _whiteout_time(fd, name) or _birth_of(view, directory) or created, newest)
-    made = births.birth_time(fd, name) or created
-    return Trace(origin_of(view, view.upper.require(directory, name)), made, newest)
-
-
-def origin_of(view: LayerView, node: Node) -> Origin | None:
-    """What a file of the layer is a copy of, if it is one. Raises OSError."""
-    value = view.upper.store.read(view.upper.file(node), xattrs.ORIGIN)
-    return origin.parse(value) if value is not None else None
+    known = applied.get(change.path)
+    if change.after is None:
+        made = _whiteout_time(fd, name) or _birth_of(view, view.directory_at(view.upper, above))
+        return Trace(known, made or created, newest)
+    if known is None:
+        value = view.upper.store.read(view.file(change), xattrs.ORIGIN)
+        known = origin.parse(value) if value is not None else None
+    made = births.birth_time(fd, name) if change.before is not None else None
+    return Trace(known, made or created, newest)
 
 
 def _whiteout_time(fd: int, name: bytes) -> int | None:
