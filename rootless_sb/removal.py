@@ -6,17 +6,27 @@ from typing import TYPE_CHECKING
 
 from rootless_sb import names, sandboxes
 from rootless_sb.errors import Doing, SbError
+from rootless_sb.review import applying
 
 if TYPE_CHECKING:
     from rootless_sb.kernel.trees import Removed
 
 
-def remove(directory: str, called: str, store: str, uid: int) -> Removed:
-    """Remove the sandbox in `directory`, which people call `called`. Raises SbError: it runs, say."""
+def remove(directory: str, called: str, store: str, uid: int, *, force: bool = False) -> Removed:
+    """Remove the sandbox in `directory`, which people call `called`. Raises SbError: it runs, say.
+
+    An apply that was cut short is undone or finished first; with `force` that may fail.
+    """
     with Doing(f"cannot remove {called}"):
         sandbox = sandboxes.take(directory)
         if sandbox is None:
             raise SbError(f"cannot remove {called}", sandboxes.holder(directory), f"sb rm -f {called}")
+        try:
+            applying.settle(sandbox.own)
+        except SbError as error:
+            if not force:
+                sandbox.close()
+                raise SbError(error.what, error.why, f"sb rm -f {called} removes it all the same") from error
         removed = sandboxes.remove(sandbox, uid)
     names.drop_dangling(store)
     return removed

@@ -5,6 +5,7 @@ Whoever is killed meanwhile leaves a journal (see `journal`), by which the next 
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _ROOT = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _AGAIN = "the next sb apply of this sandbox tries again"
+_MEANWHILE = "the host has changed it meanwhile"
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -49,7 +51,8 @@ def apply(own: int, view: LayerView, root: str, verdicts: Sequence[Verdict], who
         _apply(own, view, Journal(STAGING, root, (), ()), top, verdicts, who)
         history.add(own, _now(top, [each.change for each in verdicts]))
     except OSError as error:
-        raise SbError(f"cannot apply {_place(error)}", error.strerror or str(error), "nothing was changed") from error
+        why = _MEANWHILE if error.errno in (errno.ESTALE, errno.EEXIST) else error.strerror or str(error)
+        raise SbError(f"cannot apply {_place(error)}", why, "nothing was changed") from error
     except _Interrupted:
         raise SbError("the apply was interrupted", hint="nothing was changed") from None
     finally:
@@ -79,8 +82,7 @@ def _apply(own: int, view: LayerView, notes: Journal, top: int, verdicts: Sequen
     except BaseException:
         _hold_signals()
         with Doing("cannot undo what was begun", _AGAIN):
-            committing.undo(top, notes)
-            journal.remove(own)
+            _undo(own, top, notes)
         raise
     with Doing("all is applied, but what was replaced can't be removed", _AGAIN):
         committing.finish(top, done)
@@ -98,15 +100,28 @@ def settle(own: int) -> str:
             return ""
         top = os.open(notes.root, _ROOT)
         try:
-            committing.settle(top, notes)
+            if notes.phase == COMMITTED:
+                committing.finish(top, notes)
+                journal.remove(own)
+            else:
+                _undo(own, top, notes)
         finally:
             os.close(top)
-        journal.remove(own)
     except (OSError, ValueError) as error:
         why = error.strerror or str(error) if isinstance(error, OSError) else str(error)
         where = _place(error) if isinstance(error, OSError) else ""
         raise SbError(f"cannot undo an apply that was cut short {where}".rstrip(), why) from error
     return "finished" if notes.phase == COMMITTED else "undone"
+
+
+def _undo(own: int, top: int, notes: Journal) -> None:
+    """Undo what was begun. Raises OSError.
+
+    That changes the times of what is put in its place again, which is none of the host's doing.
+    """
+    committing.undo(top, notes)
+    history.add(own, committing.restored(top, notes))
+    journal.remove(own)
 
 
 def _with_attributes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -13,17 +14,14 @@ from fuse_overlay.layers import at_fd
 from rootless_sb import faults
 from rootless_sb.review import dressing, sites
 from rootless_sb.review.actions import PUT, SWAP, TAKE, TOUCH, Site
-from rootless_sb.review.journal import COMMITTED, STAGING
+from rootless_sb.review.journal import STAGING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rootless_sb.review.actions import Action, Attributes
     from rootless_sb.review.journal import Journal
 
 # renameat2(2): the file system, or the kernel, doesn't know the flag.
 _UNKNOWN_FLAG = (errno.EINVAL, errno.ENOSYS)
-_OWN_ALL = 0o700
 # Where a file waits while it is exchanged in steps.
 _ASIDE = b"~"
 
@@ -53,14 +51,31 @@ def _do(directory: int, action: Action) -> None:
 
 
 def undo(root: int, journal: Journal) -> None:
-    """Bring the host back to where it was before. Raises OSError.
+    """Bring the host back to where it was before. Raises OSError, when all that can be undone is.
 
-    What somebody has put in a changed file's place meanwhile stays there.
+    What somebody has put in a changed file's place meanwhile stays there. In a directory that is gone there is nothing
+    to be undone.
     """
-    sites.widen(root, journal.sites)
-    ordered = sorted(journal.actions, key=lambda action: action.kind != TOUCH)
-    sites.each(root, journal.sites, ordered, _drop if journal.phase == STAGING else _undo)
-    sites.settle(root, _finals(journal, done=False))
+    do = _drop if journal.phase == STAGING else _undo
+    failures: list[OSError] = []
+    for number, site in enumerate(journal.sites):
+        here = [action for action in journal.actions if action.site == number]
+        try:
+            sites.widen(root, [site])
+            sites.each(root, journal.sites, sorted(here, key=lambda action: action.kind != TOUCH), do)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            failures.append(error)
+    for final in _finals(journal, done=False):
+        try:
+            sites.set_modes(root, [final])
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 def _undo(directory: int, action: Action) -> None:
@@ -108,7 +123,7 @@ def _drop(directory: int, action: Action) -> None:
 def finish(root: int, journal: Journal) -> None:
     """Clear away what was replaced, and give directories the modes that they are to have. Raises OSError."""
     sites.each(root, journal.sites, [each for each in journal.actions if each.kind in (SWAP, TAKE)], _clear)
-    sites.settle(root, _finals(journal, done=True))
+    sites.set_modes(root, _finals(journal, done=True))
 
 
 def _clear(directory: int, action: Action) -> None:
@@ -117,25 +132,35 @@ def _clear(directory: int, action: Action) -> None:
     faults.point("apply-cleared")
 
 
-def settle(root: int, journal: Journal) -> None:
-    """Finish or undo what was cut short. Raises OSError."""
-    if journal.phase == COMMITTED:
-        finish(root, journal)
-    else:
-        undo(root, journal)
+def restored(root: int, journal: Journal) -> list[tuple[bytes, os.stat_result]]:
+    """What is at its place again after an undo, by its path. Raises OSError."""
+    found: list[tuple[bytes, os.stat_result]] = []
+
+    def look(directory: int, action: Action) -> None:
+        if sites.key_of(directory, action.name) == action.old:
+            st = os.stat(action.name, dir_fd=directory, follow_symlinks=False)
+            found.append((os.path.join(journal.sites[action.site].path, action.name), st))
+
+    if journal.phase != STAGING:
+        for number in range(len(journal.sites)):
+            with contextlib.suppress(FileNotFoundError):  # there is nothing any more
+                here = [each for each in journal.actions if each.site == number and each.old is not None]
+                sites.each(root, journal.sites, here, look)
+    return found
 
 
-def _finals(journal: Journal, *, done: bool) -> Iterator[Site]:
-    """The directories whose modes aren't what they are to be yet, with these modes."""
+def _finals(journal: Journal, *, done: bool) -> list[Site]:
+    """The directories whose modes aren't what they are to be yet, with these modes; those in others first."""
     touched = {
         os.path.join(journal.sites[each.site].path, each.name): (each.after if done else each.before, each.old)
         for each in journal.actions
         if each.kind == TOUCH and (done or journal.phase != STAGING)
     }
+    found = [site for site in journal.sites if site.widened and site.path not in touched]
     for path, (attributes, key) in touched.items():
         if attributes is not None and key is not None and attributes.is_directory:
-            yield Site(path, key, stat.S_IMODE(attributes.mode), widened=True)
-    yield from (site for site in journal.sites if site.widened and site.path not in touched)
+            found.append(Site(path, key, stat.S_IMODE(attributes.mode), widened=True))
+    return sorted(found, key=lambda site: site.path.count(b"/"), reverse=True)
 
 
 def _touch(directory: int, action: Action, attributes: Attributes | None) -> None:
@@ -147,7 +172,7 @@ def _touch(directory: int, action: Action, attributes: Attributes | None) -> Non
         st = os.fstat(fd)
         if (st.st_dev, st.st_ino) != action.old:
             raise failure(errno.ESTALE)
-        dressing.set_attributes(at_fd(fd), attributes, _OWN_ALL if attributes.is_directory else 0)
+        dressing.set_attributes(at_fd(fd), attributes, sites.OWN_ALL if attributes.is_directory else 0)
     finally:
         os.close(fd)
 

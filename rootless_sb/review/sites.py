@@ -8,7 +8,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from fuse_overlay.errors import failure
-from fuse_overlay.layers import open_directory
+from fuse_overlay.layers import at_fd, open_directory
 from rootless_sb.kernel import trees
 from rootless_sb.review.actions import Site
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rootless_sb.review.actions import Action, Key
 
-_OWN_ALL = 0o700
+OWN_ALL = 0o700  # what a directory's owner needs to work in it
 
 
 def open_path(root: int, path: bytes) -> int:
@@ -48,7 +48,7 @@ def look(root: int, paths: Iterable[bytes], uid: int) -> tuple[Site, ...]:
         finally:
             os.close(fd)
         mode = stat.S_IMODE(st.st_mode)
-        widened = uid == st.st_uid and mode & _OWN_ALL != _OWN_ALL
+        widened = uid == st.st_uid and mode & OWN_ALL != OWN_ALL
         found.append(Site(path, (st.st_dev, st.st_ino), mode, widened))
     return tuple(found)
 
@@ -73,17 +73,19 @@ def each(root: int, sites: Sequence[Site], actions: Sequence[Action], do: Callab
             os.close(fd)
 
 
+def set_modes(root: int, sites: Iterable[Site], more: int = 0) -> None:
+    """Give directories their modes, and these bits besides; those in others first. Raises OSError."""
+    for site in sorted(sites, key=lambda site: site.path.count(b"/"), reverse=not more):
+        fd = open_site(root, site)
+        try:
+            os.chmod(at_fd(fd), site.mode | more)
+        finally:
+            os.close(fd)
+
+
 def widen(root: int, sites: Iterable[Site]) -> None:
     """Let their owner write to the directories where he can't. Raises OSError."""
-    for site in sites:
-        if site.widened:
-            _set_mode(root, site, site.mode | _OWN_ALL)
-
-
-def settle(root: int, sites: Iterable[Site]) -> None:
-    """Give directories their modes; those in others first. Raises OSError."""
-    for site in sorted(sites, key=lambda site: site.path.count(b"/"), reverse=True):
-        _set_mode(root, site, site.mode)
+    set_modes(root, [site for site in sites if site.widened], OWN_ALL)
 
 
 def key_of(directory: int, name: bytes) -> Key | None:
@@ -105,11 +107,3 @@ def discard(directory: int, name: bytes) -> None:
         if error.errno not in (errno.EISDIR, errno.EPERM):
             raise
         trees.remove_if_there(directory, os.fsdecode(name))
-
-
-def _set_mode(root: int, site: Site, mode: int) -> None:
-    fd = open_site(root, site)
-    try:
-        os.chmod(f"/proc/self/fd/{fd}", mode)
-    finally:
-        os.close(fd)

@@ -17,7 +17,10 @@ _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Contents(NamedTuple):
-    """`newest`: the latest st_ctime in a tree, in nanoseconds; `obstacle`: why it can't be removed, empty if it can."""
+    """`newest`: the latest st_ctime in a directory, in nanoseconds, without its own.
+
+    `obstacle`: why it can't be removed, empty if it can.
+    """
 
     newest: int
     obstacle: str
@@ -33,7 +36,6 @@ def contents(view: LayerView, path: bytes, uid: int) -> Contents:
         node, here = waiting.pop()
         try:
             st = view.lower.attributes(node).st
-            newest = max(newest, st.st_ctime_ns)
             if st.st_dev != device:
                 return Contents(newest, f"a file system is mounted at {shown(here)}")
             names = _names(view, node)

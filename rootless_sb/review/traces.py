@@ -23,13 +23,10 @@ def trace(view: LayerView, change: Change, applied: Mapping[bytes, Origin], crea
     """The trace of a change. Raises OSError.
 
     `applied`: what has been brought to the host before. `created`: when the sandbox was made, in nanoseconds since
-    1970, for file systems that don't say when a file was. `newest`: when the newest of all that goes last changed, 0 if
-    it is one file.
+    1970, for file systems that don't say when a file was. `newest`: see `Trace`.
     """
     above, _, name = change.path.rpartition(b"/")
     fd = view.descriptor_of(view.upper, above)
-    if change.before is not None and not newest:
-        newest = change.before.st.st_ctime_ns
     known = applied.get(change.path)
     if change.after is None:
         made = _whiteout_time(fd, name) or _birth_of(view, view.directory_at(view.upper, above))

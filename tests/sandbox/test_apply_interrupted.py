@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 # Every point at which an apply can be killed, in order, and how often it comes by there with the changes below.
 POINTS = {
     "apply-staging": 1,
-    "apply-file-staged": 6,
+    "apply-file-staged": 5,
     "apply-committing": 1,
-    "apply-action-done": 7,
+    "apply-action-done": 6,
     "apply-committed": 1,
     "apply-cleared": 3,
     "apply-over": 1,
@@ -33,52 +33,47 @@ POINTS = {
 # What comes after this is finished and not undone.
 LAST_UNDONE = "apply-action-done"
 
-CHANGES = "echo two >file; rm other; mkdir new; echo x >new/file; echo y >shut/added; rm -r gone; echo z >gone; chmod 750 mode"
+CHANGES = """
+echo two >file; rm other; mkdir new; echo x >new/file; echo y >shut/added; rm -r gone; echo z >gone; chmod 750 mode
+"""
+
+
+def make(directory: Path) -> Path:
+    """A directory of the host's, to be changed."""
+    for name in ("shut", "gone", "mode"):
+        (directory / name).mkdir(parents=True)
+        (directory / name / "inner").write_text(f"{name}\n")
+    for name in ("file", "other"):
+        (directory / name).write_text(f"{name}\n")
+    (directory / "shut").chmod(0o500)
+    return directory
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Path]:
     """A directory of the host's."""
-    made = tmp_path / "host"
-    for name in ("shut", "gone", "mode"):
-        (made / name).mkdir(parents=True)
-        (made / name / "inner").write_text(f"{name}\n")
-    for name in ("file", "other"):
-        (made / name).write_text(f"{name}\n")
-    (made / "shut").chmod(0o500)
+    made = make(tmp_path / "host")
     yield made
     (made / "shut").chmod(0o700)
 
 
-@pytest.fixture
-def moments(count: Count) -> Callable[[str], list[int]]:
-    """`moments(POINT)`: at which of the times that an apply comes by there it is killed; all with --long."""
-
-    def pick(point: str) -> list[int]:
-        number = POINTS[point]
-        return sorted({1, number}) if count(0, 1) == 0 else list(range(1, number + 1))
-
-    return pick
-
-
 @pytest.mark.parametrize("point", POINTS)
-def test_killed_at_any_step(sb: Sandboxes, host: Path, moments: Callable[[str], list[int]], point: str) -> None:
+def test_killed_at_any_step(sb: Sandboxes, tmp_path: Path, count: Count, point: str) -> None:
     """The next apply says what it did: undid all, and begins anew, or finished; either way all is there in the end."""
-    before = snapshot(host)
-    change(sb, host, CHANGES)
     finishes = list(POINTS).index(point) > list(POINTS).index(LAST_UNDONE)
-    after = None
-    for moment in moments(point):
-        assert -signal.SIGKILL == sb.command("apply", "box", fault=f"{point}:{moment}").returncode
-        again = sb.command("apply", "box")
+    moments = range(1, POINTS[point] + 1)
+    for moment in {moments[0], moments[-1], *moments[: count(0, len(moments))]}:
+        host, name = make(tmp_path / f"{moment}"), f"box-{moment}"
+        change(sb, host, CHANGES, name)
+        assert -signal.SIGKILL == sb.command("apply", name, fault=f"{point}:{moment}").returncode
+        again = sb.command("apply", name)
         assert (0, "") == (again.returncode, again.stderr if again.returncode else "")
         assert f"sb: an earlier apply was cut short: it is {'finished' if finishes else 'undone'} now" in again.stderr
-        assert [] == diff(sb, host)
-        assert after in (None, snapshot(host))
-        after = snapshot(host)
-        assert after != before
-        assert [] == [name for name in map(str, host.rglob("*")) if ".sb-apply" in name]
-        restore(host, before)
+        assert [] == diff(sb, host, name=name)
+        assert ["file", "gone", "mode", "new", "shut"] == sorted(os.listdir(host))
+        assert (["file"], ["added", "inner"]) == (os.listdir(host / "new"), sorted(os.listdir(host / "shut")))
+        assert (0o500, 0o750) == tuple((host / each).stat().st_mode & 0o777 for each in ("shut", "mode"))
+        (host / "shut").chmod(0o700)
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -100,7 +95,8 @@ def test_killed_while_it_undoes(sb: Sandboxes, host: Path) -> None:
     """The undoing of a killed apply can be killed too, time and again."""
     before = snapshot(host)
     change(sb, host, CHANGES)
-    assert -signal.SIGKILL == sb.command("apply", "box", fault=f"apply-action-done:{POINTS['apply-action-done']}").returncode
+    last = f"apply-action-done:{POINTS['apply-action-done']}"
+    assert -signal.SIGKILL == sb.command("apply", "box", fault=last).returncode
     for moment in (1, 3, 5):
         assert -signal.SIGKILL == sb.command("rm", "box", fault=f"apply-action-undone:{moment}").returncode
     assert 0 == sb.command("rm", "box").returncode
@@ -120,17 +116,22 @@ def test_interrupted(sb: Sandboxes, host: Path, number: signal.Signals) -> None:
     assert before == snapshot(host)
 
 
-def test_a_full_disk(sb: Sandboxes, host: Path) -> None:
+def test_a_full_disk(sb: Sandboxes, host: Path, program: Callable[[str], Path]) -> None:
     """An apply for which there is no space leaves all as it was, and says at which file it ended."""
+    (host / "small").mkdir()
+    change(sb, host, f"{CHANGES} head -c 50000 /dev/zero >small/first; head -c 300000 /dev/zero >small/large")
     before = snapshot(host)
-    change(sb, host, f"{CHANGES}; head -c 300000 /dev/zero >new/large; head -c 1000 /dev/zero >new/small")
-    # A limit of the largest file stands for a disk: to write beyond either is an error of write(2).
-    limited = f"ulimit -f 200; trap '' XFSZ; exec {SB} apply box"
-    done = subprocess.run(["bash", "-c", limited], env=sb.environment, capture_output=True, text=True, check=False)
-    assert 125 == done.returncode
-    assert done.stderr.startswith(f"sb: cannot apply {host}/new/large: ")
+    ids = ("--map-user", str(os.getuid()), "--map-group", str(os.getgid()), "--keep-caps")
+    mount = f"mount -t tmpfs -o size=100k,mode=755 none {host}/small"
+    script = f"{mount} && {SB} apply box {host}; status=$?; ls -A {host}/small; exit $status"
+    command = [program("unshare"), "-Um", *ids, "bash", "-c", script]
+    done = subprocess.run(command, env=sb.environment, capture_output=True, text=True, check=False)
+    assert (125, "") == (done.returncode, done.stdout)
+    why = "No space left on device\n\nhint: nothing was changed\n"
+    assert f"sb: cannot apply {host}/small/large: {why}" == done.stderr
     assert before == snapshot(host)
     assert 0 == sb.command("apply", "box").returncode
+    assert 300000 == (host / "small/large").stat().st_size
 
 
 class stopped:  # noqa: N801 - reads as what it is in a `with`
@@ -149,7 +150,7 @@ class stopped:  # noqa: N801 - reads as what it is in a `with`
             stderr=subprocess.PIPE,
             text=True,
         )
-        eventually(lambda: processes.state(self._process.pid) == "T")
+        eventually(lambda: is_stopped(self._process.pid))
         return self._process
 
     def __exit__(self, *exception: object) -> None:
@@ -157,10 +158,16 @@ class stopped:  # noqa: N801 - reads as what it is in a `with`
         self._process.communicate()
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped."""
+    found = processes.look(pid)
+    return found is not None and found.state == "T"
+
+
 def go_on(process: subprocess.Popen[str]) -> str:
     """Let a stopped apply run to its end, which must be an error, past all points. Returns what it said."""
     while process.poll() is None:
-        if processes.state(process.pid) == "T":
+        if is_stopped(process.pid):
             os.kill(process.pid, signal.SIGCONT)
     assert 125 == process.returncode
     assert process.stderr is not None
@@ -214,24 +221,7 @@ def test_the_target_changes_meanwhile(sb: Sandboxes, host: Path, act: Callable[[
     change(sb, host, "echo two >file; rm other; mkdir new; rm gone/inner")
     with stopped(sb, "apply-committing") as process:
         act(host)
-        before = snapshot(host)
+        before = {name: what for name, what in snapshot(host).items() if ".sb-apply" not in name}
         said = go_on(process)
     assert said.startswith(f"sb: cannot apply {host}/")
-    kept = {name: what for name, what in snapshot(host).items()}
-    assert before == {**kept}
-
-
-def restore(host: Path, before: dict[str, tuple[object, ...]]) -> None:
-    """Make a directory what it was: its files, their content and modes."""
-    (host / "shut").chmod(0o700)
-    for name in os.listdir(host):
-        subprocess.run(["rm", "-rf", host / name], check=True)
-    for name, (_, mode, _, _, data, *_) in sorted(before.items()):
-        path = host / name
-        if isinstance(data, bytes):
-            path.write_bytes(data)
-        elif name != ".":
-            path.mkdir()
-        assert isinstance(mode, int)
-        path.chmod(mode | 0o200)
-    (host / "shut").chmod(0o500)
+    assert before == snapshot(host)
