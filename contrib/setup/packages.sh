@@ -43,6 +43,7 @@ vi              vim-tiny                            vim-minimal
 tmux            tmux                                tmux
 less            less                                less
 bindfs          bindfs                              bindfs
+rsync           rsync                               rsync
 '
 
 # What is asked of a Python: new enough, and it can make a virtual environment with compiled modules. Prints its real

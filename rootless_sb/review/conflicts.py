@@ -53,6 +53,7 @@ def conflict(change: Change, trace: Trace) -> str:
 
 def _is_later(st: os.stat_result, trace: Trace, *, is_copy: bool) -> bool:
     """Whether a file of the host's is another one than was copied, or younger than what is at its place."""
-    if is_copy and trace.origin is not None and trace.origin.ino == st.st_ino:
+    is_original = is_copy and trace.origin is not None and trace.origin.ino == st.st_ino
+    if is_original and not stat.S_ISDIR(st.st_mode):
         return True
     return st.st_ctime_ns > trace.since
