@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from rootless_sb import names, sandboxes
 from rootless_sb.errors import Doing, SbError
-from rootless_sb.review import applying
 
 if TYPE_CHECKING:
     from rootless_sb.kernel.trees import Removed
@@ -22,7 +22,7 @@ def remove(directory: str, called: str, store: str, uid: int, *, force: bool = F
         if sandbox is None:
             raise SbError(f"cannot remove {called}", sandboxes.holder(directory), f"sb rm -f {called}")
         try:
-            applying.settle(sandbox.own)
+            _settle(sandbox.own)
         except SbError as error:
             if not force:
                 sandbox.close()
@@ -30,3 +30,11 @@ def remove(directory: str, called: str, store: str, uid: int, *, force: bool = F
         removed = sandboxes.remove(sandbox, uid)
     names.drop_dangling(store)
     return removed
+
+
+def _settle(own: int) -> None:
+    """Undo or finish an apply that was cut short, if one was. Raises SbError."""
+    if any(name.startswith("apply.") for name in os.listdir(own)):
+        from rootless_sb.review import applying
+
+        applying.settle(own)

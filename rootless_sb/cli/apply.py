@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rootless_sb import sandboxes
 from rootless_sb.cli import lookup, parsing
+from rootless_sb.cli import options as shared
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.review import applying, assessment, choosing, history, journal, opening, owners
-from rootless_sb.review.choosing import FAIL, HOST, SANDBOX, Wish
+from rootless_sb.review.choosing import Wish
 from rootless_sb.ui import changes as shown
 from rootless_sb.ui import messages
 
@@ -67,17 +68,10 @@ def parser() -> parsing.Parser:
     add("--dry-run", action="store_true", help="list what would be written, and what speaks against it")
     add("--json", action="store_true", help="with --dry-run: as JSON")
     add("-q", "--quiet", action="store_true", help="no messages but errors")
-    add_choices(options)
+    shared.add_choices(options)
     add("name", metavar="NAME", help="the sandbox's name or id")
     add("path", metavar="PATH", nargs="*", help="the changes here and beneath (default: all)")
     return options
-
-
-def add_choices(options: parsing.Parser) -> None:
-    """The options that decide what is applied, which `sb try` has too."""
-    add = options.add_argument
-    add("--conflicts", choices=(FAIL, HOST, SANDBOX), default=FAIL, help="who wins where the machine has changed too")
-    add("--allow-risky", action="store_true", help="also what runs by itself, without asking")
 
 
 def hold(known: Known, called: str) -> Sandbox:
