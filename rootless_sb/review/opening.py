@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from fuse_overlay.errors import OverlayError
+from fuse_overlay.overlay import Overlay
+from fuse_overlay.tree import Tree
 from rootless_sb import host, maps, plan
 from rootless_sb.errors import SbError
 from rootless_sb.review.layer import LayerView
@@ -12,6 +15,8 @@ from rootless_sb.review.layer import LayerView
 if TYPE_CHECKING:
     from fuse_overlay.config import Config
     from rootless_sb.state import State
+
+_DIRECTORIES = 200  # descriptors of directories that a tree holds at most
 
 
 def config_of(state: State) -> Config:
@@ -26,3 +31,20 @@ def view(state: State, directory: str) -> LayerView:
         return LayerView(config_of(state), f"{directory}/upper")
     except OverlayError as error:
         raise SbError(f"cannot look at the sandbox {state.name or state.identifier}", str(error)) from None
+
+
+def tree(state: State, directory: str) -> Tree:
+    """All that the sandbox in `directory` sees, to be read. Raises SbError."""
+    try:
+        return Tree(config_of(state)._replace(upper=os.fsencode(f"{directory}/upper")), _DIRECTORIES)
+    except OverlayError as error:
+        raise SbError(f"cannot look at the sandbox {state.name or state.identifier}", str(error)) from None
+
+
+def overlay(state: State, directory: str) -> Overlay:
+    """All that the sandbox in `directory` sees, to be changed by who holds its lock. Raises SbError."""
+    upper, work = (os.fsencode(f"{directory}/{part}") for part in ("upper", "work"))
+    try:
+        return Overlay(config_of(state)._replace(upper=upper, work=work))
+    except OverlayError as error:
+        raise SbError(f"cannot change the sandbox {state.name or state.identifier}", str(error)) from None
