@@ -42,7 +42,8 @@ class Changes:
         check_new_name(name)
         self._require_free(parent, name)
         directory = self._copyup.directory(parent)
-        if new.attributes or self._tree.records.needed(new.kind, new.owner):
+        is_plain = not new.attributes and not self._tree.records.needed(new.kind, new.owner)
+        if not is_plain:
             self._make_aside(directory, name, new, maker)
         else:
             try:
@@ -53,7 +54,11 @@ class Changes:
                 self._make_aside(directory, name, new, maker)
         self.unmark(directory, name)
         parent.version += 1
-        return self._entered(parent, name, new.owner)
+        entry = self._entered(parent, name, new.owner)
+        if is_plain:
+            # A killed server may have left a record of another file that had this name and this inode number.
+            self.drop_record(entry.node, directory, name)
+        return entry
 
     def link(self, node: Node, parent: Node, name: bytes) -> Entry:
         """Give a file one more name."""
@@ -80,6 +85,7 @@ class Changes:
         node = self._tree.require(parent, name)
         if node.kind == stat.S_IFDIR:
             raise failure(errno.EISDIR)
+        left = self.names_left(node)
         if node.source is not self._upper:
             self.put_whiteout(self._copyup.directory(parent), name)
         else:
@@ -93,7 +99,7 @@ class Changes:
                 os.unlink(name, dir_fd=directory)
             self.drop_record(node, directory, name)
         parent.version += 1
-        self.lost_name(node, parent, name)
+        self.lost_name(node, parent, name, left)
 
     def rmdir(self, parent: Node, name: bytes) -> None:
         """Remove an empty directory."""
@@ -108,7 +114,7 @@ class Changes:
             self._remove_upper_directory(parent, name)
             self.drop_record(node, self._tree.directories.get(parent, self._upper).fd, name)
         parent.version += 1
-        self.lost_name(node, parent, name)
+        self.lost_name(node, parent, name, left=0)
 
     def needs_whiteout(self, parent: Node, name: bytes) -> bool:
         """Whether a name would still stand for something if the upper didn't have it."""
@@ -138,18 +144,28 @@ class Changes:
         """Take back what an index says of an upper file that isn't at this place any more."""
         self._tree.store.drop_place(self._upper, node.real_kind, node.key[1], directory, name)
 
-    def lost_name(self, node: Node, parent: Node, name: bytes) -> None:
-        """Note in the table that a name of this node is gone."""
+    def names_left(self, node: Node) -> int:
+        """How many names a file will have when it has lost one; 0 for directories."""
+        return 0 if node.kind == stat.S_IFDIR else self._tree.link_count(node) - 1
+
+    def lost_name(self, node: Node, parent: Node, name: bytes, left: int) -> None:
+        """Note in the table that a name of this node is gone, and that it has `left` others."""
         table = self._tree.table
+        if left > 0 and self._tree.links is not None and node.source is not self._upper:
+            self._tree.links.lose(node.key)
         if not table.drop_name(node, parent, name):
-            node.gone = True
-            table.detach(node)
-            for layer in node.dirs:
-                self._tree.directories.close(node, layer)
-            node.dirs = ()
-            node.version += 1
-            self._tree.origins.pop(node.key, None)
+            node.gone = True  # or its other names aren't known yet: then it is found again by its key
+            if left <= 0:
+                self._end(node)
         table.settle(node)
+
+    def _end(self, node: Node) -> None:
+        self._tree.table.detach(node)
+        for layer in node.dirs:
+            self._tree.directories.close(node, layer)
+        node.dirs = ()
+        node.version += 1
+        self._tree.origins.pop(node.key, None)
 
     def _remove_upper_directory(self, parent: Node, name: bytes) -> None:
         directory = self._tree.directories.get(parent, self._upper).fd

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import stat
 import sys
 
-from fuse_overlay import options
+from fuse_overlay import options, places
 from fuse_overlay.config import Config, Extent, Lower
 from fuse_overlay.errors import OverlayError
 
@@ -23,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
         if command.help:
             print(options.USAGE)
             return 0
+        _check(command)
         for option in command.ignored:
             print(f"fuse-overlay: unknown option {option} ignored", file=sys.stderr)
         return _run(command) if command.foreground else _run_behind(command)
@@ -44,6 +47,29 @@ def configuration(command: options.Command) -> Config:
     )
 
 
+def _check(command: options.Command) -> None:
+    """See that the directories are there and can be used together. Raises OverlayError."""
+    named = [("mountpoint", command.mountpoint), *(("lowerdir", path) for path in command.lowers)]
+    named += [(option, path) for option, path in (("upperdir", command.upper), ("workdir", command.work)) if path]
+    wrong = places.conflict([_place(option, path) for option, path in named])
+    if wrong is not None:
+        raise OverlayError(wrong)
+
+
+def _place(option: str, path: bytes) -> places.Place:
+    try:
+        if not stat.S_ISDIR(os.stat(path).st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        above = os.path.realpath(path)
+        lineage = [os.stat(above)]
+        while above != b"/":
+            above = os.path.dirname(above)
+            lineage.append(os.stat(above))
+    except OSError as error:
+        raise OverlayError(f"cannot open {option} {os.fsdecode(path)}: {error.strerror}") from None
+    return places.Place(option, os.fsdecode(path), tuple((st.st_dev, st.st_ino) for st in lineage))
+
+
 def extents(path: str) -> tuple[Extent, ...]:
     """The ids that exist in a user namespace, from its /proc/PID/uid_map or gid_map."""
     with open(path, encoding="ascii") as lines:
@@ -60,11 +86,11 @@ def _run(command: options.Command, ready: int = -1) -> int:
     from fuse_overlay.overlay import Overlay
 
     overlay = Overlay(config)
-    server.start(overlay, os.fsdecode(command.mountpoint), _libfuse_options(command))
+    handshake = server.start(overlay, os.fsdecode(command.mountpoint), _libfuse_options(command))
     try:
         if ready >= 0:
             _detach(ready)
-        loop.run(end_on=signal.SIGTERM)
+        loop.run(handshake, end_on=signal.SIGTERM)
     finally:
         pyfuse3.close()
     return 0

@@ -15,12 +15,13 @@ from fuse_overlay import copydata, origin, ownership, xattrs
 from fuse_overlay.attributes import File, carries
 from fuse_overlay.errors import failure
 from fuse_overlay.layers import at, at_fd, open_regular
+from fuse_overlay.times import keeping_times
 from fuse_overlay.tree import Missing
 
 if TYPE_CHECKING:
     from fuse_overlay.inodes import Node
     from fuse_overlay.layers import Layer
-    from fuse_overlay.ownership import Owner
+    from fuse_overlay.links import Links
     from fuse_overlay.tree import Entry, Tree
     from fuse_overlay.work import Work
 
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
 class CopyUp:
     """Brings nodes of a tree to its upper layer."""
 
-    def __init__(self, tree: Tree, upper: Layer, work: Work) -> None:
+    def __init__(self, tree: Tree, upper: Layer, work: Work, links: Links) -> None:
         self._tree = tree
+        self._links = links
         self._upper = upper
         self._work = work
 
@@ -72,14 +74,27 @@ class CopyUp:
             self._build(name, node, entry, length)
             self._dress(name, node, entry, ((directory, node.name),))
             kept = os.stat(name, dir_fd=self._work.fd, follow_symlinks=False)
+            self._remember_names(node, entry.st, kept, name, ((directory, node.name),))
             self._move_in(name, directory, node.name)
         except BaseException:
             self._work.discard(name)
             raise
-        self._now_upper(node, kept, entry.owner)
+        self._now_upper(node, kept, entry)
         parent.version += 1
         self._retarget(node)
         self._link_aliases(node)
+
+    def relink(self, parent: Node, name: bytes, st: os.stat_result) -> bool:
+        """Make a name of a lower file, whose stat result is `st`, a name of its copy. False if it has no copy."""
+        number = self._tree.table.numbers.derive((st.st_dev, st.st_ino))
+        link = self._links.find(number, st.st_mtime_ns)
+        if link is None:
+            return False
+        directory = self.directory(parent)
+        with keeping_times(at_fd(directory)):
+            self._links.take(link, stat.S_IFMT(st.st_mode), directory, name)
+        parent.version += 1
+        return True
 
     def tree(self, node: Node) -> None:
         """Bring a directory and all that is in it to the upper, where it hides what is below from then on.
@@ -138,7 +153,7 @@ class CopyUp:
         except BaseException:
             self._work.discard(name)
             raise
-        self._now_upper(node, made, entry.owner)
+        self._now_upper(node, made, entry)
         node.dirs = (self._upper, *node.dirs)
         parent.version += 1
 
@@ -160,7 +175,6 @@ class CopyUp:
             os.mknod(name, node.kind | mode, dir_fd=work)
         else:
             os.mknod(name, stat.S_IFREG | 0o600, dir_fd=work)  # root alone could make the device node
-            node.rdev = node.rdev or entry.st.st_rdev
 
     def _copy_data(self, node: Node, entry: Entry, target: int, length: int) -> None:
         if length == 0:
@@ -190,21 +204,31 @@ class CopyUp:
         if places or carries(copy):
             known = origin.encode(origin.of(node.ino, node.path(), entry.st))
             self._tree.store.change(copy, {**self._tree.extended.kept(original), xattrs.ORIGIN: known})
-            self._tree.records.write(copy, entry.owner, node.device)
+            self._tree.records.write(copy, entry.owner, entry.device)
         times = (entry.st.st_atime_ns, entry.st.st_mtime_ns)
         os.utime(name, ns=times, dir_fd=work, follow_symlinks=False)
 
     def _move_in(self, name: bytes, directory: int, target: bytes) -> None:
-        """Put a copy into place. Seen from inside nothing has changed, the directory's times neither."""
-        st = os.fstat(directory)
-        self._work.move_in(name, directory, target)
-        os.utime(at_fd(directory), ns=(st.st_atime_ns, st.st_mtime_ns))
+        """Put a copy into place."""
+        with keeping_times(at_fd(directory)):
+            self._work.move_in(name, directory, target)
 
-    def _now_upper(self, node: Node, st: os.stat_result, owner: Owner) -> None:
+    def _now_upper(self, node: Node, st: os.stat_result, entry: Entry) -> None:
         self._tree.origins[st.st_dev, st.st_ino] = node.ino
         self._tree.table.rekey(node, (st.st_dev, st.st_ino))
         node.source = self._upper
-        node.owner = owner
+        node.owner = entry.owner
+        node.rdev = entry.device.rdev if entry.device is not None else None
+
+    def _remember_names(
+        self, node: Node, st: os.stat_result, copy: os.stat_result, name: bytes, places: tuple[tuple[int, bytes], ...]
+    ) -> None:
+        """See that the other names of a lower file will be its copy's, which is `name` in the work directory."""
+        if st.st_nlink > 1:
+            file = File(self._upper, stat.S_IFMT(copy.st_mode), copy.st_ino, b"", places)
+            number = self._tree.table.numbers.derive(node.key)
+            count = 0 if node.gone else 1 + len(node.aliases or ())
+            self._links.add(node.key, number, st, file, name, count)
 
     def _link_aliases(self, node: Node) -> None:
         """Give a copy all the names that its original is known by, so that it stays one file under them."""
@@ -216,7 +240,8 @@ class CopyUp:
             directory, known = self._tree.place(node)
             above = self.directory(parent)
             self._tree.store.add_place(original, above, name)
-            os.link(known, name, src_dir_fd=directory, dst_dir_fd=above, follow_symlinks=False)
+            with keeping_times(at_fd(above)):
+                os.link(known, name, src_dir_fd=directory, dst_dir_fd=above, follow_symlinks=False)
             parent.version += 1
 
     def _orphan(self, node: Node, entry: Entry, length: int | None) -> None:
@@ -230,7 +255,8 @@ class CopyUp:
             wanted = entry.st.st_size if length is None else min(length, entry.st.st_size)
             self._copy_data(node, entry, target, wanted)
             self._dress(name, node, entry, ())
-            self._now_upper(node, os.fstat(target), entry.owner)
+            self._remember_names(node, entry.st, os.fstat(target), name, ())
+            self._now_upper(node, os.fstat(target), entry)
             _point(node.handles, target)
         finally:
             self._work.discard(name)

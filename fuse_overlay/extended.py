@@ -1,4 +1,7 @@
-"""Extended attributes as the merged tree shows them: those that are kept, and of lower files some real ones too."""
+"""Extended attributes as the merged tree shows them: those that are kept, and of lower files some real ones too.
+
+In a plain tree nothing is kept: what has such a name there means nothing.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +29,18 @@ class Extended:
         kept = xattrs.kept_as(name)
         if kept is None:
             return None
-        value = self._store.read(file, kept)
-        if value is None and name in xattrs.AS_DATA and not file.layer.writable:
+        is_data = name in xattrs.AS_DATA
+        value = self._store.read(file, kept) if file.layer.marks or not is_data else None
+        if value is None and is_data and not file.layer.writable:
             return self._translated(name, read_xattr(file.real, name))
         return value
 
     def names(self, file: File) -> list[bytes]:
         """The names of the attributes that are shown."""
-        shown = {name for kept in self._store.names(file) if (name := xattrs.shown_as(kept)) is not None}
+        names = self._store.names(file)
+        if not file.layer.marks:
+            names = [name for name in names if xattrs.visible(name)]
+        shown = {name for kept in names if (name := xattrs.shown_as(kept)) is not None}
         if not file.layer.writable:
             shown.update(name for name in names_of_xattrs(file.real) if name in xattrs.AS_DATA)
         return sorted(shown)

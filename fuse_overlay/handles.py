@@ -12,8 +12,6 @@ from fuse_overlay.errors import failure
 from fuse_overlay.layers import at_fd, open_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fuse_overlay.changes import Changes
     from fuse_overlay.copyup import CopyUp
     from fuse_overlay.creation import New
@@ -41,18 +39,15 @@ class Handles:
         self._copyup = copyup
         self._privileges = privileges
         self._nodes: dict[int, Node] = {}
-        # Descriptors whose writes take setuid away, and those whose next one takes the file's capabilities away. What
-        # gets capabilities while it is open keeps them: its earlier writes may still be on their way from the cache.
-        self._takes_setuid: set[int] = set()
+        # Descriptors whose next write takes the file's capabilities away. What gets capabilities while it is open keeps
+        # them: the data of earlier writes may still be on its way from the kernel's cache.
         self._takes_capability: set[int] = set()
 
-    def open(self, node: Node, flags: int, by_root: bool) -> Opened:
-        """Open a regular file with open(2)'s flags. Raises OSError.
-
-        `by_root`: the caller may write without taking setuid away (CAP_FSETID, capabilities(7)).
-        """
+    def open(self, node: Node, flags: int) -> Opened:
+        """Open a regular file with open(2)'s flags. Raises OSError."""
         if node.kind != stat.S_IFREG:
             raise failure(errno.EISDIR if node.kind == stat.S_IFDIR else errno.ENXIO)
+        self._make_room()
         writing = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
         if writing:
             if self._copyup is None:
@@ -64,26 +59,43 @@ class Handles:
             st = os.fstat(fd)
             keep = node.seen == (st.st_ctime_ns, st.st_size)
         opened = self._opened(node, fd, keep)
-        if writing:
-            self._watch(node, fd, by_root)
+        if writing and self._privileges.has_capability(node):
+            self._takes_capability.add(fd)
         if flags & os.O_TRUNC:
             self._revoke(node, fd)
         return opened
 
     def write(self, fd: int, data: bytes, offset: int) -> int:
-        """Write, and take away what a write takes away. Returns the number of bytes written. Raises OSError."""
-        if fd in self._takes_setuid or fd in self._takes_capability:
-            self._revoke(self._nodes[fd], fd)
-        return os.pwrite(fd, data, offset)
+        """Write, and take away what a write takes away. Returns the number of bytes written. Raises OSError.
+
+        The modification time stays. With the writeback cache it is the kernel's to say, which knows when the program
+        wrote, and sends it along when it is another than it was (fuse_flush_times in fs/fuse/inode.c).
+        """
+        self._revoke(self._nodes[fd], fd)
+        st = os.fstat(fd)
+        written = os.pwrite(fd, data, offset)
+        os.utime(fd, ns=(st.st_atime_ns, st.st_mtime_ns))
+        return written
+
+    def sync(self, fd: int, data_only: bool) -> None:
+        """Bring an open file to the disk: fsync(2), or fdatasync(2). Raises OSError."""
+        if data_only:
+            os.fdatasync(fd)
+            return
+        os.fsync(fd)
+        node = self._nodes[fd]
+        if node.source.writable and not node.gone:
+            self._tree.store.sync(self._tree.file(node))
 
     def create(self, changes: Changes, parent: Node, name: bytes, new: New, flags: int) -> tuple[Opened, Entry]:
         """Make a new regular file and open it. Raises OSError, EEXIST if there is one."""
+        self._make_room()
         flags = flags & _KEPT | os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         mode = ownership.real_mode(stat.S_IFREG, new.owner.mode)
         made: list[int] = []
 
         def maker(directory: int, called: bytes) -> None:
-            made.append(self._sparing(lambda: os.open(called, flags, mode, dir_fd=directory)))
+            made.append(os.open(called, flags, mode, dir_fd=directory))
 
         try:
             entry = changes.make(parent, name, new, maker)
@@ -96,7 +108,6 @@ class Handles:
     def close(self, fd: int) -> None:
         """Close a file handle."""
         node = self._nodes.pop(fd)
-        self._takes_setuid.discard(fd)
         self._takes_capability.discard(fd)
         if node.handles is not None:
             node.handles.remove(fd)
@@ -108,15 +119,8 @@ class Handles:
         for fd in list(self._nodes):
             self.close(fd)
 
-    def _watch(self, node: Node, fd: int, by_root: bool) -> None:
-        if not by_root:
-            self._takes_setuid.add(fd)
-        if self._privileges.has_capability(node):
-            self._takes_capability.add(fd)
-
     def _revoke(self, node: Node, fd: int) -> None:
-        if fd in self._takes_setuid:
-            self._privileges.revoke_setuid(node)
+        self._privileges.revoke_setuid(node)
         if fd in self._takes_capability:
             self._takes_capability.discard(fd)
             self._privileges.revoke_capability(node)
@@ -125,19 +129,6 @@ class Handles:
         # The upper's files always for both: the kernel reads what is around a part of a page before it writes that, and
         # truncates by whichever handle there is.
         flags |= os.O_RDWR if node.source.writable else os.O_RDONLY
-        return self._sparing(lambda: self._open_once(node, flags))
-
-    def _sparing(self, opening: Callable[[], int]) -> int:
-        """Open something, at the cost of the descriptors held for speed if there are no others left."""
-        try:
-            return opening()
-        except OSError as error:
-            if error.errno != errno.EMFILE:
-                raise
-            self._tree.directories.shrink(0)
-            return opening()
-
-    def _open_once(self, node: Node, flags: int) -> int:
         if node.gone:
             if not node.handles:
                 raise failure(errno.ESTALE)
@@ -145,6 +136,11 @@ class Handles:
         directory, name = self._tree.place(node)
         own = node.own and not node.source.writable
         return open_regular(name, flags, directory, live=node.source.live, own=own)
+
+    def _make_room(self) -> None:
+        """See that there is a descriptor for one more file. To clients our limit is the system's: ENFILE, open(2)."""
+        if not self._tree.directories.make_room(len(self._nodes) + 1):
+            raise failure(errno.ENFILE)
 
     def _opened(self, node: Node, fd: int, keep: bool) -> Opened:
         self._nodes[fd] = node

@@ -14,9 +14,13 @@ from __future__ import annotations
 
 import errno
 import select
+from typing import TYPE_CHECKING
 
 import pyfuse3
 import trio
+
+if TYPE_CHECKING:
+    from fuse_overlay.handshake import Handshake
 
 # What a read says when the mount went in the middle of it: unmounted, or its connection aborted (fuse_dev_do_read).
 _GONE = (errno.ENODEV, errno.ECONNABORTED)
@@ -42,7 +46,8 @@ class _NoLock:
 class _LowLevel:
     """In place of trio.lowlevel."""
 
-    def __init__(self) -> None:
+    def __init__(self, handshake: Handshake | None) -> None:
+        self._handshake = handshake
         self._poll = select.poll()
         self._fd = -1
         self._turns = 0
@@ -56,6 +61,9 @@ class _LowLevel:
             self._poll = select.poll()
             self._poll.register(fd, select.POLLIN)
             self._fd = fd
+        elif self._handshake is not None:  # the second time: the first request is answered
+            self._handshake.finish()
+            self._handshake = None
         self._turns += 1
         ready = self._poll.poll(_GAP)
         if not ready:
@@ -76,13 +84,16 @@ class _Trio:
     ClosedResourceError = trio.ClosedResourceError
     open_nursery = staticmethod(trio.open_nursery)
 
-    def __init__(self) -> None:
-        self.lowlevel = _LowLevel()
+    def __init__(self, handshake: Handshake | None) -> None:
+        self.lowlevel = _LowLevel(handshake)
 
 
-def run(end_on: int | None = None) -> None:
-    """Answer requests until the mount is gone, or the signal `end_on` comes. pyfuse3.init is called before."""
-    pyfuse3.trio = _Trio()  # type: ignore[attr-defined]  # a private name, in pyfuse3's own asyncio module too
+def run(handshake: Handshake | None, end_on: int | None = None) -> None:
+    """Answer requests until the mount is gone, or the signal `end_on` comes. pyfuse3.init is called before.
+
+    `handshake` is what that led to. Raises OSError and OverlayError.
+    """
+    pyfuse3.trio = _Trio(handshake)  # type: ignore[attr-defined]  # a private name, in pyfuse3's own asyncio module too
     trio.run(_main, end_on)
 
 

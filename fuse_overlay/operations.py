@@ -100,7 +100,6 @@ class FuseOperations(pyfuse3.Operations):
             size=attr.st_size if fields.update_size else None,
             atime=attr.st_atime_ns if fields.update_atime else None,
             mtime=attr.st_mtime_ns if fields.update_mtime else None,
-            by_root=_is_root(ctx),
         )
         return _attributes(self._overlay.setattr(inode, wanted))
 
@@ -152,7 +151,7 @@ class FuseOperations(pyfuse3.Operations):
 
     @_request
     def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        opened = self._overlay.open(inode, flags, by_root=_is_root(ctx))
+        opened = self._overlay.open(inode, flags)
         return pyfuse3.FileInfo(fh=opened.fd, keep_cache=opened.keep)
 
     @_request
@@ -176,10 +175,7 @@ class FuseOperations(pyfuse3.Operations):
 
     @_request
     def fsync(self, fh: int, datasync: bool) -> None:
-        if datasync:
-            os.fdatasync(fh)
-        else:
-            os.fsync(fh)
+        self._overlay.fsync(fh, datasync)
 
     @_request
     def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
@@ -236,7 +232,7 @@ class FuseOperations(pyfuse3.Operations):
 
     @_request
     def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
-        self._overlay.setxattr(inode, name, value)
+        self._overlay.setxattr(inode, name, value, _caller(ctx))
 
     @_request
     def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
@@ -245,10 +241,6 @@ class FuseOperations(pyfuse3.Operations):
 
 def _caller(ctx: pyfuse3.RequestContext) -> Caller:
     return Caller(ctx.uid, ctx.gid, ctx.umask)
-
-
-def _is_root(ctx: pyfuse3.RequestContext) -> bool:
-    return ctx.uid == 0
 
 
 def _attributes(entry: Entry) -> pyfuse3.EntryAttributes:

@@ -15,6 +15,11 @@ _MOUNT = frozenset(
      "sync", "async", "dirsync"}
 )  # fmt: skip
 
+_OPPOSITES = (
+    ("ro", "rw"), ("suid", "nosuid"), ("dev", "nodev"), ("exec", "noexec"), ("atime", "noatime"), ("sync", "async"),
+    ("allow_other", "allow_root"),
+)  # fmt: skip
+
 
 class Command(NamedTuple):
     """What was asked: the directories, libfuse's own options, and the options that mean nothing to us."""
@@ -77,22 +82,24 @@ def split(text: str, separator: str) -> list[str]:
 
 
 def _with_options(command: Command, options: list[str]) -> Command:
+    directories: dict[str, str] = {}
     for option in options:
         name, equals, value = option.partition("=")
         if name in ("lowerdir", "upperdir", "workdir"):
             if not value:
                 raise OverlayError(f"{name} needs a directory")
-            if name == "lowerdir":
-                command = command._replace(lowers=tuple(_path(part) for part in split(value, ":")))
-            elif name == "upperdir":
-                command = command._replace(upper=_path(value))
-            else:
-                command = command._replace(work=_path(value))
+            if directories.setdefault(name, value) != value:
+                raise OverlayError(f"{name} is given twice: {directories[name]} and {value}")
         elif name in _MOUNT and not equals:
             command = command._replace(mount=command.mount | {name})
         else:
             command = command._replace(ignored=(*command.ignored, option))
-    return command
+    upper, work = directories.get("upperdir"), directories.get("workdir")
+    return command._replace(
+        lowers=tuple(_path(part) for part in split(directories.get("lowerdir", ""), ":")),
+        upper=None if upper is None else _path(upper),
+        work=None if work is None else _path(work),
+    )
 
 
 def _path(text: str) -> bytes:
@@ -104,4 +111,7 @@ def _checked(command: Command) -> Command:
         raise OverlayError("no lowerdir")
     if (command.upper is None) != (command.work is None):
         raise OverlayError("upperdir and workdir need each other")
+    for one, other in _OPPOSITES:
+        if command.mount >= {one, other}:
+            raise OverlayError(f"{one} and {other} contradict each other")
     return command

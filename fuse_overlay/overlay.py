@@ -8,12 +8,14 @@ import resource
 import stat
 from typing import TYPE_CHECKING
 
+from fuse_overlay import indexes
 from fuse_overlay.changes import Changes, maker_of
 from fuse_overlay.copyup import CopyUp
-from fuse_overlay.creation import of_new
+from fuse_overlay.creation import ROOT, of_new
 from fuse_overlay.errors import OverlayError, failure
 from fuse_overlay.handles import Handles
-from fuse_overlay.layers import at_fd
+from fuse_overlay.layers import Budget, at_fd, open_for_listing
+from fuse_overlay.links import Links
 from fuse_overlay.listing import Listing
 from fuse_overlay.metadata import Metadata
 from fuse_overlay.privileges import Privileges
@@ -32,9 +34,11 @@ if TYPE_CHECKING:
     from fuse_overlay.mounts import Mounts
     from fuse_overlay.tree import Entry
 
-# Descriptors of directories that are kept open at most, and how many are left for open files in any case.
+# Descriptors of directories that are kept open at most, and of anything where the process has no limit.
 _DIRECTORIES_MAX = 4096
-_DESCRIPTORS_LEFT = 256
+_DESCRIPTORS_MAX = 1 << 20
+# Descriptors that are neither open files nor those directories: the process's own, and what a request opens in passing.
+_DESCRIPTORS_ELSE = 64
 
 
 class Writer:
@@ -47,10 +51,12 @@ class Writer:
         if upper is None:
             raise OverlayError("a work directory needs an upper directory")
         self.work = Work(upper, path)
-        self.copyup = CopyUp(tree, upper, self.work)
+        links = Links(upper, self.work, tree.store)
+        self.copyup = CopyUp(tree, upper, self.work, links)
         self.changes = Changes(tree, upper, self.work, self.copyup)
         self.rename = Rename(tree, upper, self.work, self.copyup, self.changes)
         tree.use(xattrs=self.work.xattrs, devices=self.work.devices)
+        tree.use_links(links, self.copyup.relink)
 
 
 class Overlay:
@@ -64,7 +70,7 @@ class Overlay:
     def __init__(self, config: Config, mounts: Mounts | None = None) -> None:
         """Open the layers. Raises OverlayError. Sets the process's umask to 0: modes are what the callers ask for."""
         os.umask(0)
-        self.tree = Tree(config, _directories_limit(), mounts)
+        self.tree = Tree(config, _descriptors(len(config.lowers)), mounts)
         self._writer: Writer | None = None
         if config.upper is not None:
             if config.work is None:
@@ -142,7 +148,8 @@ class Overlay:
         node = self._listings[handle].node
         if node.source.writable and not node.gone:
             directory = self.tree.directories.get(node, node.source).fd
-            fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+            indexes.sync(directory)
+            fd = open_for_listing(directory)
             try:
                 os.fsync(fd)
             finally:
@@ -186,9 +193,9 @@ class Overlay:
 
     # Files
 
-    def open(self, ino: int, flags: int, *, by_root: bool = True) -> Opened:
-        """Open a regular file; the handle is the descriptor of the real file. `by_root`: see Handles.open."""
-        return self._handles.open(self.tree.node(ino), flags, by_root)
+    def open(self, ino: int, flags: int) -> Opened:
+        """Open a regular file; the handle is the descriptor of the real file."""
+        return self._handles.open(self.tree.node(ino), flags)
 
     def write(self, fd: int, data: bytes, offset: int) -> int:
         """Write to an open file; returns the number of bytes written."""
@@ -197,6 +204,10 @@ class Overlay:
     def release(self, fd: int) -> None:
         """Close a file handle."""
         self._handles.close(fd)
+
+    def fsync(self, fd: int, data_only: bool) -> None:
+        """Bring an open file to the disk."""
+        self._handles.sync(fd, data_only)
 
     def setattr(self, ino: int, wanted: Wanted) -> Entry:
         """Change attributes."""
@@ -210,9 +221,9 @@ class Overlay:
         """The names of the extended attributes."""
         return self._metadata.names(self.tree.node(ino))
 
-    def setxattr(self, ino: int, name: bytes, value: bytes) -> None:
+    def setxattr(self, ino: int, name: bytes, value: bytes, caller: Caller = ROOT) -> None:
         """Set an extended attribute."""
-        self._metadata.write(self.tree.node(ino), name, value)
+        self._metadata.write(self.tree.node(ino), name, value, caller)
 
     def removexattr(self, ino: int, name: bytes) -> None:
         """Remove an extended attribute."""
@@ -235,10 +246,10 @@ class Overlay:
         return entry
 
 
-def _directories_limit() -> int:
-    """How many directories may be held open. Raises the limit of descriptors as far as it goes."""
+def _descriptors(layers: int) -> Budget:
+    """How many descriptors there are for directories and files. Raises the limit as far as it goes."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if hard == resource.RLIM_INFINITY:
-        return _DIRECTORIES_MAX
-    return max(16, min(_DIRECTORIES_MAX, (hard - _DESCRIPTORS_LEFT) // 2))
+    limit = _DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else hard
+    together = limit - _DESCRIPTORS_ELSE - layers
+    return Budget(min(_DIRECTORIES_MAX, together // 2), together)

@@ -61,8 +61,10 @@ class Rename:
     def _move(
         self, node: Node, old_parent: Node, old: bytes, target: Node | None, new_parent: Node, new: bytes
     ) -> None:
+        left = 0
         if target is not None:
             self._make_way(node, target, new_parent, new)
+            left = self._changes.names_left(target)
         self._raise(node)
         to_whiteout = self._changes.needs_whiteout(old_parent, old)
         source = self._copyup.directory(old_parent)
@@ -87,7 +89,7 @@ class Rename:
         if target is not None and target.source is self._upper:
             self._changes.drop_record(target, directory, new)
         if target is not None:
-            self._changes.lost_name(target, new_parent, new)
+            self._changes.lost_name(target, new_parent, new, left)
         self._tree.table.rename(node, (old_parent, old), (new_parent, new))
         old_parent.version += 1
         new_parent.version += 1
@@ -115,7 +117,7 @@ class Rename:
 
     def _node_at(self, parent: Node, name: bytes) -> Node | None:
         check_name(name)
-        found = self._tree.resolve(parent, name)
+        found = self._tree.find(parent, name)
         return None if isinstance(found, Missing) else self._tree.adopt(parent, name, found)
 
     def _make_way(self, node: Node, target: Node, parent: Node, name: bytes) -> None:

@@ -11,6 +11,7 @@ import pyfuse3
 
 from fuse_overlay import loop
 from fuse_overlay.errors import OverlayError
+from fuse_overlay.handshake import Handshake
 from fuse_overlay.operations import FuseOperations
 from fuse_overlay.overlay import Overlay
 
@@ -28,17 +29,22 @@ def serve(config: Config, fuse_fd: int) -> None:
     """
     # What is typed at a terminal is meant for the programs inside.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _close_others(fuse_fd)
+    for fd in _fuse_descriptors():
+        if fd != fuse_fd:
+            os.close(fd)
     overlay = Overlay(config)
     # libfuse takes a mountpoint of this form for a descriptor, and mounts nothing (libfuse, lib/mount.c and
     # fuse_lowlevel.c, "fuse_mnt_parse_fuse_fd").
-    start(overlay, f"/dev/fd/{fuse_fd}", set())
-    loop.run()
+    handshake = start(overlay, f"/dev/fd/{fuse_fd}", set())
+    loop.run(handshake)
     pyfuse3.close(unmount=False)
 
 
-def start(overlay: Overlay, mountpoint: str, options: set[str]) -> None:
-    """Connect the overlay with libfuse, which mounts unless the mountpoint is a descriptor. Raises OverlayError."""
+def start(overlay: Overlay, mountpoint: str, options: set[str]) -> Handshake | None:
+    """Connect the overlay with libfuse, which mounts unless the mountpoint is a descriptor. Raises OverlayError.
+
+    Returns what `loop.run` has to finish; None where libfuse has to do by itself.
+    """
     try:
         pyfuse3.init(FuseOperations(overlay), mountpoint, options)
     except RuntimeError as error:
@@ -47,16 +53,20 @@ def start(overlay: Overlay, mountpoint: str, options: set[str]) -> None:
     pyfuse3.log.disabled = True  # type: ignore[attr-defined]  # not in its type stubs
     # What is there by now stays: the collector needn't look at it again.
     gc.freeze()
+    descriptors = _fuse_descriptors()
+    try:
+        return Handshake(descriptors[0]) if len(descriptors) == 1 else None
+    except OSError:
+        return None
 
 
-def _close_others(fuse_fd: int) -> None:
+def _fuse_descriptors() -> list[int]:
+    """The descriptors of /dev/fuse in this process."""
+    found = []
     for entry in os.listdir("/proc/self/fd"):
-        fd = int(entry)
-        if fd == fuse_fd:
-            continue
         try:
-            is_fuse = os.readlink(f"/proc/self/fd/{fd}") == _FUSE
+            if os.readlink(f"/proc/self/fd/{entry}") == _FUSE:
+                found.append(int(entry))
         except FileNotFoundError:
             continue  # the descriptor by which this directory was read
-        if is_fuse:
-            os.close(fd)
+    return found

@@ -15,25 +15,29 @@ from fuse_overlay.extended import Extended
 from fuse_overlay.inodes import ROOT, Node, Table
 from fuse_overlay.layers import (
     ABSENT,
+    Budget,
     Directories,
     Layer,
     at,
     is_opaque_self,
     list_directory,
+    open_for_listing,
     open_layers,
 )
 from fuse_overlay.mounts import Mounts
 from fuse_overlay.origin import parse as parse_origin
-from fuse_overlay.ownership import IdMap, Owner
+from fuse_overlay.ownership import Device, IdMap, Owner
 from fuse_overlay.records import Records
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fuse_overlay.config import Config
     from fuse_overlay.inodes import Key
+    from fuse_overlay.links import Links
 
 _NAME_MAX = 255
 _CLOSED_DIRECTORY = stat.S_IFDIR | 0o700
-_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Found(NamedTuple):
@@ -69,6 +73,13 @@ class Entry(NamedTuple):
     live: bool
     live_attributes: bool
 
+    @property
+    def device(self) -> Device | None:
+        """The device node that this is, whether the real file is one or stands for one."""
+        if self.node.kind not in (stat.S_IFCHR, stat.S_IFBLK):
+            return None
+        return self.node.device or Device(self.node.kind, self.st.st_rdev)
+
 
 def check_name(name: bytes) -> None:
     """Refuse what isn't one component of a path, whoever sent it. Raises OSError."""
@@ -81,10 +92,10 @@ def check_name(name: bytes) -> None:
 class Tree:
     """All layers as one tree, read only. `origins` holds the inode numbers of upper files that were copied up."""
 
-    def __init__(self, config: Config, directories: int, mounts: Mounts | None = None) -> None:
+    def __init__(self, config: Config, budget: Budget, mounts: Mounts | None = None) -> None:
         self.layers = open_layers(config)
         self.upper = self.layers[0] if config.upper is not None else None
-        self.directories = Directories(directories)
+        self.directories = Directories(budget)
         self.mounts = mounts if mounts is not None else Mounts()
         self._euid = os.geteuid()
         self.uids = IdMap(self._euid, config.own_uid, config.uids)
@@ -95,6 +106,8 @@ class Tree:
         self.extended = Extended(self.store, self.uids, self.gids)
         self.records = Records(self.uids, self.gids, self.store, self.upper)
         self.table = Table(self._released)
+        self.links: Links | None = None
+        self.relink: Callable[[Node, bytes, os.stat_result], bool] | None = None
         try:
             hidden = (*config.hidden, *map(os.path.realpath, config.hidden))
             self._hidden = policy.hidden_paths(config.lowers, hidden)
@@ -113,10 +126,18 @@ class Tree:
             self.upper.dot_marks = not (devices and xattrs)
             self.stored_origins = False
 
+    def use_links(self, links: Links, relink: Callable[[Node, bytes, os.stat_result], bool]) -> None:
+        """Learn of the copies of lower files with several names.
+
+        `relink` makes a name, of a lower file with this stat result, a name of its copy; False if it has none.
+        """
+        self.links = links
+        self.relink = relink
+
     def close(self) -> None:
         """Close all descriptors of layers and directories."""
         self.mounts.close()
-        self.directories.shrink(0)
+        self.directories.close_all()
         for layer in self.layers:
             os.close(layer.root.fd)
 
@@ -147,7 +168,7 @@ class Tree:
                 if layer.writable or error.errno not in ABSENT:
                     raise
                 continue
-            if st is None or (layer.marks and whiteout.is_whiteout(st)):
+            if st is None or (layer.marks and layer.is_whiteout(fd, name, st)):
                 if st is not None or (layer.marks and position < last and layer.has_mark(fd, name)):
                     break
                 continue
@@ -170,6 +191,15 @@ class Tree:
             return Missing(live)
         return Found(source, top, tuple(dirs), tuple(keys), live)
 
+    def find(self, parent: Node, name: bytes, first: int = 0) -> Found | Missing:
+        """What `resolve` finds, after a lower file that has a copy under another of its names got this one too."""
+        found = self.resolve(parent, name, first)
+        if self.relink is None or isinstance(found, Missing) or found.st.st_nlink == 1 or found.source is self.upper:
+            return found
+        if stat.S_ISDIR(found.st.st_mode) or not self.relink(parent, name, found.st):
+            return found
+        return self.resolve(parent, name)
+
     def lookup(self, parent: Node, name: bytes) -> Entry | Missing:
         """Find `name` in `parent`, as the kernel does. Raises OSError."""
         check_name(name)
@@ -177,7 +207,7 @@ class Tree:
 
     def enter(self, parent: Node, name: bytes, first: int = 0, owner: Owner | None = None) -> Entry | Missing:
         """The entry for a name that is known to be good, and its node in the table. `owner`, if that is known."""
-        found = self.resolve(parent, name, first)
+        found = self.find(parent, name, first)
         if isinstance(found, Missing):
             return found
         node = self.adopt(parent, name, found)
@@ -188,7 +218,7 @@ class Tree:
     def require(self, parent: Node, name: bytes) -> Node:
         """The node at a name. Raises OSError ENOENT."""
         check_name(name)
-        found = self.resolve(parent, name)
+        found = self.find(parent, name)
         if isinstance(found, Missing):
             raise failure(errno.ENOENT)
         return self.adopt(parent, name, found)
@@ -206,6 +236,13 @@ class Tree:
         if (st.st_dev, st.st_ino) != node.key:
             raise failure(errno.ESTALE)  # somebody put another file there
         return self._entry(node, st, False, fd, name)
+
+    def link_count(self, node: Node) -> int:
+        """The link count that is shown of a file. Raises OSError."""
+        if node.handles:
+            return self._link_count(node, os.fstat(node.handles[0]))
+        fd, name = self.place(node)
+        return self._link_count(node, os.stat(name, dir_fd=fd, follow_symlinks=False))
 
     def place(self, node: Node) -> tuple[int, bytes]:
         """The directory and the name of the real file of a node. Raises OSError ENOENT when it has none any more."""
@@ -262,6 +299,9 @@ class Tree:
             self.table.add(node, self._number(parent, name, found, key))
         elif directory:
             self._update_directory(node, found)
+        elif node.gone:
+            self.table.move(node, parent, name)
+            node.gone = False
         elif st.st_nlink > 1:
             self.table.add_alias(node, parent, name)
         elif node.parent is not parent or node.name != name:
@@ -279,13 +319,13 @@ class Tree:
     def scan_layer(self, node: Node, layer: Layer) -> merge.Scan:
         """What one of a directory's layers has in it, marks included. Raises OSError."""
         try:
-            listed = os.open(b".", _LIST, dir_fd=self.directories.get(node, layer).fd)
+            listed = open_for_listing(self.directories.get(node, layer).fd)
         except OSError:
             if layer.writable:
                 raise
             return merge.Scan([], set(), layer.marks)  # what we may not list, appears empty
         try:
-            return list_directory(listed, layer.marks)
+            return list_directory(listed, layer)
         finally:
             os.close(listed)
 
@@ -297,8 +337,15 @@ class Tree:
             if not node.source.live:
                 node.owner = owner
         # A merged directory has link count 1, "not counted", as btrfs shows all of its.
-        nlink = 1 if len(node.dirs) > 1 else 0 if node.gone else st.st_nlink
+        nlink = 1 if len(node.dirs) > 1 else self._link_count(node, st)
         return Entry(node, st, owner, nlink, live, node.source.live)
+
+    def _link_count(self, node: Node, st: os.stat_result) -> int:
+        if node.gone and st.st_nlink == 1 and node.source is not self.upper:
+            return 0  # a lower file's only name, which is gone for us
+        if self.links is not None and node.kind != stat.S_IFDIR:
+            return self.links.shown_count(node.key, st.st_nlink)
+        return st.st_nlink
 
     def _update_directory(self, node: Node, found: Found) -> None:
         for layer in node.dirs:

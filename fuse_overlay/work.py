@@ -11,6 +11,7 @@ from fuse_overlay import whiteout
 from fuse_overlay.errors import OverlayError
 from fuse_overlay.kernel import paths
 from fuse_overlay.layers import at
+from fuse_overlay.times import keeping_times
 
 if TYPE_CHECKING:
     from fuse_overlay.layers import Layer
@@ -30,10 +31,10 @@ class Work:
         try:
             self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise OverlayError(f"cannot open the work directory {os.fsdecode(path)}: {error.strerror}") from None
+            raise OverlayError(f"cannot open workdir {os.fsdecode(path)}: {error.strerror}") from None
         if os.fstat(self.fd).st_dev != upper.root.dev:
             raise OverlayError(
-                f"the work directory {os.fsdecode(path)} is not on the file system of {os.fsdecode(upper.path)}"
+                f"workdir {os.fsdecode(path)} is not on the file system of upperdir {os.fsdecode(upper.path)}"
             )
         self._count = 0
         try:
@@ -41,7 +42,7 @@ class Work:
             self.devices = self._probe_devices()
             self.xattrs = self._probe_xattrs()
         except OSError as error:
-            raise OverlayError(f"cannot use the work directory {os.fsdecode(path)}: {error.strerror}") from None
+            raise OverlayError(f"cannot use workdir {os.fsdecode(path)}: {error.strerror}") from None
 
     def name(self) -> bytes:
         """A name in the work directory that is free."""
@@ -89,7 +90,8 @@ class Work:
         if self.xattrs:
             os.setxattr(place, whiteout.OPAQUE_XATTR, whiteout.OPAQUE_VALUE)
         else:
-            os.close(os.open(place + b"/" + whiteout.OPAQUE_FILE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            with keeping_times(place):
+                os.close(os.open(place + b"/" + whiteout.OPAQUE_FILE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
     def _clean(self) -> None:
         """Remove what an earlier server, killed in the middle of something, left."""

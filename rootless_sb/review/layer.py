@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay import merge
 from fuse_overlay.attributes import File
-from fuse_overlay.layers import ABSENT, at, open_regular
+from fuse_overlay.layers import ABSENT, Budget, at, open_regular
 from fuse_overlay.tree import Missing, Tree
 from rootless_sb.review.changes import ADDED, CHANGED, DELETED, Change, Item, aspects
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from fuse_overlay.inodes import Key, Node
     from fuse_overlay.tree import Entry
 
-# Descriptors of directories that each of the two trees holds at most.
-_DIRECTORIES = 200
+# What each tree may hold open: only directories stay.
+DESCRIPTORS = Budget(200, 200)
 _BLOCK = 1 << 20
 
 
@@ -38,9 +38,9 @@ class LayerView:
 
     def __init__(self, config: Config, layer: str) -> None:
         """Open the layer, a directory, over what `config` has for lower layers. Raises OverlayError."""
-        self.lower = Tree(config, _DIRECTORIES)
+        self.lower = Tree(config, DESCRIPTORS)
         alone = config._replace(lowers=(), upper=os.fsencode(layer), hidden=(), hidden_names=())
-        self.upper = Tree(alone, _DIRECTORIES)
+        self.upper = Tree(alone, DESCRIPTORS)
         self.upper.stored_origins = False  # nobody asks for inode numbers here
         # The directory that was asked for last: who goes through changes by path asks for the same one many times.
         self._last: dict[Tree, tuple[bytes, Node]] = {}

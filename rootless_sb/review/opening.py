@@ -10,13 +10,11 @@ from fuse_overlay.overlay import Overlay
 from fuse_overlay.tree import Tree
 from rootless_sb import host, maps, plan
 from rootless_sb.errors import SbError
-from rootless_sb.review.layer import LayerView
+from rootless_sb.review.layer import DESCRIPTORS, LayerView
 
 if TYPE_CHECKING:
     from fuse_overlay.config import Config
     from rootless_sb.state import State
-
-_DIRECTORIES = 200  # descriptors of directories that a tree holds at most
 
 
 def config_of(state: State) -> Config:
@@ -36,7 +34,7 @@ def view(state: State, directory: str) -> LayerView:
 def tree(state: State, directory: str) -> Tree:
     """All that the sandbox in `directory` sees, to be read. Raises SbError."""
     try:
-        return Tree(config_of(state)._replace(upper=os.fsencode(f"{directory}/upper")), _DIRECTORIES)
+        return Tree(config_of(state)._replace(upper=os.fsencode(f"{directory}/upper")), DESCRIPTORS)
     except OverlayError as error:
         raise SbError(f"cannot look at the sandbox {state.name or state.identifier}", str(error)) from None
 

@@ -29,7 +29,7 @@ def trace(view: LayerView, change: Change, applied: Mapping[bytes, Origin], crea
     fd = view.descriptor_of(view.upper, above)
     known = applied.get(change.path)
     if change.after is None:
-        made = _whiteout_time(fd, name) or _birth_of(view, view.directory_at(view.upper, above))
+        made = _whiteout_time(view, fd, name) or _birth_of(view, view.directory_at(view.upper, above))
         return Trace(known, made or created, newest)
     if known is None:
         value = view.upper.store.read(view.file(change), xattrs.ORIGIN)
@@ -38,14 +38,14 @@ def trace(view: LayerView, change: Change, applied: Mapping[bytes, Origin], crea
     return Trace(known, made or created, newest)
 
 
-def _whiteout_time(fd: int, name: bytes) -> int | None:
+def _whiteout_time(view: LayerView, fd: int, name: bytes) -> int | None:
     """When a whiteout was made; None if there isn't one."""
     for mark in (name, whiteout.mark_of(name)):
         try:
             st = os.stat(mark, dir_fd=fd, follow_symlinks=False)
         except OSError:  # there is none, or its name would be too long
             continue
-        if mark != name or whiteout.is_whiteout(st):
+        if mark != name or view.upper.layers[0].is_whiteout(fd, name, st):
             return st.st_mtime_ns
     return None
 

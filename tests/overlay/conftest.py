@@ -135,7 +135,11 @@ class Driver:
 
     def set(self, path: str, **wanted: int) -> None:
         """Change attributes: see Wanted."""
-        self.overlay.setattr(self.ino(path), Wanted(**wanted))
+        self.set_by_number(self.ino(path), **wanted)
+
+    def set_by_number(self, number: int, **wanted: int) -> None:
+        """Change attributes of the file with this inode number."""
+        self.overlay.setattr(number, Wanted(**wanted))
 
 
 class Stage:
@@ -214,7 +218,7 @@ class Mounted:
         The overlay is served as `sb` does it, by descriptor. `live`: the lower directory is a plain, live tree.
         """
         return subprocess.Popen(
-            ["unshare", "-Urm", *self._serving(script, live, hidden)],
+            ["unshare", "-Urm", *self._serving(script, live, tuple(f"--hide={path}" for path in hidden))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -229,12 +233,27 @@ class Mounted:
         return output
 
 
-    def run_with_ids(self, *scripts: str, before: str = "") -> str:
+    def server(self, script: str, wrapper: str = "") -> str:
+        """Run a bash script in the mountpoint of `fuse-overlay`, started through a program. Returns what it printed."""
+        commands = f"""
+        {wrapper} {shlex.join(self.command())} -f >/dev/null 2>&1 & server=$!
+        until mountpoint -q {self.merged}; do kill -0 $server || exit; sleep 0.05; done
+        cd {self.merged}; bash -euc {shlex.quote(script)}; status=$?; cd /; umount {self.merged}; wait $server
+        exit $status
+        """
+        result = subprocess.run(
+            ["unshare", "-Urm", "bash", "-uc", commands], capture_output=True, text=True, check=False, timeout=300
+        )
+        assert (0, "") == (result.returncode, result.stderr if result.returncode else "")
+        return result.stdout
+
+    def run_with_ids(self, *scripts: str, before: str = "", options: tuple[str, ...] = ()) -> str:
         """Run bash scripts, each in a mount of its own, as root of a namespace with subordinate ids (subuid(5)).
 
-        `before` is run first, in the same mount namespace. Returns what all printed; each must succeed.
+        `before` is run first, in the same mount namespace; `options` are for serve_here.py. Returns what all printed;
+        each must succeed.
         """
-        steps = [["bash", "-euc", before], *(self._serving(script, False, ()) for script in scripts)]
+        steps = [["bash", "-euc", before], *(self._serving(script, False, options) for script in scripts)]
         script = "; ".join(["set -e", *map(shlex.join, steps)])
         command = ["unshare", "-Urm", "--map-auto", "bash", "-c", script]
         result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
@@ -243,13 +262,12 @@ class Mounted:
         assert (0, "") == (result.returncode, result.stderr if result.returncode else "")
         return result.stdout
 
-    def _serving(self, script: str, live: bool, hidden: tuple[Path, ...]) -> list[str]:
+    def _serving(self, script: str, live: bool, options: tuple[str, ...]) -> list[str]:
         """The command that serves the overlay while it runs a script."""
         shell = ["bash", "-euo", "pipefail", "-c", script]
         mode = "live" if live else "layer"
         places = [str(path) for path in (self.lower, self.upper, self.work, self.merged)]
-        hides = [f"--hide={path}" for path in hidden]
-        return [sys.executable, str(SERVE_HERE), mode, *places, *hides, "--", *shell]
+        return [sys.executable, str(SERVE_HERE), mode, *places, *options, "--", *shell]
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """Mounts an overlay in the user namespace that we are root of, serves it, and runs a command in it.
 
-serve_here.py live|layer LOWER UPPER WORK MERGED [--hide=PATH…] -- COMMAND…
+serve_here.py live|layer LOWER UPPER WORK MERGED [--hide=PATH…] [--libfuse-alone] -- COMMAND…
+
+With --libfuse-alone the server can't amend the first exchange with the kernel, as where no descriptors are left.
 
 Both are done as `sb` does them: /dev/fuse is opened and mounted here, and the server gets the descriptor.
 """
@@ -8,12 +10,19 @@ Both are done as `sb` does them: /dev/fuse is opened and mounted here, and the s
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 import sys
+from typing import NoReturn
 
 from fuse_overlay.cli import extents
 from fuse_overlay.config import Config, Lower, pack, unpack
+
+
+def no_handshake(fd: int) -> NoReturn:
+    """In place of Handshake: what it does when it has no descriptors."""
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def main() -> int:
@@ -21,12 +30,13 @@ def main() -> int:
     split = sys.argv.index("--")
     mode, lower, upper, work, merged, *hides = sys.argv[1:split]
     command = sys.argv[split + 1 :]
+    alone = "--libfuse-alone" in hides
     live = mode == "live"
     config = Config(
         (Lower(os.fsencode(lower), layer=not live, live=live),),
         os.fsencode(upper),
         os.fsencode(work),
-        tuple(os.fsencode(hide.removeprefix("--hide=")) for hide in hides),
+        tuple(os.fsencode(hide.removeprefix("--hide=")) for hide in hides if hide.startswith("--hide=")),
         uids=extents("/proc/self/uid_map"),
         gids=extents("/proc/self/gid_map"),
     )
@@ -38,9 +48,11 @@ def main() -> int:
         return 125
     server = os.fork()
     if server == 0:
-        from fuse_overlay.server import serve
+        from fuse_overlay import server as process
 
-        serve(unpack(pack(config)), fuse)
+        if alone:
+            process.Handshake = no_handshake  # type: ignore[assignment, misc]
+        process.serve(unpack(pack(config)), fuse)
         os._exit(0)
     os.close(fuse)
     runner = os.fork()

@@ -45,6 +45,9 @@ def test_options_in_several_pieces() -> None:
         (["-o", "lowerdir=", "m"], "lowerdir needs a directory"),
         (["-x", "m"], "unknown option -x"),
         (["-o", "lowerdir=a", "m", "n"], "more than one mountpoint: m n"),
+        (["-o", "lowerdir=a", "-o", "lowerdir=b", "m"], "lowerdir is given twice: a and b"),
+        (["-o", "lowerdir=a,upperdir=b,workdir=c,upperdir=d", "m"], "upperdir is given twice: b and d"),
+        (["-o", "lowerdir=a,ro", "-o", "rw", "m"], "ro and rw contradict each other"),
     ],
 )
 def test_bad_options(arguments: list[str], message: str) -> None:
@@ -58,22 +61,6 @@ def test_version_and_help() -> None:
     """Both go to stdout and succeed."""
     assert fuse_overlay("--version").stdout.startswith("fuse-overlay: version ")
     assert fuse_overlay("--help").stdout.startswith("usage: fuse-overlay ")
-
-
-def test_a_missing_layer(mounted: Mounted) -> None:
-    """One line names the directory, the status is 1, and nothing is mounted."""
-    missing = mounted.base / "missing"
-    result = fuse_overlay("-o", f"lowerdir={missing}", str(mounted.merged))
-    assert (1, f"fuse-overlay: cannot open {missing}: No such file or directory\n") == (
-        result.returncode,
-        result.stderr,
-    )
-
-
-def test_a_missing_mountpoint(mounted: Mounted) -> None:
-    """The status is 1 when libfuse can't mount."""
-    result = fuse_overlay("-o", f"lowerdir={mounted.lower}", str(mounted.base / "missing"))
-    assert 1 == result.returncode
 
 
 def test_it_mounts_behind_the_scenes(mounted: Mounted) -> None:

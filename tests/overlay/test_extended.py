@@ -13,7 +13,8 @@ from fuse_overlay.acl import GROUP_OBJ, MASK, OTHER, USER, USER_OBJ, Entry
 from fuse_overlay.metadata import Wanted
 
 if TYPE_CHECKING:
-    from tests.overlay.conftest import Stage
+    from fuse_overlay.attributes import File
+    from tests.overlay.conftest import Driver, Stage
 
 NONE = 0xFFFFFFFF
 ACL = (
@@ -39,18 +40,18 @@ def test_capabilities_are_data(stage: Stage) -> None:
 
 @pytest.mark.parametrize("change", ["write", "truncate", "open", "chown"])
 def test_what_takes_capabilities_and_setuid_away(stage: Stage, change: str) -> None:
-    """A write, a change of size or owner by an ordinary user does, at once and for good."""
+    """A write, a change of size or of owner does, at once and for good."""
     lower = stage.lower("lower", {"f": b"content"})
     driver = stage.over(lower)
     ino = driver.ino("f")
     driver.overlay.setxattr(ino, xattrs.CAPABILITY, CAPABILITY)
     driver.set("f", mode=0o6755)
     if change == "truncate":
-        driver.overlay.setattr(ino, Wanted(size=1, by_root=False))
+        driver.overlay.setattr(ino, Wanted(size=1))
     elif change == "chown":
         driver.set("f", uid=5)
     else:
-        fd = driver.overlay.open(ino, os.O_WRONLY | (os.O_TRUNC if change == "open" else 0), by_root=False).fd
+        fd = driver.overlay.open(ino, os.O_WRONLY | (os.O_TRUNC if change == "open" else 0)).fd
         if change == "write":
             assert 0o6755 == driver.entry("f").owner.mode
             driver.overlay.write(fd, b"x", 0)
@@ -58,17 +59,6 @@ def test_what_takes_capabilities_and_setuid_away(stage: Stage, change: str) -> N
     for shown in (driver, stage.over(lower)):
         assert 0o755 == shown.entry("f").owner.mode
         assert [] == shown.overlay.listxattr(shown.ino("f"))
-
-
-def test_root_keeps_setuid_but_no_capabilities(stage: Stage) -> None:
-    """A write by root leaves setuid (CAP_FSETID), as on any file system; capabilities go whoever writes."""
-    driver = stage.over(stage.lower("lower", {"f": b"content"}))
-    driver.overlay.setxattr(driver.ino("f"), xattrs.CAPABILITY, CAPABILITY)
-    driver.set("f", mode=0o6755)
-    fd = driver.overlay.open(driver.ino("f"), os.O_WRONLY).fd
-    driver.overlay.write(fd, b"x", 0)
-    driver.overlay.release(fd)
-    assert (0o6755, []) == (driver.entry("f").owner.mode, driver.overlay.listxattr(driver.ino("f")))
 
 
 def test_capabilities_that_are_set_while_the_file_is_open(stage: Stage) -> None:
@@ -143,3 +133,17 @@ def test_real_acls_of_a_lower_file_are_shown(stage: Stage) -> None:
     driver.set("f", mtime=0)
     assert [0, 12] == ids()
     assert "system.posix_acl_access" not in os.listxattr(stage.upper / "f")
+
+
+def test_a_plain_tree_keeps_nothing(stage: Stage) -> None:
+    """There, a name under which a layer keeps an ACL is somebody's own, and neither shown nor obeyed."""
+    for layer in (False, True):
+        lower = stage.lower("lower", {"f": b"x"}, layer=layer)
+        os.setxattr(stage.base / "lower" / "f", "user.fuse-overlay.acl-access", VALUE)
+        driver = stage.over(lower)
+        assert ([xattrs.ACL_ACCESS] if layer else []) == driver.overlay.listxattr(driver.ino("f"))
+        assert layer == (driver.overlay.tree.extended.read(_file(driver), xattrs.ACL_ACCESS) == VALUE)
+
+
+def _file(driver: Driver) -> File:
+    return driver.overlay.tree.file(driver.entry("f").node)

@@ -20,6 +20,7 @@ PURE = {
     "creation.py",
     "errors.py",
     "index.py",
+    "initmessage.py",
     "inodes.py",
     "merge.py",
     "options.py",
