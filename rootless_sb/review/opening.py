@@ -9,7 +9,7 @@ from fuse_overlay.errors import OverlayError
 from fuse_overlay.overlay import Overlay
 from fuse_overlay.tree import Tree
 from rootless_sb import host, maps, plan
-from rootless_sb.errors import SbError
+from rootless_sb.errors import Doing, SbError
 from rootless_sb.review.layer import DESCRIPTORS, LayerView
 
 if TYPE_CHECKING:
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def config_of(state: State) -> Config:
-    """What the sandbox's files are made of, but for its own layer."""
+    """What the sandbox's files are made of, but for its own layer. Raises SbError when that is gone."""
+    root = state.wanted.rootfs or "/"
+    with Doing(f"cannot open {root}"):
+        os.stat(root)
     machine = host.probe()
     return plan.overlay(state.wanted, machine, maps.id_maps(state.wanted.userns, machine))
 

@@ -151,7 +151,7 @@ def test_over_another_root(sb: Sandboxes, host: Path) -> None:
     root.rename(host / "moved")
     gone = sb.command("diff", "box")
     assert 125 == gone.returncode
-    assert f"sb: cannot look at the sandbox box: cannot open {root}: No such file or directory\n" == gone.stderr
+    assert f"sb: cannot open {root}: No such file or directory\n" == gone.stderr
 
 
 def test_a_sandbox_that_is_not_there(sb: Sandboxes, host: Path) -> None:
