@@ -29,8 +29,8 @@ def main(arguments: list[str]) -> int:
     view = opening.view(known.state, known.directory)
     with Doing(f"cannot read what {parsed.name} changed"):
         found = view.changes()
-        for part in _output(parsed, view, found):
-            sys.stdout.buffer.write(part)
+    for part in _output(parsed, view, found):
+        sys.stdout.buffer.write(part)
     return 0
 
 
@@ -56,15 +56,21 @@ def _output(parsed: argparse.Namespace, view: LayerView, found: list[Change]) ->
         yield b"".join(b"%s %s\0" % (each.kind.encode(), each.path) for each in found)
     elif parsed.patch:
         for each in found:
-            yield from shown.patch(each, texts.text_of(view, each))
+            yield from shown.patch(each, _text(view, each))
     elif parsed.stat:
         width = max((len(shown.line(each)) for each in found), default=0)
         for each in found:
-            yield _line(shown.stat_line(each, texts.text_of(view, each), width))
+            yield _line(shown.stat_line(each, _text(view, each), width))
         yield _line(shown.summary(found))
     else:
         for text in shown.tree(found) if parsed.tree else map(shown.line, found):
             yield _line(text)
+
+
+def _text(view: LayerView, change: Change) -> shown.Text:
+    """The lines of a file before and after. Raises SbError."""
+    with Doing(f"cannot read {shown.shown(change.path)}"):
+        return texts.text_of(view, change)
 
 
 def _line(text: str) -> bytes:

@@ -28,8 +28,13 @@ def main(arguments: list[str]) -> int:
     if parsed.output is None:
         if os.isatty(1):
             raise SbError("an archive is nothing for a terminal", hint=f"sb export -o {parsed.name}.tar {parsed.name}")
-        with Doing(f"cannot export {parsed.name}"):
-            _write(known, sys.stdout.buffer)
+        try:
+            with Doing(f"cannot export {parsed.name}"):
+                _write(known, sys.stdout.buffer)
+        except SbError as error:
+            if isinstance(error.__cause__, BrokenPipeError):  # who reads it has had enough
+                raise error.__cause__ from None
+            raise
         return 0
     with Doing(f"cannot write {parsed.output}"):
         unfinished = f"{parsed.output}.{os.getpid()}.part"

@@ -49,7 +49,8 @@ def apply(own: int, view: LayerView, root: str, verdicts: Sequence[Verdict], who
     before = {number: signal.signal(number, _interrupt) for number in _ENDING}
     try:
         _apply(own, view, Journal(STAGING, root, (), ()), top, verdicts, who)
-        history.add(own, _now(top, [each.change for each in verdicts]))
+        with Doing("all is applied, but that can't be noted"):
+            history.add(own, _now(top, [each.change for each in verdicts]))
     except OSError as error:
         why = _MEANWHILE if error.errno in (errno.ESTALE, errno.EEXIST) else error.strerror or str(error)
         raise SbError(f"cannot apply {_place(error)}", why, "nothing was changed") from error
@@ -155,6 +156,8 @@ def _now(top: int, changes: Sequence[Change]) -> Iterator[tuple[bytes, os.stat_r
                 os.close(fd)
                 current, fd = above, opened
             yield change.path, os.stat(name, dir_fd=fd, follow_symlinks=False)
+    except FileNotFoundError:  # somebody removes it already: the rest may be taken for the host's doing
+        return
     finally:
         os.close(fd)
 

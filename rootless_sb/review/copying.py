@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING
 
 from fuse_overlay import copydata
 from fuse_overlay.creation import Caller
+from fuse_overlay.errors import failure
 from fuse_overlay.layers import at_fd, open_directory
 from fuse_overlay.metadata import Wanted
 from fuse_overlay.tree import Missing
@@ -147,7 +149,7 @@ class CopyIn:
             found = self._overlay.lookup(above.ino, name)
             there = None if isinstance(found, Missing) else found.node
             if there is not None and kind != there.kind:
-                raise FileExistsError(17, f"a {'directory' if there.kind == stat.S_IFDIR else 'file'} is there")
+                raise failure(errno.EISDIR if there.kind == stat.S_IFDIR else errno.EEXIST)
             if kind == stat.S_IFDIR:
                 made = there or self._overlay.mknod(above.ino, name, st.st_mode, self._caller).node
                 for below in sorted(os.listdir(source)):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.sandbox.reviewing import change, changes, diff
-from tests.sandbox.running import PATIENCE, stdout_until, tell
+from tests.sandbox.running import PATIENCE, SB, stdout_until, tell
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -160,3 +160,16 @@ def test_a_sandbox_that_is_not_there(sb: Sandboxes, host: Path) -> None:
     unknown = sb.command("diff", "bulid")
     assert 125 == unknown.returncode
     assert unknown.stderr.startswith("sb: there is no sandbox bulid\n\nhint: did you mean build?")
+
+
+@pytest.mark.parametrize("words", [("diff",), ("diff", "--patch"), ("export",)])
+def test_a_reader_that_has_had_enough(sb: Sandboxes, host: Path, words: tuple[str, ...]) -> None:
+    """Who closes the other end of stdout ends it quietly."""
+    change(sb, host, "echo x >new")
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [SB, *words, "box"], env=sb.environment, stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writer)
+    assert (0, "") == (done.returncode, done.stderr)
