@@ -87,8 +87,8 @@ def main() -> None:
         make_tree(place / "old", wanted.files)
         subprocess.run(["cp", "-a", place / "old", place / "new"], check=True)
         change(place / "new")
-        print(compare(f"{wanted.files} new files", place, None, place / "new", wanted.rounds))
-        print(compare(f"{wanted.files} changed files", place, place / "old", place / "new", wanted.rounds))
+        print(compare(f"{wanted.files} new files", place, None, place / "new", wanted.rounds), flush=True)
+        print(compare(f"{wanted.files} changed files", place, place / "old", place / "new", wanted.rounds), flush=True)
         run = Contestant("sb run true", (str(SB), "run", "true"))
         attempt = Contestant("sb try true", (str(SB), "try", "--discard", "true"))
         entered = [measuring.warm_up(each) for each in (run, attempt)]

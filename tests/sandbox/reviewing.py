@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def change(sb: Sandboxes, directory: Path, script: str, name: str = "box") -> None:
     """Have a new sandbox run a bash script in a directory. It must succeed."""
     done = sb("--name", name, "-q", "-w", str(directory), "--", "bash", "-euc", script)
-    assert (0, "") == (done.returncode, done.stderr)
+    assert (0, "") == (done.returncode, done.stderr), done.stderr
 
 
 def diff(sb: Sandboxes, directory: Path, *options: str, name: str = "box") -> list[str]:
