@@ -11,7 +11,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from fuse_overlay import copydata, ownership, xattrs
+from fuse_overlay import copydata, origin, ownership, xattrs
 from fuse_overlay.attributes import File, carries
 from fuse_overlay.errors import failure
 from fuse_overlay.layers import at, at_fd, open_regular
@@ -207,7 +207,8 @@ class CopyUp:
         st = os.stat(name, dir_fd=work, follow_symlinks=False)
         copy = File(self._upper, stat.S_IFMT(st.st_mode), st.st_ino, place, places)
         if places or carries(copy):
-            self._tree.store.change(copy, {**self._tree.extended.kept(original), xattrs.ORIGIN: b"%d" % node.ino})
+            known = origin.encode(origin.of(node.ino, node.path, entry.st))
+            self._tree.store.change(copy, {**self._tree.extended.kept(original), xattrs.ORIGIN: known})
             self._tree.records.write(copy, entry.owner, entry.device)
         times = (entry.st.st_atime_ns, entry.st.st_mtime_ns)
         os.utime(name, ns=times, dir_fd=work, follow_symlinks=False)

@@ -229,7 +229,6 @@ class Directories:
         self._budget = budget
         self._files = 0
         self._open: OrderedDict[tuple[Node, int], OpenDirectory] = OrderedDict()
-        self._walk = False
 
     def get(self, node: Node, layer: Layer) -> OpenDirectory:
         """The directory of `node` in `layer`. Raises OSError when it can't be opened."""
@@ -289,28 +288,31 @@ class Directories:
                 break
             names.append(above.name)
         names.reverse()
-        if len(names) == 1:
-            return os.open(names[0], _DIRECTORY, dir_fd=start.fd)
-        path = b"/".join(names)
-        if not self._walk and len(path) <= _PATH_MAX:
-            try:
-                return paths.open_beneath(start.fd, path, _DIRECTORY)
-            except OSError as error:
-                if error.errno not in (errno.ENOSYS, errno.EPERM):
-                    raise
-                self._walk = True  # too old a kernel, or a seccomp filter that doesn't know the call
-        return _walk(start.fd, names)
+        return open_directory(start.fd, names)
+
+
+def open_directory(start: int, names: list[bytes]) -> int:
+    """Open a directory (O_PATH) below an open one, by way of these names and no symbolic link. Raises OSError."""
+    if len(names) == 1:
+        return os.open(names[0], _DIRECTORY, dir_fd=start)
+    path = b"/".join(names)
+    if names and len(path) <= _PATH_MAX:
+        try:
+            return paths.open_beneath(start, path, _DIRECTORY)
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EPERM):
+                raise  # else too old a kernel, or a seccomp filter that doesn't know the call
+    return _walk(start, names)
 
 
 def _walk(start: int, names: list[bytes]) -> int:
     """Open a directory name by name, following no symbolic link."""
-    fd = start
+    fd = os.open(b".", _DIRECTORY, dir_fd=start)
     for name in names:
         try:
             below = os.open(name, _DIRECTORY, dir_fd=fd)
         finally:
-            if fd != start:
-                os.close(fd)
+            os.close(fd)
         fd = below
     return fd
 

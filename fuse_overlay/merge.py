@@ -34,14 +34,16 @@ def merge(scans: Iterable[Scan]) -> dict[bytes, int]:
                 if name not in gone:
                     merged.setdefault(name, position)
             continue
-        marked: set[bytes] = set()
         for name in scan.names:
-            if whiteout.is_mark(name):
-                hidden = whiteout.hidden_by(name)
-                if hidden is not None:
-                    marked.add(hidden)
-            elif name not in gone and name not in scan.whiteouts:
+            if name not in gone and name not in scan.whiteouts and not whiteout.is_mark(name):
                 merged.setdefault(name, position)
-        gone |= marked
-        gone |= scan.whiteouts
+        gone |= taken_away(scan)
     return merged
+
+
+def taken_away(scan: Scan) -> set[bytes]:
+    """The names that a layer takes away from those below it."""
+    if not scan.layer:
+        return set()
+    marked = (whiteout.hidden_by(name) for name in scan.names if whiteout.is_mark(name))
+    return scan.whiteouts.union(name for name in marked if name is not None)

@@ -26,6 +26,7 @@ from fuse_overlay.layers import (
     open_layers,
 )
 from fuse_overlay.mounts import Mounts
+from fuse_overlay.origin import parse as parse_origin
 from fuse_overlay.ownership import Device, IdMap, Owner
 from fuse_overlay.quota import Quota
 from fuse_overlay.records import Records
@@ -325,13 +326,14 @@ class Tree:
 
     def scan(self, node: Node) -> dict[bytes, int]:
         """The names in a directory, each with the position in `node.dirs` of its topmost layer."""
-        return merge.merge(self._scan_layer(node, layer) for layer in node.dirs)
+        return merge.merge(self.scan_layer(node, layer) for layer in node.dirs)
 
     def is_empty(self, node: Node) -> bool:
         """Whether nothing is in a directory (what is hidden doesn't count)."""
         return all(isinstance(self.resolve(node, name), Missing) for name in self.scan(node))
 
-    def _scan_layer(self, node: Node, layer: Layer) -> merge.Scan:
+    def scan_layer(self, node: Node, layer: Layer) -> merge.Scan:
+        """What one of a directory's layers has in it, marks included. Raises OSError."""
         try:
             listed = open_for_listing(self.directories.get(node, layer).fd)
         except OSError as error:
@@ -377,8 +379,9 @@ class Tree:
             kind = stat.S_IFMT(found.st.st_mode)
             file = File(found.source, kind, key[1], at(directory, name), ((directory, name),))
             value = self.store.read(file, names.ORIGIN)
-            if value is not None and value.isdigit() and len(value) < 20:
-                origin = int(value)
+            known = parse_origin(value) if value is not None else None
+            if known is not None:
+                origin = known.number
         return self.table.numbers.derive(key) if origin is None else origin
 
     def _make_root(self) -> Node:

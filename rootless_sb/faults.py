@@ -1,6 +1,7 @@
 """Points at which a test has a process die, or stop, by itself: the variable SB_FAULT names one.
 
     SB_FAULT=unmounted          killed, as by SIGKILL      SB_FAULT=unmounted:stop     stopped, as by SIGSTOP
+    SB_FAULT=file-staged:3      killed when it comes here for the third time
 """
 
 from __future__ import annotations
@@ -8,11 +9,16 @@ from __future__ import annotations
 import os
 import signal
 
+_passed: dict[str, int] = {}
+
 
 def point(name: str) -> None:
     """Be killed or stopped here if SB_FAULT says so."""
-    wanted = os.environ.get("SB_FAULT")
-    if wanted == name:
-        os.kill(os.getpid(), signal.SIGKILL)
-    elif wanted == f"{name}:stop":
+    wanted, _, how = os.environ.get("SB_FAULT", "").partition(":")
+    if wanted != name:
+        return
+    _passed[name] = _passed.get(name, 0) + 1
+    if how == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)
+    elif _passed[name] == int(how or 1):
+        os.kill(os.getpid(), signal.SIGKILL)

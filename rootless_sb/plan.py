@@ -83,7 +83,7 @@ def _plan_once(
 ) -> Plan:
     environment = dict(host.environment)
     maps = id_maps(wanted.userns, host)
-    own_ids = (host.uid, host.gid) if wanted.userns == spec.KEEP_ID else (0, 0)
+    own_uid, own_gid = _own_ids(wanted, host)
     if wanted.detach:
         attachments = stdio.detached(wanted.tty)
     else:
@@ -101,8 +101,8 @@ def _plan_once(
         namespaces=own,
         places=paths.layer_places(environment),
         id_maps=maps,
-        overlay=_overlay(wanted, host, base, maps, own_ids),
-        mount_options="rootmode=40000,user_id={},group_id={},allow_other,default_permissions".format(*own_ids),
+        overlay=overlay(wanted, host, base, maps),
+        mount_options=f"rootmode=40000,user_id={own_uid},group_id={own_gid},allow_other,default_permissions",
         steps=root_steps(
             own=own,
             hostname=wanted.hostname or identifier,
@@ -131,8 +131,9 @@ def _plan_once(
     )
 
 
-def _overlay(wanted: RunSpec, host: Host, base: Base | None, maps: IdMaps, own_ids: tuple[int, int]) -> Config:
-    """The file system, but for its upper: see `with_layer`."""
+def overlay(wanted: RunSpec, host: Host, base: Base | None, maps: IdMaps) -> Config:
+    """What the sandbox's files are made of, but for its own layer: see `with_layer`. Raises SbError."""
+    own_uid, own_gid = _own_ids(wanted, host)
     return Config(
         lowers=_lowers(wanted, base),
         hidden=_hidden(wanted, host, base),
@@ -140,11 +141,16 @@ def _overlay(wanted: RunSpec, host: Host, base: Base | None, maps: IdMaps, own_i
         read_only=tuple(map(os.fsencode, wanted.read_only_paths)),
         bytes_max=limits.parse_size(wanted.disk) if wanted.disk else None,
         audited=OPERATIONS if wanted.audit else (),
-        own_uid=own_ids[0],
-        own_gid=own_ids[1],
+        own_uid=own_uid,
+        own_gid=own_gid,
         uids=_extents(maps.uids),
         gids=_extents(maps.gids),
     )
+
+
+def _own_ids(wanted: RunSpec, host: Host) -> tuple[int, int]:
+    """What the user's own ids are inside."""
+    return (host.uid, host.gid) if wanted.userns == spec.KEEP_ID else (0, 0)
 
 
 def _lowers(wanted: RunSpec, base: Base | None) -> tuple[Lower, ...]:

@@ -39,6 +39,7 @@ def run(plan: Plan, server: OverlayServer, status: StatusStream, background: Bac
     finally:
         supervisor.relay.restore()
     supervisor.finish()
+    supervisor.let_go()
     code = supervisor.exit_status()
     status.exited(code, supervisor.reason())
     return code
@@ -56,6 +57,7 @@ class Supervisor:
         "_init_pid",
         "_init_status",
         "_kept",
+        "_lock",
         "_own",
         "_parent",
         "_parent_watch",
@@ -95,6 +97,7 @@ class Supervisor:
         self._removed = False
         self._kept: bool | None = None  # not decided yet
         self._own: int | None = None  # descriptor of the sandbox's directory
+        self._lock: int | None = None  # holds the sandbox's lock, as the watcher's does
         self._init_pid = 0
         self._started = False
 
@@ -173,6 +176,13 @@ class Supervisor:
                 return
         os.waitpid(self._watcher_pid, 0)
         self._settle()
+
+    def let_go(self) -> None:
+        """Let others have the sandbox, if it is kept: this process may live on."""
+        for descriptor in (self._own, self._lock):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._own = self._lock = None
 
     def _settle(self) -> None:
         """Remove the layer if the watcher couldn't; note how a sandbox that is kept has ended. Raises SbError."""
@@ -270,7 +280,7 @@ class Supervisor:
             answer = protocol.MAPPED if self._map_ids() else protocol.REFUSED
             self._watcher.try_send(protocol.encode(answer))
         elif message.kind == protocol.PLACED:
-            self._own, _ = passed  # the other one holds the sandbox's lock as long as we live
+            self._own, self._lock = passed
             if self._background is not None:
                 self._background.open_log(self._own)
                 self._background.listen(self._own)

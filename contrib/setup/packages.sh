@@ -44,6 +44,7 @@ vi              vim-tiny                            vim-minimal
 tmux            tmux                                tmux
 less            less                                less
 bindfs          bindfs                              bindfs
+rsync           rsync                               rsync
 skopeo          skopeo                              skopeo
 umoci           umoci                               umoci
 buildah         buildah                             buildah

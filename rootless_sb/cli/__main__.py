@@ -13,6 +13,7 @@ A root shell in a sandbox, without root: everything is there, nothing that it ch
 
 commands:
   run          run a command in a new sandbox
+  try          run a command, show what it changed, and ask what to do with it
   exec         run one more command in a sandbox
   start        start a sandbox that was kept again
   attach       back to a sandbox in the background
@@ -23,6 +24,10 @@ commands:
   top          the processes of sandboxes
   stats        what sandboxes use
   inspect      what is known of a sandbox
+  diff         what a sandbox changed
+  apply        bring what a sandbox changed to this machine
+  export       what a sandbox changed, as a tar archive
+  cp           copy files out of a sandbox, or into it
   keep         keep a running sandbox after all
   rm           remove sandboxes
   prune        remove all sandboxes that have ended
@@ -36,10 +41,10 @@ options:
 example: sb run /bin/bash
 """
 
-# The module of each command has its name.
+# The module of each command has its name, with a `_` behind where that is a word of Python's.
 _COMMANDS = (
-    *("run", "exec", "start", "attach", "stop", "kill", "keep", "rm", "prune"),
-    *("ps", "top", "stats", "logs", "inspect", "image", "doctor"),
+    *("run", "try", "exec", "start", "attach", "stop", "kill", "keep", "rm", "prune"),
+    *("diff", "apply", "export", "cp", "ps", "top", "stats", "logs", "inspect", "image", "doctor"),
 )
 
 
@@ -108,7 +113,8 @@ def _run_command(arguments: list[str]) -> int:
     if command in _COMMANDS:
         import importlib
 
-        status: int = importlib.import_module(f"rootless_sb.cli.{command}").main(rest)
+        module = "try_" if command == "try" else command
+        status: int = importlib.import_module(f"rootless_sb.cli.{module}").main(rest)
         return status
     raise SbError(f"unknown command {command}", hint=f"sb {nearest(command, _COMMANDS) or 'run'} --help, or sb --help")
 

@@ -68,6 +68,14 @@ def add_watching(options: Parser) -> None:
     add("--status-fd", metavar="N", type=int, help="tell descriptor N in JSON lines when it starts and ends")
 
 
+def add_choices(options: Parser) -> None:
+    """--conflicts and --allow-risky: see `review.choosing`, whose words these are."""
+    add = options.add_argument
+    choices = ("fail", "host", "sandbox")
+    add("--conflicts", choices=choices, default="fail", help="who wins where the machine has changed too")
+    add("--allow-risky", action="store_true", help="also what runs by itself, without asking")
+
+
 def add_command(options: Parser) -> None:
     """COMMAND and its arguments, which end the options."""
     options.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)

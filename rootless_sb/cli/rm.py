@@ -22,6 +22,6 @@ def main(arguments: list[str]) -> int:
         if parsed.force and (known.state is None or known.state.status in (CREATED, RUNNING)):
             stopping.stop(known.directory, name, 0.0)
         if os.path.isdir(known.directory):  # one that isn't kept goes with its end
-            removal.remove(known.directory, name, where.store, where.uid)
+            removal.remove(known.directory, name, where.store, where.uid, force=parsed.force)
 
     return each.for_each(parsed.name, remove)

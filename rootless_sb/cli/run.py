@@ -32,20 +32,19 @@ def main(arguments: list[str]) -> int:
     try:
         from rootless_sb.status_stream import StatusStream
 
-        parsed = _parse(arguments)
+        parsed = parse(parser(), arguments)
         status = StatusStream(parsed.status_fd)
         with status:
-            decided = _decide(parsed)
+            decided = decide(parsed, run_spec(parsed))
         return _carry_out(decided, server, status) if decided is not None else 0
     finally:
         server.stop()
 
 
-def _parse(arguments: list[str]) -> argparse.Namespace:
+def parse(options: Parser, arguments: list[str]) -> argparse.Namespace:
     """The options: the caller's, and before them what the environment and the configuration say. Raises SbError."""
     from rootless_sb import settings
 
-    options = parser()
     parsed = options.parse_strictly(arguments)
     environment = dict(os.environ)
     documents = settings.load(environment, settings.home(environment))
@@ -87,13 +86,12 @@ def _hint_at_image(error: SbError, wanted: spec.RunSpec) -> None:
         error.hint = f"sb run --image {' '.join(wanted.command)}"
 
 
-def _decide(parsed: argparse.Namespace) -> Plan | None:
-    """The plan for a command line; None when only its print was wanted. Raises SbError."""
+def decide(parsed: argparse.Namespace, wanted: spec.RunSpec) -> Plan | None:
+    """The plan for what is wanted; None when only its print was. Raises SbError."""
     from rootless_sb import host, plan, sandboxes
     from rootless_sb.kernel import descriptors
     from rootless_sb.ui import messages
 
-    wanted = run_spec(parsed)
     machine = host.probe()
     decided = plan.make_plan(wanted, machine, descriptors.describe_standard(), sandboxes.new_id(), _base(parsed))
     if parsed.dry_run:
@@ -121,13 +119,15 @@ def _base(parsed: argparse.Namespace) -> Base | None:
     return basing.base(parsed.image, when, parsed.platform, quiet=parsed.quiet)
 
 
-def parser() -> Parser:
-    """The options of `sb run`."""
+def parser(
+    command: str = "run", description: str = _DESCRIPTION, example: str = "sb run -w /tmp -e LANG=C make -j2"
+) -> Parser:
+    """The options of `sb run`, or of a command that takes the same."""
     from rootless_sb.cli import options as shared
     from rootless_sb.cli.parsing import Parser
 
-    options = Parser("run", _DESCRIPTION, "sb run -w /tmp -e LANG=C make -j2")
-    options.usage = "sb run [OPTIONS] [--] [COMMAND [ARG …]]"
+    options = Parser(command, description, example)
+    options.usage = f"sb {command} [OPTIONS] [--] [COMMAND [ARG …]]"
     options.epilog = f"{_SETTINGS}\n\n{options.epilog}"
     add = options.add_argument
     add("--image", metavar="NAME", default="", help="an image to use as the root: ubuntu:24.04, an id")

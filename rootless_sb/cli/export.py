@@ -1,0 +1,58 @@
+"""`sb export`: a sandbox's files as a tar archive."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import IO, TYPE_CHECKING
+
+from rootless_sb.cli import lookup, parsing
+from rootless_sb.errors import Doing, SbError
+from rootless_sb.review import archiving, opening
+
+if TYPE_CHECKING:
+    from rootless_sb.cli.lookup import Known
+
+_DESCRIPTION = """\
+Write a sandbox's files as a tar archive, with the owners and attributes that it sees: all files of one with --rootfs,
+and what was changed of one on this machine's own (what was deleted is an empty file .wh.NAME, as in images)."""
+
+
+def main(arguments: list[str]) -> int:
+    """Write the archive, to stdout or to a file that is there only when it is complete. Raises SbError."""
+    options = parsing.Parser("export", _DESCRIPTION, "sb export -o build.tar build")
+    options.add_argument("-o", "--output", metavar="FILE", help="the file to write (default: stdout)")
+    options.add_argument("name", metavar="NAME", help="the sandbox's name or id")
+    parsed = options.parse_strictly(arguments)
+    known = lookup.find(parsed.name, lookup.places())
+    if parsed.output is None:
+        if os.isatty(1):
+            raise SbError("an archive is nothing for a terminal", hint=f"sb export -o {parsed.name}.tar {parsed.name}")
+        try:
+            with Doing(f"cannot export {parsed.name}"):
+                _write(known, sys.stdout.buffer)
+        except SbError as error:
+            if isinstance(error.__cause__, BrokenPipeError):  # who reads it has had enough
+                raise error.__cause__ from None
+            raise
+        return 0
+    with Doing(f"cannot write {parsed.output}"):
+        unfinished = f"{parsed.output}.{os.getpid()}.part"
+        try:
+            with open(unfinished, "xb") as file:
+                _write(known, file)
+            os.rename(unfinished, parsed.output)
+        except BaseException:
+            if os.path.exists(unfinished):
+                os.unlink(unfinished)
+            raise
+    return 0
+
+
+def _write(known: Known, output: IO[bytes]) -> None:
+    archive = archiving.Archive(output)
+    if known.state.wanted.rootfs is None:
+        archive.add_changes(opening.view(known.state, known.directory))
+    else:
+        archive.add_tree(opening.tree(known.state, known.directory))
+    archive.close()

@@ -1,0 +1,1 @@
+"""Looking at what a sandbox changed, and taking it over."""

@@ -1,0 +1,177 @@
+"""Bringing changes to the host, all or none: staged beside their targets, and then renamed.
+
+Whoever is killed meanwhile leaves a journal (see `journal`), by which the next call undoes or finishes what was begun.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from rootless_sb.errors import Doing, SbError
+from rootless_sb.review import committing, dressing, history, journal, sites
+from rootless_sb.review.actions import TOUCH, decide, touched
+from rootless_sb.review.journal import COMMITTED, COMMITTING, STAGING, Journal
+from rootless_sb.review.staging import Stage
+from rootless_sb.ui.changes import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import FrameType
+
+    from rootless_sb.review.actions import Action, Decided
+    from rootless_sb.review.assessment import Verdict
+    from rootless_sb.review.changes import Change
+    from rootless_sb.review.layer import LayerView
+    from rootless_sb.review.owners import Identity
+
+_ROOT = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_AGAIN = "the next sb apply of this sandbox tries again"
+_MEANWHILE = "the host has changed it meanwhile"
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class _Interrupted(BaseException):
+    """A signal asks us to end."""
+
+
+def apply(own: int, view: LayerView, root: str, verdicts: Sequence[Verdict], who: Identity) -> None:
+    """Bring the changes that were judged to the host's tree at `root`. Raises SbError, with nothing changed.
+
+    `own`: the directory of the sandbox, whose lock the caller holds.
+    """
+    try:
+        top = os.open(root, _ROOT)
+    except OSError as error:
+        raise SbError(f"cannot apply to {root}", error.strerror or str(error)) from error
+    before = {number: signal.signal(number, _interrupt) for number in _ENDING}
+    try:
+        _apply(own, view, Journal(STAGING, root, (), ()), top, verdicts, who)
+        with Doing("all is applied, but that can't be noted"):
+            history.add(own, _now(top, [each.change for each in verdicts]))
+    except OSError as error:
+        why = _MEANWHILE if error.errno in (errno.ESTALE, errno.EEXIST) else error.strerror or str(error)
+        raise SbError(f"cannot apply {_place(error)}", why, "nothing was changed") from error
+    except _Interrupted:
+        raise SbError("the apply was interrupted", hint="nothing was changed") from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(top)
+
+
+def _apply(own: int, view: LayerView, notes: Journal, top: int, verdicts: Sequence[Verdict], who: Identity) -> None:
+    decided = decide([each.change for each in verdicts], os.urandom(4).hex())
+    places = sites.look(top, decided.sites, who.uid)
+    notes = notes._replace(sites=places, actions=_with_attributes(view, decided, verdicts, who))
+    journal.write(own, notes)
+    try:
+        sites.widen(top, places)
+        stage = Stage(view, top, places, who, {each.change.path: each.attributes for each in verdicts})
+        try:
+            stage.make_all(decided)
+        finally:
+            stage.close()
+        staged = [action._replace(new=stage.keys.get(action.staged)) for action in notes.actions]
+        notes = notes._replace(phase=COMMITTING, actions=tuple(staged))
+        journal.write(own, notes)
+        committing.commit(top, notes)
+        _hold_signals()
+        done = journal.advance(own, notes, COMMITTED)
+    except BaseException:
+        _hold_signals()
+        with Doing("cannot undo what was begun", _AGAIN):
+            _undo(own, top, notes)
+        raise
+    with Doing("all is applied, but what was replaced can't be removed", _AGAIN):
+        committing.finish(top, done)
+        journal.remove(own)
+
+
+def settle(own: int) -> str:
+    """Finish or undo an apply that was cut short; which of both, in a word, empty if there was none. Raises SbError.
+
+    `own`: the directory of the sandbox, whose lock the caller holds.
+    """
+    try:
+        notes = journal.read(own)
+        if notes is None:
+            return ""
+        top = os.open(notes.root, _ROOT)
+        try:
+            if notes.phase == COMMITTED:
+                committing.finish(top, notes)
+                journal.remove(own)
+            else:
+                _undo(own, top, notes)
+        finally:
+            os.close(top)
+    except (OSError, ValueError) as error:
+        why = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        where = _place(error) if isinstance(error, OSError) else ""
+        raise SbError(f"cannot undo an apply that was cut short {where}".rstrip(), why) from error
+    return "finished" if notes.phase == COMMITTED else "undone"
+
+
+def _undo(own: int, top: int, notes: Journal) -> None:
+    """Undo what was begun. Raises OSError.
+
+    That changes the times of what is put in its place again, which is none of the host's doing.
+    """
+    committing.undo(top, notes)
+    history.add(own, committing.restored(top, notes))
+    journal.remove(own)
+
+
+def _with_attributes(
+    view: LayerView, decided: Decided, verdicts: Sequence[Verdict], who: Identity
+) -> tuple[Action, ...]:
+    """The actions, with the attributes that are changed in place."""
+    seen = {each.change.path: each.attributes for each in verdicts}
+    waiting = iter(touched([each.change for each in verdicts]))
+
+    def complete(action: Action) -> Action:
+        if action.kind != TOUCH:
+            return action
+        change = next(waiting)
+        before, after = dressing.wanted(view, change, who, seen[change.path])
+        return action._replace(before=before, after=after)
+
+    return tuple(map(complete, decided.actions))
+
+
+def _now(top: int, changes: Sequence[Change]) -> Iterator[tuple[bytes, os.stat_result | None]]:
+    """What is on the host now where changes were applied, None for nothing. Raises OSError."""
+    current, fd = b"", os.dup(top)
+    try:
+        for change in changes:
+            above, _, name = change.path.rpartition(b"/")
+            if change.after is None:
+                yield change.path, None
+                continue
+            if above != current:
+                opened = sites.open_path(top, above)
+                os.close(fd)
+                current, fd = above, opened
+            yield change.path, os.stat(name, dir_fd=fd, follow_symlinks=False)
+    except FileNotFoundError:  # somebody removes it already: the rest may be taken for the host's doing
+        return
+    finally:
+        os.close(fd)
+
+
+def _place(error: OSError) -> str:
+    """The path in the sandbox at which something failed, in words."""
+    return shown(os.fsencode(error.filename)) if error.filename is not None else "the changes"
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise _Interrupted
+
+
+def _hold_signals() -> None:
+    """From here on it is quicker to come to an end than to turn round."""
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,102 @@
+"""A sandbox's files as a tar archive (pax): what it changed as a layer of the OCI's kind, or its whole tree.
+
+OCI image-spec, layer.md: an empty file `.wh.NAME` says that NAME is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tarfile
+from typing import IO, TYPE_CHECKING
+
+from fuse_overlay import whiteout
+from rootless_sb.review import merged
+from rootless_sb.review.layer import item_of, xattrs_of
+from rootless_sb.ui.changes import shown
+from rootless_sb.ui.messages import warn
+
+if TYPE_CHECKING:
+    from fuse_overlay.attributes import File
+    from fuse_overlay.tree import Tree
+    from rootless_sb.review.actions import Key
+    from rootless_sb.review.changes import Item
+    from rootless_sb.review.layer import LayerView
+
+_TYPES = {
+    stat.S_IFREG: tarfile.REGTYPE,
+    stat.S_IFDIR: tarfile.DIRTYPE,
+    stat.S_IFLNK: tarfile.SYMTYPE,
+    stat.S_IFIFO: tarfile.FIFOTYPE,
+    stat.S_IFCHR: tarfile.CHRTYPE,
+    stat.S_IFBLK: tarfile.BLKTYPE,
+}
+_XATTR = "SCHILY.xattr."  # star's keyword, which GNU tar, bsdtar and docker use too
+
+
+class Archive:
+    """A tar archive that is being written to `output`. All methods raise OSError."""
+
+    def __init__(self, output: IO[bytes]) -> None:
+        self._tar = tarfile.open(  # noqa: SIM115 - for as long as we live
+            fileobj=output, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8", errors="surrogateescape"
+        )
+        self._names: dict[Key, str] = {}
+
+    def close(self) -> None:
+        """Write the end."""
+        self._tar.close()
+
+    def add_changes(self, view: LayerView) -> None:
+        """All that a layer changes."""
+        for change in view.changes():
+            if change.after is None:
+                above, _, name = change.path.rpartition(b"/")
+                self._tar.addfile(tarfile.TarInfo(_text(above + b"/" + whiteout.mark_of(name))))
+                continue
+            opened = view.open_changed(change) if change.after.kind == stat.S_IFREG else None
+            self._add(change.path, change.after, view.upper, view.file(change), opened)
+
+    def add_tree(self, tree: Tree) -> None:
+        """All that the sandbox sees."""
+        for path, entry in merged.walk(tree, tree.attributes(tree.root)):
+            opened = merged.open_file(tree, entry) if entry.node.kind == stat.S_IFREG else None
+            self._add(path, item_of(tree, entry), tree, tree.file(entry.node), opened)
+
+    def _add(self, path: bytes, item: Item, tree: Tree, file: File, opened: int | None) -> None:
+        """Add one file; of a regular one the data that is `opened`, which is closed."""
+        info = self._described(path, item, tree, file)
+        if opened is not None and info is not None:
+            with open(opened, "rb") as data:
+                self._tar.addfile(info, data if info.size else None)
+        elif info is not None:
+            self._tar.addfile(info)
+
+    def _described(self, path: bytes, item: Item, tree: Tree, file: File) -> tarfile.TarInfo | None:
+        """A file's entry without its data; None for what an archive can't hold, which is said."""
+        if item.kind not in _TYPES:
+            warn(f"left out: {shown(path)}: a {item.type}")
+            return None
+        info = _info(path, item)
+        for name, value in xattrs_of(tree, file).items():
+            info.pax_headers = {**info.pax_headers, _XATTR + os.fsdecode(name): os.fsdecode(value)}
+        if item.st.st_nlink > 1 and item.kind != stat.S_IFDIR:
+            first = self._names.setdefault((item.st.st_dev, item.st.st_ino), info.name)
+            if first != info.name:
+                info.type, info.linkname, info.size = tarfile.LNKTYPE, first, 0
+        return info
+
+
+def _info(path: bytes, item: Item) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(_text(path))
+    info.type = _TYPES[item.kind]
+    info.uid, info.gid, info.mode = item.owner
+    info.mtime = item.st.st_mtime_ns / 1_000_000_000
+    info.size = item.st.st_size if item.kind == stat.S_IFREG else 0
+    info.linkname = os.fsdecode(item.target)
+    info.devmajor, info.devminor = os.major(item.rdev), os.minor(item.rdev)
+    return info
+
+
+def _text(path: bytes) -> str:
+    return os.fsdecode(path.lstrip(b"/"))

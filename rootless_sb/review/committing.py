@@ -1,0 +1,203 @@
+"""Carrying out actions whose new files are staged; undoing them; and clearing away what they have replaced."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from fuse_overlay.errors import failure
+from fuse_overlay.kernel import paths
+from fuse_overlay.layers import at_fd
+from rootless_sb import faults
+from rootless_sb.review import dressing, sites
+from rootless_sb.review.actions import PUT, SWAP, TAKE, TOUCH, Site
+from rootless_sb.review.journal import STAGING
+
+if TYPE_CHECKING:
+    from rootless_sb.review.actions import Action, Attributes
+    from rootless_sb.review.journal import Journal
+
+# renameat2(2): the file system, or the kernel, doesn't know the flag.
+_UNKNOWN_FLAG = (errno.EINVAL, errno.ENOSYS)
+# Where a file waits while it is exchanged in steps.
+_ASIDE = b"~"
+
+
+def commit(root: int, journal: Journal) -> None:
+    """Carry out all actions, those that change attributes last. Raises OSError: ESTALE where something else is there
+    than was there before.
+    """
+    ordered = sorted(journal.actions, key=lambda action: action.kind == TOUCH)
+    sites.each(root, journal.sites, ordered, _do)
+
+
+def _do(directory: int, action: Action) -> None:
+    if action.kind == TOUCH:
+        _touch(directory, action, action.after)
+    elif action.kind == PUT:
+        _move(directory, action.staged, action.name)
+    else:
+        if action.kind == SWAP:
+            _exchange(directory, action)
+        else:
+            _move(directory, action.name, action.staged)
+        if not _is_old(directory, action):
+            _take_back(directory, action)
+            raise failure(errno.ESTALE)
+    faults.point("apply-action-done")
+
+
+def undo(root: int, journal: Journal) -> None:
+    """Bring the host back to where it was before. Raises OSError, when all that can be undone is.
+
+    What somebody has put in a changed file's place meanwhile stays there. In a directory that is gone there is nothing
+    to be undone.
+    """
+    do = _drop if journal.phase == STAGING else _undo
+    failures: list[OSError] = []
+    for number, site in enumerate(journal.sites):
+        here = [action for action in journal.actions if action.site == number]
+        try:
+            sites.widen(root, [site])
+            sites.each(root, journal.sites, sorted(here, key=lambda action: action.kind != TOUCH), do)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            failures.append(error)
+    for final in _finals(journal, done=False):
+        try:
+            sites.set_modes(root, [final])
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
+
+
+def _undo(directory: int, action: Action) -> None:
+    if action.kind == TOUCH:
+        _touch(directory, action, action.before)
+        return
+    if action.kind == PUT:
+        if sites.key_of(directory, action.name) == action.new and sites.key_of(directory, action.staged) is None:
+            _move(directory, action.name, action.staged)
+    else:
+        _take_back(directory, action)
+    faults.point("apply-action-undone")
+    if action.new is not None and sites.key_of(directory, action.staged) == action.new:
+        sites.discard(directory, action.staged)
+
+
+def _is_old(directory: int, action: Action) -> bool:
+    """Whether what was replaced is what was to be."""
+    st = os.stat(action.staged, dir_fd=directory, follow_symlinks=False)
+    same = action.stamp is None or action.stamp == (st.st_size, st.st_mtime_ns)
+    return same and (st.st_dev, st.st_ino) == action.old
+
+
+def _take_back(directory: int, action: Action) -> None:
+    """Put what was replaced or taken away in its place again."""
+    aside = action.staged + _ASIDE
+    if sites.key_of(directory, aside) is not None:  # killed between the steps of an exchange
+        if sites.key_of(directory, action.name) == action.new:
+            _move(directory, action.name, action.staged)
+        _move(directory, aside, action.name)
+        return
+    if sites.key_of(directory, action.staged) in (action.new, None):
+        return
+    if action.kind == TAKE:
+        _move(directory, action.staged, action.name)
+    elif sites.key_of(directory, action.name) in (action.new, None):
+        _exchange(directory, action)
+
+
+def _drop(directory: int, action: Action) -> None:
+    if action.kind != TOUCH:
+        sites.discard(directory, action.staged)
+
+
+def finish(root: int, journal: Journal) -> None:
+    """Clear away what was replaced, and give directories the modes that they are to have. Raises OSError."""
+    sites.each(root, journal.sites, [each for each in journal.actions if each.kind in (SWAP, TAKE)], _clear)
+    sites.set_modes(root, _finals(journal, done=True))
+
+
+def _clear(directory: int, action: Action) -> None:
+    if sites.key_of(directory, action.staged) == action.old:
+        sites.discard(directory, action.staged)
+    faults.point("apply-cleared")
+
+
+def restored(root: int, journal: Journal) -> list[tuple[bytes, os.stat_result]]:
+    """What is at its place again after an undo, by its path. Raises OSError."""
+    found: list[tuple[bytes, os.stat_result]] = []
+
+    def look(directory: int, action: Action) -> None:
+        if sites.key_of(directory, action.name) == action.old:
+            st = os.stat(action.name, dir_fd=directory, follow_symlinks=False)
+            found.append((os.path.join(journal.sites[action.site].path, action.name), st))
+
+    if journal.phase != STAGING:
+        for number in range(len(journal.sites)):
+            with contextlib.suppress(FileNotFoundError):  # there is nothing any more
+                here = [each for each in journal.actions if each.site == number and each.old is not None]
+                sites.each(root, journal.sites, here, look)
+    return found
+
+
+def _finals(journal: Journal, *, done: bool) -> list[Site]:
+    """The directories whose modes aren't what they are to be yet, with these modes; those in others first."""
+    touched = {
+        os.path.join(journal.sites[each.site].path, each.name): (each.after if done else each.before, each.old)
+        for each in journal.actions
+        if each.kind == TOUCH and (done or journal.phase != STAGING)
+    }
+    found = [site for site in journal.sites if site.widened and site.path not in touched]
+    for path, (attributes, key) in touched.items():
+        if attributes is not None and key is not None and attributes.is_directory:
+            found.append(Site(path, key, stat.S_IMODE(attributes.mode), widened=True))
+    return sorted(found, key=lambda site: site.path.count(b"/"), reverse=True)
+
+
+def _touch(directory: int, action: Action, attributes: Attributes | None) -> None:
+    """Set the attributes of a file, which is the one that it was or isn't touched. A directory stays open to us."""
+    if attributes is None:
+        return
+    fd = os.open(action.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        st = os.fstat(fd)
+        if (st.st_dev, st.st_ino) != action.old:
+            raise failure(errno.ESTALE)
+        dressing.set_attributes(at_fd(fd), attributes, sites.OWN_ALL if attributes.is_directory else 0)
+    finally:
+        os.close(fd)
+
+
+def _move(directory: int, source: bytes, target: bytes) -> None:
+    """Rename to a name that is free. Raises OSError, EEXIST if it isn't."""
+    try:
+        paths.rename(directory, source, directory, target, paths.RENAME_NOREPLACE)
+    except OSError as error:
+        if error.errno not in _UNKNOWN_FLAG:
+            raise
+        if sites.key_of(directory, target) is not None:
+            raise failure(errno.EEXIST) from None
+        os.rename(source, target, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def _exchange(directory: int, action: Action) -> None:
+    """Exchange what is staged with what is at the name."""
+    try:
+        paths.rename(directory, action.staged, directory, action.name, paths.RENAME_EXCHANGE)
+    except OSError as error:
+        if error.errno not in _UNKNOWN_FLAG:
+            raise
+        aside = action.staged + _ASIDE
+        _move(directory, action.name, aside)
+        faults.point("apply-aside")
+        _move(directory, action.staged, action.name)
+        _move(directory, aside, action.staged)

@@ -1,0 +1,184 @@
+"""Copying single files and directories out of a sandbox, and into one that doesn't run."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from fuse_overlay import copydata
+from fuse_overlay.creation import Caller
+from fuse_overlay.errors import failure
+from fuse_overlay.layers import at_fd, open_directory
+from fuse_overlay.metadata import Wanted
+from fuse_overlay.tree import Missing
+from rootless_sb.errors import Doing
+from rootless_sb.review import merged, sites
+from rootless_sb.ui.changes import shown
+from rootless_sb.ui.messages import warn
+
+if TYPE_CHECKING:
+    from fuse_overlay.inodes import Node
+    from fuse_overlay.overlay import Overlay
+    from fuse_overlay.tree import Entry, Tree
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_MODE = 0o777  # what of a mode goes along: neither setuid nor the like
+
+
+def copy_out(tree: Tree, source: bytes, target: bytes) -> None:
+    """Copy what is at a path of the sandbox to the host, into `target` if that is a directory.
+
+    What is made is the caller's own. Below `target` no symbolic link is followed: a sandbox that put one there with an
+    earlier copy gains nothing. Raises SbError.
+    """
+    with Doing(f"cannot copy {shown(source)}"):
+        top = merged.find(tree, source, follow=False)
+    if os.path.isdir(target):
+        target = os.path.join(target, os.path.basename(source.rstrip(b"/")))
+    above, name = os.path.split(os.path.abspath(target))
+    with Doing(f"cannot copy to {shown(target)}"):
+        CopyOut(tree, os.open(above, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), name).copy(top)
+
+
+class CopyOut:
+    """Copies into the open directory `above`, under a name. Raises OSError."""
+
+    def __init__(self, tree: Tree, above: int, name: bytes) -> None:
+        self._tree = tree
+        self._above = above
+        self._name = name
+
+    def copy(self, top: Entry) -> None:
+        """Copy a file, or a directory with all that is in it."""
+        entries = [(b"", top)]
+        self._one(b"", top)
+        if top.node.kind == stat.S_IFDIR:
+            for path, entry in merged.walk(self._tree, top):
+                self._one(path, entry)
+                if entry.node.kind == stat.S_IFDIR:
+                    entries.append((path, entry))
+        for path, entry in reversed(entries):  # what is in directories comes first: it changes their times
+            if entry.node.kind == stat.S_IFDIR:
+                self._finish(path, entry)
+
+    def _one(self, path: bytes, entry: Entry) -> None:
+        node = entry.node
+        fd, name = self._place(path)
+        try:
+            there = sites.key_of(fd, name) is not None
+            if there and (node.kind != stat.S_IFDIR or not _is_directory(fd, name)):
+                os.unlink(name, dir_fd=fd)
+                there = False
+            if node.kind == stat.S_IFDIR:
+                if not there:
+                    os.mkdir(name, 0o700, dir_fd=fd)
+            elif node.kind == stat.S_IFLNK:
+                os.symlink(merged.link_target(self._tree, node), name, dir_fd=fd)
+            elif node.kind == stat.S_IFREG:
+                self._data(entry, fd, name)
+            else:
+                warn(f"left out: {shown(path or self._name)}: neither a file nor a directory nor a symlink")
+        finally:
+            os.close(fd)
+
+    def _data(self, entry: Entry, fd: int, name: bytes) -> None:
+        source = merged.open_file(self._tree, entry)
+        try:
+            made = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=fd)
+            try:
+                copydata.copy(source, made, os.fstat(source).st_size)
+                os.fchmod(made, entry.owner.mode & _MODE)
+                os.utime(made, ns=(entry.st.st_atime_ns, entry.st.st_mtime_ns))
+            finally:
+                os.close(made)
+        finally:
+            os.close(source)
+
+    def _finish(self, path: bytes, entry: Entry) -> None:
+        """Give a directory its mode and times."""
+        fd, name = self._place(path)
+        try:
+            made = open_directory(fd, [name])
+            os.chmod(at_fd(made), entry.owner.mode & _MODE)
+            os.utime(at_fd(made), ns=(entry.st.st_atime_ns, entry.st.st_mtime_ns))
+            os.close(made)
+        finally:
+            os.close(fd)
+
+    def _place(self, path: bytes) -> tuple[int, bytes]:
+        """The directory, opened, and the name of what is at a path below the top."""
+        *above, name = [self._name, *path.split(b"/")] if path else [self._name]
+        return (open_directory(self._above, above) if above else os.dup(self._above)), name
+
+
+def _is_directory(fd: int, name: bytes) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)
+
+
+class CopyIn:
+    """Copies into a sandbox; what is made there belongs to the ids that are the caller's own inside."""
+
+    def __init__(self, overlay: Overlay, uid: int, gid: int) -> None:
+        self._overlay = overlay
+        self._caller = Caller(uid, gid)
+
+    def copy(self, source: bytes, target: bytes) -> None:
+        """Copy a file or directory of the host to a path of the sandbox; into it if it is one. Raises SbError."""
+        with Doing(f"cannot copy to {shown(target)}"):
+            above, name = self._place(source, target)
+        self._copy(source, above, name)
+
+    def _place(self, source: bytes, target: bytes) -> tuple[Node, bytes]:
+        """The directory and the name that a copy gets. Raises OSError."""
+        tree = self._overlay.tree
+        try:
+            found = merged.find(tree, target, follow=True)
+        except FileNotFoundError:
+            above, _, name = target.rstrip(b"/").rpartition(b"/")
+            return merged.find(tree, above, follow=True).node, name
+        if found.node.kind == stat.S_IFDIR:
+            return found.node, os.path.basename(os.path.abspath(source))
+        return found.node.parent or tree.root, found.node.name
+
+    def _copy(self, source: bytes, above: Node, name: bytes) -> None:
+        with Doing(f"cannot copy {shown(source)}"):
+            st = os.lstat(source)
+            kind = stat.S_IFMT(st.st_mode)
+            found = self._overlay.lookup(above.ino, name)
+            there = None if isinstance(found, Missing) else found.node
+            if there is not None and kind != there.kind:
+                raise failure(errno.EISDIR if there.kind == stat.S_IFDIR else errno.EEXIST)
+            if kind == stat.S_IFDIR:
+                made = there or self._overlay.mknod(above.ino, name, st.st_mode, self._caller).node
+                for below in sorted(os.listdir(source)):
+                    self._copy(os.path.join(source, below), made, below)
+            elif kind == stat.S_IFREG:
+                made = self._copy_data(source, st, above, name, there)
+            elif kind == stat.S_IFLNK:
+                if there is not None:
+                    self._overlay.unlink(above.ino, name)
+                self._overlay.symlink(above.ino, name, os.readlink(source), self._caller)
+                return
+            else:
+                warn(f"left out: {shown(source)}: neither a file nor a directory nor a symlink")
+                return
+            times = Wanted(mode=st.st_mode & _MODE, atime=st.st_atime_ns, mtime=st.st_mtime_ns)
+            self._overlay.setattr(made.ino, times)
+
+    def _copy_data(self, source: bytes, st: os.stat_result, above: Node, name: bytes, there: Node | None) -> Node:
+        opened = os.open(source, _READ)
+        try:
+            if there is None:
+                handle, entry = self._overlay.create(above.ino, name, st.st_mode & _MODE, os.O_WRONLY, self._caller)
+                node = entry.node
+            else:
+                handle, node = self._overlay.open(there.ino, os.O_WRONLY | os.O_TRUNC), there
+            try:
+                copydata.copy(opened, handle.fd, os.fstat(opened).st_size)
+            finally:
+                self._overlay.release(handle.fd)
+        finally:
+            os.close(opened)
+        return node

@@ -1,0 +1,91 @@
+"""The tree as the sandbox sees it, without a mount: found by path, walked, read."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from fuse_overlay.errors import failure
+from fuse_overlay.layers import open_regular
+from fuse_overlay.tree import Missing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fuse_overlay.inodes import Node
+    from fuse_overlay.tree import Entry, Tree
+
+_LINKS_MAX = 40  # path_resolution(7)
+
+
+def find(tree: Tree, path: bytes, *, follow: bool) -> Entry:
+    """What is at an absolute path, symbolic links on the way followed within the tree; the last name's if `follow`.
+
+    The node is held by a look-up of ours. Raises OSError.
+    """
+    waiting = [name for name in reversed(path.split(b"/")) if name]
+    at = tree.root
+    held = [at]
+    links = 0
+    entry = tree.attributes(at)
+    while waiting:
+        name = waiting.pop()
+        if name == b".":
+            continue
+        if name == b"..":
+            held = held[:-1] or [tree.root]
+            entry = tree.attributes(held[-1])
+            continue
+        if held[-1].kind != stat.S_IFDIR:
+            raise failure(errno.ENOTDIR)
+        found = tree.lookup(held[-1], name)
+        if isinstance(found, Missing):
+            raise failure(errno.ENOENT)
+        found.node.lookups += 1
+        if found.node.kind == stat.S_IFLNK and (waiting or follow):
+            links += 1
+            if links > _LINKS_MAX:
+                raise failure(errno.ELOOP)
+            target = link_target(tree, found.node)
+            waiting += [part for part in reversed(target.split(b"/")) if part]
+            if target.startswith(b"/"):
+                held = [tree.root]
+            continue
+        held.append(found.node)
+        entry = found
+    return entry
+
+
+def link_target(tree: Tree, node: Node) -> bytes:
+    """Where a symbolic link points. Raises OSError."""
+    directory, name = tree.place(node)
+    return os.readlink(name, dir_fd=directory)
+
+
+def open_file(tree: Tree, entry: Entry) -> int:
+    """Open a regular file for reading. Raises OSError."""
+    directory, name = tree.place(entry.node)
+    return open_regular(name, os.O_RDONLY, directory, live=entry.node.source.live, own=entry.node.own)
+
+
+def walk(tree: Tree, top: Entry) -> Iterator[tuple[bytes, Entry]]:
+    """All below a directory, by paths relative to it, each directory before what is in it. Raises OSError."""
+    waiting = [(b"", top.node)]
+    while waiting:
+        path, node = waiting.pop()
+        below = []
+        for name in sorted(tree.scan(node)):
+            entry = tree.enter(node, name)
+            if isinstance(entry, Missing):
+                continue
+            here = path + b"/" + name if path else name
+            entry.node.lookups += 1
+            yield here, entry
+            if entry.node.kind == stat.S_IFDIR:
+                below.append((here, entry.node))
+            else:
+                tree.table.forget(entry.node, 1)
+        waiting += reversed(below)
+        tree.table.settle(node)

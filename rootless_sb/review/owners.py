@@ -1,0 +1,61 @@
+"""Ids and ACLs from inside the sandbox to the host: the way back of what `fuse_overlay.ownership` shows. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from fuse_overlay import acl
+
+if TYPE_CHECKING:
+    from fuse_overlay.config import Config
+    from rootless_sb.review.changes import Change, Item
+
+
+class Identity(NamedTuple):
+    """Who applies: the host's ids, `groups` all that count; and what his own are inside."""
+
+    uid: int
+    gid: int
+    groups: frozenset[int]
+    own_uid: int
+    own_gid: int
+
+    def uid_of(self, inside: int) -> int:
+        """The host's uid for one inside: all but the own are shown as they are."""
+        return self.uid if inside == self.own_uid else inside
+
+    def gid_of(self, inside: int) -> int:
+        """The host's gid for one inside."""
+        return self.gid if inside == self.own_gid else inside
+
+
+def identity(config: Config, uid: int, gid: int, groups: frozenset[int]) -> Identity:
+    """Who applies what a sandbox of this configuration has changed."""
+    return Identity(uid, gid, groups | {gid}, config.own_uid, config.own_gid)
+
+
+def wanted_ids(change: Change, who: Identity) -> tuple[int, int]:
+    """The uid and gid on the host that a changed file is to have: those that it has, where the sandbox left them."""
+    after, before = change.after, change.before
+    assert after is not None
+    uid, gid = who.uid_of(after.owner.uid), who.gid_of(after.owner.gid)
+    if before is not None and before.owner.uid == after.owner.uid:
+        uid = before.st.st_uid
+    if before is not None and before.owner.gid == after.owner.gid:
+        gid = before.st.st_gid
+    return uid, gid
+
+
+def inherits_group(after: Item, above: Item | None) -> bool:
+    """Whether a new file has the group that a setgid directory of the host's gives it (inode(7))."""
+    return above is not None and bool(above.owner.mode & 0o2000) and after.owner.gid == above.owner.gid
+
+
+def host_acl(value: bytes, who: Identity) -> bytes:
+    """An ACL's value with the host's ids; one that can't be understood as it is."""
+    parsed = acl.parse(value)
+    if parsed is None:
+        return value
+    ways = {acl.USER: who.uid_of, acl.GROUP: who.gid_of}
+    mapped = (each._replace(id=ways[each.tag](each.id)) if each.tag in ways else each for each in parsed)
+    return acl.format_value(tuple(mapped))

@@ -1,0 +1,59 @@
+"""When the sandbox saw what it changed, read from its layer."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from fuse_overlay import origin, whiteout, xattrs
+from rootless_sb.kernel import births
+from rootless_sb.review.conflicts import Trace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fuse_overlay.inodes import Node
+    from fuse_overlay.origin import Origin
+    from rootless_sb.review.changes import Change
+    from rootless_sb.review.layer import LayerView
+
+
+def trace(view: LayerView, change: Change, applied: Mapping[bytes, Origin], created: int, newest: int) -> Trace:
+    """The trace of a change. Raises OSError.
+
+    `applied`: what has been brought to the host before. `created`: when the sandbox was made, in nanoseconds since
+    1970, for file systems that don't say when a file was. `newest`: see `Trace`.
+    """
+    above, _, name = change.path.rpartition(b"/")
+    fd = view.descriptor_of(view.upper, above)
+    known = applied.get(change.path)
+    if change.after is None:
+        made = _whiteout_time(view, fd, name) or _birth_of(view, view.directory_at(view.upper, above))
+        return Trace(known, made or created, newest)
+    if known is None:
+        value = view.upper.store.read(view.file(change), xattrs.ORIGIN)
+        known = origin.parse(value) if value is not None else None
+    made = births.birth_time(fd, name) if change.before is not None else None
+    return Trace(known, made or created, newest)
+
+
+def _whiteout_time(view: LayerView, fd: int, name: bytes) -> int | None:
+    """When a whiteout was made; None if there isn't one."""
+    for mark in (name, whiteout.mark_of(name)):
+        try:
+            st = os.stat(mark, dir_fd=fd, follow_symlinks=False)
+        except OSError:  # there is none, or its name would be too long
+            continue
+        if mark != name or view.upper.layers[0].is_whiteout(fd, name, st):
+            return st.st_mtime_ns
+    return None
+
+
+def _birth_of(view: LayerView, node: Node) -> int | None:
+    """When the directory was made that hides all below it; the nearest one will do, the others are older."""
+    above = node.parent
+    if above is None:
+        return None
+    fd = view.upper.directories.get(above, above.source).fd
+    return births.birth_time(fd, node.name) if stat.S_ISDIR(node.kind) else None

@@ -1,0 +1,59 @@
+"""What the tests of diff, apply and the like share: a directory of the host's, and what a sandbox does to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.sandbox.running import Sandboxes
+
+
+def change(sb: Sandboxes, directory: Path, script: str, name: str = "box") -> None:
+    """Have a new sandbox run a bash script in a directory. It must succeed."""
+    done = sb("--name", name, "-q", "-w", str(directory), "--", "bash", "-euc", script)
+    assert (0, "") == (done.returncode, done.stderr), done.stderr
+
+
+def diff(sb: Sandboxes, directory: Path, *options: str, name: str = "box") -> list[str]:
+    """What `sb diff` prints, a line each, without the directory's own path."""
+    done = sb.command("diff", *options, name)
+    assert (0, "") == (done.returncode, done.stderr)
+    return done.stdout.replace(f" {directory}/", " ").splitlines()
+
+
+def changes(sb: Sandboxes, name: str = "box") -> list[dict[str, Any]]:
+    """What `sb diff --json` says of the changes."""
+    document = json.loads(sb.command("diff", "--json", name).stdout)
+    assert 1 == document["schema"]
+    found: list[dict[str, Any]] = document["changes"]
+    return found
+
+
+def snapshot(directory: Path, *, links: bool = True) -> dict[str, tuple[object, ...]]:
+    """Everything in a directory that counts: type, mode, owner, data or target, attributes; times don't.
+
+    With `links` also which names are one file.
+    """
+    found: dict[str, tuple[object, ...]] = {}
+    firsts: dict[tuple[int, int], str] = {}
+    for path in sorted([directory, *directory.rglob("*")]):
+        st = path.lstat()
+        name = str(path.relative_to(directory))
+        kind = stat.S_IFMT(st.st_mode)
+        data: object = None
+        if kind == stat.S_IFLNK:
+            data = os.readlink(path)
+        elif kind == stat.S_IFREG:
+            data = path.read_bytes()
+        attributes = sorted(
+            (each, os.getxattr(path, each, follow_symlinks=False)) for each in os.listxattr(path, follow_symlinks=False)
+        )
+        first = firsts.setdefault((st.st_dev, st.st_ino), name) if links and kind != stat.S_IFDIR else ""
+        mode = 0 if kind == stat.S_IFLNK else stat.S_IMODE(st.st_mode)
+        found[name] = (kind, mode, st.st_uid, st.st_gid, data, attributes, first)
+    return found

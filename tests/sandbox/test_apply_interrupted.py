@@ -1,0 +1,227 @@
+"""`sb apply` when something comes between: its own death, a full disk, a target that changes under its hands."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.sandbox import processes
+from tests.sandbox.reviewing import change, diff, snapshot
+from tests.sandbox.running import PATIENCE, SB, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.conftest import Count
+    from tests.sandbox.running import Sandboxes
+
+# Every point at which an apply can be killed, in order, and how often it comes by there with the changes below.
+POINTS = {
+    "apply-staging": 1,
+    "apply-file-staged": 5,
+    "apply-committing": 1,
+    "apply-action-done": 6,
+    "apply-committed": 1,
+    "apply-cleared": 3,
+    "apply-over": 1,
+}
+# What comes after this is finished and not undone.
+LAST_UNDONE = "apply-action-done"
+
+CHANGES = """
+echo two >file; rm other; mkdir new; echo x >new/file; echo y >shut/added; rm -r gone; echo z >gone; chmod 750 mode
+"""
+
+
+def make(directory: Path) -> Path:
+    """A directory of the host's, to be changed."""
+    for name in ("shut", "gone", "mode"):
+        (directory / name).mkdir(parents=True)
+        (directory / name / "inner").write_text(f"{name}\n")
+    for name in ("file", "other"):
+        (directory / name).write_text(f"{name}\n")
+    (directory / "shut").chmod(0o500)
+    return directory
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Path]:
+    """A directory of the host's."""
+    made = make(tmp_path / "host")
+    yield made
+    (made / "shut").chmod(0o700)
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_at_any_step(sb: Sandboxes, tmp_path: Path, count: Count, point: str) -> None:
+    """The next apply says what it did: undid all, and begins anew, or finished; either way all is there in the end."""
+    finishes = list(POINTS).index(point) > list(POINTS).index(LAST_UNDONE)
+    moments = range(1, POINTS[point] + 1)
+    for moment in {moments[0], moments[-1], *moments[: count(0, len(moments))]}:
+        host, name = make(tmp_path / f"{moment}"), f"box-{moment}"
+        change(sb, host, CHANGES, name)
+        assert -signal.SIGKILL == sb.command("apply", name, fault=f"{point}:{moment}").returncode
+        again = sb.command("apply", name)
+        assert (0, "") == (again.returncode, again.stderr if again.returncode else "")
+        assert f"sb: an earlier apply was cut short: it is {'finished' if finishes else 'undone'} now" in again.stderr
+        assert [] == diff(sb, host, name=name)
+        assert ["file", "gone", "mode", "new", "shut"] == sorted(os.listdir(host))
+        assert (["file"], ["added", "inner"]) == (os.listdir(host / "new"), sorted(os.listdir(host / "shut")))
+        assert (0o500, 0o750) == tuple((host / each).stat().st_mode & 0o777 for each in ("shut", "mode"))
+        (host / "shut").chmod(0o700)
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_removed_after_a_kill(sb: Sandboxes, host: Path, point: str) -> None:
+    """Who removes the sandbox instead finds the host as it was before, or as it was to be: nothing in between."""
+    before = snapshot(host)
+    change(sb, host, CHANGES)
+    assert -signal.SIGKILL == sb.command("apply", "box", fault=f"{point}:{POINTS[point]}").returncode
+    removed = sb.command("rm", "box")
+    assert (0, "box\n") == (removed.returncode, removed.stdout)
+    if list(POINTS).index(point) <= list(POINTS).index(LAST_UNDONE):
+        assert before == snapshot(host)
+    else:
+        assert ["file", "gone", "mode", "new", "shut"] == sorted(os.listdir(host))
+        assert ["two\n", "z\n"] == [(host / name).read_text() for name in ("file", "gone")]
+
+
+def test_killed_while_it_undoes(sb: Sandboxes, host: Path) -> None:
+    """The undoing of a killed apply can be killed too, time and again."""
+    before = snapshot(host)
+    change(sb, host, CHANGES)
+    last = f"apply-action-done:{POINTS['apply-action-done']}"
+    assert -signal.SIGKILL == sb.command("apply", "box", fault=last).returncode
+    for moment in (1, 3, 5):
+        assert -signal.SIGKILL == sb.command("rm", "box", fault=f"apply-action-undone:{moment}").returncode
+    assert 0 == sb.command("rm", "box").returncode
+    assert before == snapshot(host)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(sb: Sandboxes, host: Path, number: signal.Signals) -> None:
+    """Ctrl-C undoes what was begun at once, and says so."""
+    before = snapshot(host)
+    change(sb, host, CHANGES)
+    with stopped(sb, "apply-action-done") as process:
+        process.send_signal(number)
+        os.kill(process.pid, signal.SIGCONT)
+        _, errors = process.communicate(timeout=PATIENCE)
+    assert (125, "sb: the apply was interrupted\n\nhint: nothing was changed\n") == (process.returncode, errors)
+    assert before == snapshot(host)
+
+
+def test_a_full_disk(sb: Sandboxes, host: Path, program: Callable[[str], Path]) -> None:
+    """An apply for which there is no space leaves all as it was, and says at which file it ended."""
+    (host / "small").mkdir()
+    change(sb, host, f"{CHANGES} head -c 50000 /dev/zero >small/first; head -c 300000 /dev/zero >small/large")
+    before = snapshot(host)
+    ids = ("--map-user", str(os.getuid()), "--map-group", str(os.getgid()), "--keep-caps")
+    mount = f"mount -t tmpfs -o size=100k,mode=755 none {host}/small"
+    script = f"{mount} && {SB} apply box {host}; status=$?; ls -A {host}/small; exit $status"
+    command = [program("unshare"), "-Um", *ids, "bash", "-c", script]
+    done = subprocess.run(command, env=sb.environment, capture_output=True, text=True, check=False)
+    assert (125, "") == (done.returncode, done.stdout)
+    why = "No space left on device\n\nhint: nothing was changed\n"
+    assert f"sb: cannot apply {host}/small/large: {why}" == done.stderr
+    assert before == snapshot(host)
+    assert 0 == sb.command("apply", "box").returncode
+    assert 300000 == (host / "small/large").stat().st_size
+
+
+class stopped:  # noqa: N801 - reads as what it is in a `with`
+    """An `sb apply box` that is stopped at a point."""
+
+    def __init__(self, sb: Sandboxes, point: str) -> None:
+        self._sb = sb
+        self._point = point
+
+    def __enter__(self) -> subprocess.Popen[str]:
+        self._process = subprocess.Popen(
+            [SB, "apply", "box"],
+            env={**self._sb.environment, "SB_FAULT": f"{self._point}:stop"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        eventually(lambda: is_stopped(self._process.pid))
+        return self._process
+
+    def __exit__(self, *exception: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped."""
+    found = processes.look(pid)
+    return found is not None and found.state == "T"
+
+
+def go_on(process: subprocess.Popen[str]) -> str:
+    """Let a stopped apply run to its end, which must be an error, past all points. Returns what it said."""
+    while process.poll() is None:
+        if is_stopped(process.pid):
+            os.kill(process.pid, signal.SIGCONT)
+    assert 125 == process.returncode
+    assert process.stderr is not None
+    return process.stderr.read()
+
+
+@pytest.mark.parametrize("point", ["apply-staging", "apply-committing"])
+def test_a_symlink_is_swapped_in(sb: Sandboxes, host: Path, tmp_path: Path, point: str) -> None:
+    """A directory of the target's path that becomes a symbolic link meanwhile leads nowhere: all stays as it was."""
+    change(sb, host, "echo x >mode/new; echo two >mode/inner; rm other")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "inner").write_text("mine\n")
+    with stopped(sb, point) as process:
+        (host / "mode").rename(host / "aside")
+        (host / "mode").symlink_to(elsewhere)
+        said = go_on(process)
+    assert said.startswith("sb: cannot ")
+    assert (["inner"], "mine\n") == (os.listdir(elsewhere), (elsewhere / "inner").read_text())
+    assert (host / "other").exists()
+    (host / "mode").unlink()
+    (host / "aside").rename(host / "mode")
+    assert 0 == sb.command("apply", "box").returncode
+    assert (["inner", "new"], "two\n") == (sorted(os.listdir(host / "mode")), (host / "mode/inner").read_text())
+    assert not (host / "other").exists()
+
+
+def test_a_symlink_from_the_start(sb: Sandboxes, host: Path, tmp_path: Path) -> None:
+    """A directory that became a symbolic link between the run and the apply is a conflict, and isn't followed."""
+    change(sb, host, "echo x >mode/new")
+    (host / "mode").rename(tmp_path / "elsewhere")
+    (host / "mode").symlink_to(tmp_path / "elsewhere")
+    refused = sb.command("apply", "box")
+    assert 125 == refused.returncode
+    assert f"sb: conflict: {host}/mode: the host has changed it" in refused.stderr
+    assert ["inner"] == os.listdir(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda host: (host / "file").write_text("changed now\n"),
+        lambda host: (host / "file").unlink(),
+        lambda host: (host / "new").mkdir(),
+        lambda host: (host / "other").write_text("changed now\n"),
+        lambda host: ((host / "other").unlink(), (host / "other").mkdir()),
+    ],
+)
+def test_the_target_changes_meanwhile(sb: Sandboxes, host: Path, act: Callable[[Path], object]) -> None:
+    """What comes between the look and the renaming is seen at the last moment: the host keeps its own, and all else."""
+    change(sb, host, "echo two >file; rm other; mkdir new; rm gone/inner")
+    with stopped(sb, "apply-committing") as process:
+        act(host)
+        before = {name: what for name, what in snapshot(host).items() if ".sb-apply" not in name}
+        said = go_on(process)
+    assert said.startswith(f"sb: cannot apply {host}/")
+    assert before == snapshot(host)

@@ -1,0 +1,205 @@
+"""Random changes in a layer, applied, beside the same changes that rsync brings from a plain copy."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fuse_overlay.config import Config, Extent, Lower
+from fuse_overlay.metadata import Wanted
+from fuse_overlay.overlay import Overlay
+from rootless_sb.review import applying, assessment, choosing, owners
+from rootless_sb.review.choosing import Wish
+from rootless_sb.review.layer import LayerView
+from tests.overlay.conftest import MAX_IDS, Driver
+from tests.sandbox.reviewing import snapshot
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Count
+
+NAMES = ["a", "b", "c\n", "d\x1b[m"]
+PLACES = [*NAMES, *(f"{above}/{name}" for above in NAMES[:2] for name in NAMES), "a/b/a", "a/b/b"]
+PLACE = st.sampled_from(PLACES)
+MODE = st.sampled_from([0o644, 0o600, 0o755, 0o700])
+CHANGE = st.one_of(
+    st.tuples(st.just("write"), PLACE, st.binary(max_size=3)),
+    st.tuples(st.just("mkdir"), PLACE),
+    st.tuples(st.just("symlink"), PLACE, st.sampled_from(["a", "nowhere"])),
+    st.tuples(st.just("remove"), PLACE),
+    st.tuples(st.just("chmod"), PLACE, MODE),
+    st.tuples(st.just("link"), PLACE, PLACE),
+    st.tuples(st.just("rename"), PLACE, PLACE),
+    st.tuples(st.just("setxattr"), PLACE, st.binary(min_size=1, max_size=3)),
+)
+Change = tuple[object, ...]
+
+
+class Plain:
+    """The changes on a plain directory. All raise OSError."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def write(self, path: str, content: bytes) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        with open(os.open(self.root / path, flags, 0o644), "wb") as file:
+            file.write(content)
+
+    def mkdir(self, path: str) -> None:
+        (self.root / path).mkdir(0o755)
+
+    def symlink(self, path: str, target: str) -> None:
+        (self.root / path).symlink_to(target)
+
+    def remove(self, path: str) -> None:
+        subprocess.run(["rm", "-r", "--", self.root / path], check=True, stderr=subprocess.DEVNULL)
+
+    def chmod(self, path: str, mode: int) -> None:
+        if not (self.root / path).is_symlink():
+            (self.root / path).chmod(mode | (0o100 if (self.root / path).is_dir() else 0))
+
+    def link(self, old: str, new: str) -> None:
+        os.link(self.root / old, self.root / new, follow_symlinks=False)
+
+    def rename(self, old: str, new: str) -> None:
+        os.rename(self.root / old, self.root / new)
+
+    def setxattr(self, path: str, value: bytes) -> None:
+        if not (self.root / path).is_symlink():
+            os.setxattr(self.root / path, "user.x", value)
+
+
+class Layered:
+    """The same on an overlay. All raise OSError."""
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
+
+    def reach(self, path: str) -> None:
+        """See that all above a path are directories, as the kernel does before it asks the overlay."""
+        above = path.rpartition("/")[0]
+        if above and self.driver.entry(above).node.kind != stat.S_IFDIR:
+            raise NotADirectoryError
+
+    def write(self, path: str, content: bytes) -> None:
+        self.reach(path)
+        self.driver.write(path, content)
+
+    def mkdir(self, path: str) -> None:
+        self.reach(path)
+        self.driver.mkdir(path)
+
+    def symlink(self, path: str, target: str) -> None:
+        self.reach(path)
+        self.driver.symlink(path, os.fsencode(target))
+
+    def remove(self, path: str) -> None:
+        if self.driver.entry(path).node.kind != stat.S_IFDIR:
+            self.driver.unlink(path)
+            return
+        for name in self.driver.ls(path):
+            self.remove(f"{path}/{name}")
+        self.driver.rmdir(path)
+
+    def chmod(self, path: str, mode: int) -> None:
+        kind = self.driver.entry(path).node.kind
+        if kind != stat.S_IFLNK:
+            mode |= 0o100 if kind == stat.S_IFDIR else 0
+            self.driver.overlay.setattr(self.driver.ino(path), Wanted(mode=mode))
+
+    def link(self, old: str, new: str) -> None:
+        self.reach(new)
+        if self.driver.entry(old).node.kind == stat.S_IFDIR:
+            raise PermissionError
+        self.driver.link(old, new)
+
+    def rename(self, old: str, new: str) -> None:
+        self.reach(new)
+        if new.startswith(f"{old}/"):
+            raise NotADirectoryError
+        self.driver.rename(old, new)
+
+    def setxattr(self, path: str, value: bytes) -> None:
+        if self.driver.entry(path).node.kind != stat.S_IFLNK:
+            self.driver.overlay.setxattr(self.driver.ino(path), b"user.x", value)
+
+
+def carry_out(changes: list[Change], target: Plain | Layered) -> None:
+    """All that are possible."""
+    for what, *arguments in changes:
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            getattr(target, str(what))(*arguments)
+
+
+def config(lower: Path, own: Path) -> Config:
+    """An overlay over a plain tree, as over the host's."""
+    ids = (Extent(0, MAX_IDS),)
+    upper, work = (os.fsencode(own / part) for part in ("upper", "work"))
+    return Config((Lower(os.fsencode(lower), layer=False, live=True),), upper, work, uids=ids, gids=ids)
+
+
+def apply(lower: Path, own: Path) -> None:
+    """Apply a layer with no regard to conflicts; afterwards nothing may differ."""
+    below = config(lower, own)._replace(upper=None, work=None)
+    who = owners.identity(below, os.geteuid(), os.getegid(), frozenset(os.getgroups()))
+    descriptor = os.open(own, os.O_RDONLY)
+    views = [LayerView(below, str(own / "upper"))]
+    try:
+        verdicts = assessment.assess(views[0], views[0].changes(), who, {}, 0)
+        applying.apply(descriptor, views[0], str(lower), choosing.choose(verdicts, Wish("sandbox"), None), who)
+        views.append(LayerView(below, str(own / "upper")))
+        assert [] == views[1].changes()
+    finally:
+        for view in views:
+            view.close()
+        os.close(descriptor)
+
+
+@pytest.fixture(scope="module")
+def rsync() -> str:
+    """The program, with the options to make one directory like another."""
+    if subprocess.run(["sh", "-c", "command -v rsync"], stdout=subprocess.DEVNULL, check=False).returncode:
+        pytest.skip("rsync isn't installed")
+    return "rsync -aHX --checksum --delete"
+
+
+def test_apply_makes_of_the_host_what_rsync_does(
+    count: Count, rsync: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Whatever a sandbox did to a tree: types, data, modes, links, attributes are those of an exact copy."""
+
+    def play(first: list[Change], then: list[Change]) -> None:
+        place = tmp_path_factory.mktemp("played")
+        for name in ("lower", "plain", "copy", "own/upper", "own/work"):
+            (place / name).mkdir(parents=True)
+        for name in ("lower", "plain", "copy"):
+            carry_out(first, Plain(place / name))
+        carry_out(then, Plain(place / "plain"))
+        overlay = Overlay(config(place / "lower", place / "own"))
+        carry_out(then, Layered(Driver(overlay)))
+        overlay.close()
+        apply(place / "lower", place / "own")
+        subprocess.run([*rsync.split(), f"{place}/plain/", f"{place}/copy/"], check=True)
+        assert snapshot(place / "copy", links=False) == snapshot(place / "lower", links=False)
+        subprocess.run(["rm", "-r", place], check=True)
+
+    tries = settings(
+        max_examples=count(40, 2000),
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        derandomize=count(1, 0) == 1,
+    )
+    mask = os.umask(0)
+    try:
+        tries(given(st.lists(CHANGE, max_size=12), st.lists(CHANGE, max_size=12))(play))()
+    finally:
+        os.umask(mask)

@@ -1,0 +1,139 @@
+"""`sb export` and `sb cp`: a sandbox's files elsewhere, and others in it."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import subprocess
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.sandbox.reviewing import change, diff, snapshot
+from tests.sandbox.running import SB, stdout_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.sandbox.running import Sandboxes
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    """A directory of the host's with a bit of everything."""
+    made = tmp_path / "host"
+    (made / "directory").mkdir(parents=True)
+    (made / "file").write_text("one\n")
+    (made / "directory/inner").write_text("inner\n")
+    (made / "link").symlink_to("file")
+    return made
+
+
+def exported(sb: Sandboxes, name: str = "box") -> tarfile.TarFile:
+    """The archive that `sb export` writes to stdout."""
+    done = subprocess.run([SB, "export", name], env=sb.environment, stdout=subprocess.PIPE, check=True)
+    return tarfile.open(fileobj=io.BytesIO(done.stdout))
+
+
+def test_the_layer_as_an_archive(sb: Sandboxes, host: Path, subordinate_ids: int) -> None:
+    """Of this machine's view: what was changed, with owners, modes, links and attributes, and whiteouts."""
+    assert subordinate_ids
+    script = "echo two >file; chown 5:6 file; mkdir -m 2755 new; echo x >new/a; ln new/a new/b; rm -r directory"
+    change(sb, host, f"{script}; ln -s a new/c; setfattr -n user.x -v 1 new/a; touch $'new/d\\n\\xff'")
+    with exported(sb) as archive:
+        found = {each.name.removeprefix(f"{str(host)[1:]}/"): each for each in archive}
+        assert [".wh.directory", "file", "new", "new/a", "new/b", "new/c", "new/d\n\udcff"] == sorted(found)
+        file = found["file"]
+        assert (5, 6, 0o644, 4) == (file.uid, file.gid, file.mode, file.size)
+        assert (0, 0, 0o2755, True) == (found["new"].uid, found["new"].gid, found["new"].mode, found["new"].isdir())
+        assert (True, found["new/a"].name) == (found["new/b"].islnk(), found["new/b"].linkname)
+        assert "1" == found["new/a"].pax_headers["SCHILY.xattr.user.x"]
+        data = archive.extractfile(file)
+        assert data is not None
+        assert b"two\n" == data.read()
+
+
+def test_the_whole_tree_as_an_archive(sb: Sandboxes, host: Path, tmp_path: Path) -> None:
+    """Of another root: all that the sandbox sees, which tar unpacks as it was."""
+    root = tmp_path / "root"
+    for name in ("bin", "proc", "dev", "sys", "etc"):
+        (root / name).mkdir(parents=True)
+    subprocess.run(["cp", "/bin/busybox", root / "bin/busybox"], check=True)
+    (root / "bin/sh").symlink_to("busybox")
+    (root / "etc/old").write_text("old\n")
+    command = "echo new >/etc/new; rm /etc/old"
+    assert 0 == sb("--rootfs", str(root), "--name", "box", "--", "/bin/sh", "-c", command).returncode
+    assert 0 == sb.command("export", "-o", str(tmp_path / "box.tar"), "box").returncode
+    (tmp_path / "unpacked").mkdir()
+    subprocess.run(["tar", "-xf", tmp_path / "box.tar", "-C", tmp_path / "unpacked"], check=True)
+    (root / "etc/old").unlink()
+    (root / "etc/new").write_text("new\n")
+    assert {**snapshot(root), ".": ()} == {**snapshot(tmp_path / "unpacked"), ".": ()}
+
+
+def test_an_archive_is_whole_or_not_there(sb: Sandboxes, host: Path) -> None:
+    """A file that can't be written isn't begun, and an error has its path."""
+    change(sb, host, "echo x >new")
+    failed = sb.command("export", "-o", "/nowhere/box.tar", "box")
+    assert (125, "sb: cannot write /nowhere/box.tar: No such file or directory\n") == (failed.returncode, failed.stderr)
+
+
+def test_out_of_a_sandbox(sb: Sandboxes, host: Path, tmp_path: Path) -> None:
+    """Files and directories, of the layer or below it, through the sandbox's symlinks: the caller's own, with modes and
+    times, and never setuid.
+    """
+    change(
+        sb, host, "echo two >directory/second; chmod 4750 directory/second; touch -d @1000 directory/second; rm file"
+    )
+    target = tmp_path / "target"
+    target.mkdir()
+    assert 0 == sb.command("cp", f"box:{host}/directory", str(target)).returncode
+    assert ["inner", "second"] == sorted(os.listdir(target / "directory"))
+    st = (target / "directory/second").stat()
+    assert (0o750, 1000, os.getuid()) == (stat.S_IMODE(st.st_mode), st.st_mtime, st.st_uid)
+    assert 0 == sb.command("cp", "box:directory/inner", str(target / "named")).returncode
+    assert "inner\n" == (target / "named").read_text()
+    gone = sb.command("cp", f"box:{host}/file", str(target))
+    assert (125, f"sb: cannot copy {host}/file: No such file or directory\n") == (gone.returncode, gone.stderr)
+
+
+def test_a_symlink_leads_nowhere(sb: Sandboxes, host: Path, tmp_path: Path) -> None:
+    """A link that an earlier copy brought doesn't lead a later one out of the target."""
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    change(sb, host, f"mkdir out; ln -s {precious} out/way")
+    target = tmp_path / "target"
+    assert 0 == sb.command("cp", f"box:{host}/out", str(target)).returncode
+    assert (target / "way").is_symlink()
+    assert 0 == sb.command("exec", "box", "sh", "-c", f"cd {host}/out; rm way; mkdir way; echo x >way/file").returncode
+    assert 0 == sb.command("cp", f"box:{host}/out/way", str(tmp_path / "target")).returncode
+    assert ([], ["file"]) == (os.listdir(precious), os.listdir(target / "way"))
+
+
+def test_into_a_sandbox(sb: Sandboxes, host: Path, tmp_path: Path) -> None:
+    """What is copied in is root's there, with its mode; it can be named, or go into a directory."""
+    change(sb, host, "true")
+    source = tmp_path / "source"
+    (source / "deep").mkdir(parents=True)
+    (source / "deep/file").write_text("x\n")
+    (source / "deep/file").chmod(0o750)
+    assert 0 == sb.command("cp", str(source), f"box:{host}/directory").returncode
+    assert 0 == sb.command("cp", str(source / "deep/file"), "box:file").returncode
+    assert ["A directory/source", "A directory/source/deep", "A directory/source/deep/file", "C file"] == diff(sb, host)
+    seen = sb.command("exec", "box", "stat", "-c", "%u %g %a", f"{host}/directory/source/deep/file", f"{host}/file")
+    assert "0 0 750\n0 0 750\n" == seen.stdout
+    assert "one\n" == (host / "file").read_text()
+
+
+def test_what_cannot_be_copied(sb: Sandboxes, host: Path) -> None:
+    """Both paths here, none, or into a sandbox that runs: an error that says what to type."""
+    for words in (["a", "b"], ["x:a", "y:b"]):
+        failed = sb.command("cp", *words)
+        assert (125, True) == (failed.returncode, "hint: sb cp NAME:PATH DST" in failed.stderr)
+    run = sb.start("--name", "box", "-w", str(host), "--", "sh", "-c", "echo ready; read line")
+    stdout_until(run, b"ready\n")
+    failed = sb.command("cp", str(host / "file"), "box:/etc/new")
+    assert failed.stderr.startswith("sb: cannot copy into box: process ")
+    assert failed.stderr.endswith("hint: sb stop box\n")
