@@ -16,17 +16,19 @@ from rootless_sb.ui import messages
 
 if TYPE_CHECKING:
     from rootless_sb.plan import Plan
+    from rootless_sb.status_stream import StatusStream
 
 LOG = "log"
 OLD_LOG = "log.1"
 _LARGEST = 10_000_000  # bytes
 
 
-def run(plan: Plan) -> int:
+def run(plan: Plan, status: StatusStream) -> int:
     """Start a plan in the background and print the sandbox's id once its command runs. Raises SbError."""
     ours, theirs = channel.pair()
+    keep = {theirs.fileno(), *((status.descriptor,) if status.descriptor is not None else ())}
     with Doing("cannot fork"):
-        processes.fork(lambda: _supervise(plan, theirs), {theirs.fileno()})
+        processes.fork(lambda: _supervise(plan, theirs, status), keep)
     theirs.close()
     data, _ = ours.receive()
     if not data:
@@ -38,7 +40,7 @@ def run(plan: Plan) -> int:
     return 0
 
 
-def _supervise(plan: Plan, starter: channel.Channel) -> int:
+def _supervise(plan: Plan, starter: channel.Channel, status: StatusStream) -> int:
     """The life of the supervisor in the background; its exit status matters to nobody."""
     os.setsid()
     descriptors.shut((0, 1, 2), descriptors.open_null())
@@ -46,7 +48,8 @@ def _supervise(plan: Plan, starter: channel.Channel) -> int:
     background = Background(starter)
     server = overlay_server.start()
     try:
-        return supervisor.run(plan, server, background)
+        with status:
+            return supervisor.run(plan, server, status, background)
     except SbError as error:
         background.failed(error)
         return error.status
@@ -93,9 +96,9 @@ class Background:
             os.rename(LOG, OLD_LOG, src_dir_fd=self._own, dst_dir_fd=self._own)
         self.open_log(self._own)
 
-    def started(self) -> None:
-        """The command runs."""
-        self._tell(protocol.encode(protocol.STARTED))
+    def started(self, pid: int) -> None:
+        """The command runs, with this pid in the sandbox."""
+        self._tell(protocol.encode(protocol.STARTED, pid))
 
     def failed(self, error: SbError) -> None:
         """Say what went wrong: to who waits for the start, or in the log if that is over."""

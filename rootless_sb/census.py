@@ -44,6 +44,11 @@ def below(roots: list[int]) -> dict[int, list[Process]]:
     return {root: _tree(by_pid[root], by_parent) if root in by_pid else [] for root in roots}
 
 
+def outside(root: int, inside: int) -> int | None:
+    """The pid on the host of the process below `root` that has this pid in the sandbox; None if it has ended."""
+    return next((each.pid for each in below([root])[root] if each.inside == inside), None)
+
+
 def _tree(root: _Stat, by_parent: dict[int, list[_Stat]]) -> list[Process]:
     found = []
     waiting = [(0, root)]

@@ -9,9 +9,9 @@ import select
 import signal
 from typing import TYPE_CHECKING
 
-from rootless_sb import protocol
+from rootless_sb import ending, protocol
 from rootless_sb.errors import Doing
-from rootless_sb.kernel import processes
+from rootless_sb.kernel import processes, terminals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -31,12 +31,13 @@ HANDLED = tuple(signal.valid_signals() - {*_OURS, *_MISTAKES})
 class Conversation:
     """The channel to who tends the command, and what was heard there."""
 
-    __slots__ = ("_channel", "_relay", "ended", "failure", "wait_status")
+    __slots__ = ("_channel", "_relay", "ended", "failure", "started_pid", "wait_status")
 
     def __init__(self, channel: Channel, relay: Relay) -> None:
         self._channel = channel
         self._relay = relay
         self.ended = False  # the channel's end was seen
+        self.started_pid = 0  # the command's in the sandbox, once it runs
         self.wait_status: int | None = None  # the command's
         self.failure: SbError | None = None
 
@@ -54,7 +55,9 @@ class Conversation:
         if message.kind == protocol.TERMINAL:
             self._relay.attach_terminal(descriptors[0])
         elif message.kind == protocol.STOPPED:
-            self._suspend()
+            self._stopped(int(message.fields[0]))
+        elif message.kind == protocol.STARTED:
+            self.started_pid = int(message.fields[0])
         elif message.kind == protocol.EXITED:
             self.wait_status = int(message.fields[0])
         elif message.kind == protocol.FAILED:
@@ -74,8 +77,15 @@ class Conversation:
         """Let go of the command, which ends one of `sb exec`."""
         self._channel.finish()
 
+    def _stopped(self, number: int) -> None:
+        action = ending.when_stopped(number, foreground=terminals.in_foreground())
+        if action == ending.SUSPEND:
+            self._suspend()
+        elif action == ending.CONTINUE:
+            self.forward(signal.SIGCONT)
+
     def _suspend(self) -> None:
-        """The command was stopped: give the terminal back and stop too; later go on together."""
+        """Give the terminal back and stop too; later go on together."""
         self._relay.restore()
         processes.suspend()
         self._relay.make_raw()

@@ -4,7 +4,8 @@ A signal that asks for an end reaches the command; the second one ends the sandb
 nobody types (SIGTERM, SIGHUP), when the command takes longer than its grace. Who ends a group of processes may send
 SIGTERM and SIGHUP together, and a terminal that goes sends SIGHUP twice: that is one request.
 
-A time limit counts from the command's start. When it has passed the command is asked to end and has its grace.
+A time limit counts from the command's start. When it has passed the command is asked to end and has its grace. The
+watcher ends a sandbox whose supervisor was stopped and so doesn't: nothing in there runs on for ever.
 
 Once the sandbox is told to end, or its command has ended, the rest is the kernel's work and takes no time; if it does,
 the overlay server hangs, and a process that waits for its answer can't be killed (fs/fuse/dev.c, request_wait_answer):
@@ -27,8 +28,29 @@ END_SANDBOX = "end-sandbox"
 END_SERVER = "end-server"
 END_WATCHER = "end-watcher"
 
+# What to do about a command that was stopped.
+SUSPEND = "suspend"  # stop with it, and later go on together
+CONTINUE = "continue"
+LEAVE = "leave"
+
 _ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _NOT_TYPED = (signal.SIGTERM, signal.SIGHUP)
+
+
+def backstop(timeout: float) -> float | None:
+    """Seconds after the command's start in which a sandbox with this time limit is gone in any case; None: no limit."""
+    return timeout + GRACE + TEARDOWN if timeout else None
+
+
+def when_stopped(number: int, *, foreground: bool) -> str:
+    """What follows from a command's stop by this signal; `foreground`: sb is a terminal's job, and a shell resumes it.
+
+    Elsewhere only SIGSTOP has an effect, as on any process that no shell watches over: a stop from a terminal is
+    ignored in an orphaned process group (setpgid(2)). A script that stops itself doesn't stop its caller.
+    """
+    if foreground:
+        return SUSPEND
+    return LEAVE if number == signal.SIGSTOP else CONTINUE
 
 
 def asks_for_an_end(number: int) -> bool:

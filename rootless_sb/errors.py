@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 EXIT_TIMEOUT = 124
 EXIT_SB = 125
 EXIT_NOT_EXECUTABLE = 126
@@ -38,3 +43,16 @@ class Doing:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
             raise SbError(self._what, error.strerror or str(error), self._hint) from error
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name most like `name`, if any is."""
+    import difflib
+
+    return next(iter(difflib.get_close_matches(name, list(known), 1, 0.6)), None)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint that names the known name most like `name`; empty if none is."""
+    near = nearest(name, known)
+    return f"did you mean {near}?" if near else ""

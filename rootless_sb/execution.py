@@ -7,14 +7,16 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from rootless_sb import conversation, ending, protocol, relay, request
+from rootless_sb import conversation, ending, protocol, relay, request, status_stream
 from rootless_sb.errors import EXIT_TIMEOUT, Doing, SbError
 from rootless_sb.kernel import channel, processes
 from rootless_sb.kernel.signals import SignalPipe
 from rootless_sb.ui import messages
 
 if TYPE_CHECKING:
-    from rootless_sb.plan import Target
+    from collections.abc import Callable
+
+    from rootless_sb.program import Target
     from rootless_sb.stdio import Attachment
 
 # Milliseconds of silence after which what others still hold open of the command's stdout is left to them.
@@ -29,22 +31,29 @@ def connect(directory: int) -> channel.Channel:
         raise SbError("cannot reach the sandbox", "it has just ended", "sb ps -a") from None
 
 
-def run(directory: int, wanted: Target, attachments: tuple[Attachment, ...], timeout: float) -> int:
-    """Run a command in the sandbox with this directory (a descriptor), to its end; the exit status. Raises SbError.
+def run(
+    directory: int,
+    wanted: Target,
+    attachments: tuple[Attachment, ...],
+    timeout: float,
+    started: Callable[[int], None],
+) -> tuple[int, str]:
+    """Run a command in the sandbox with this directory (a descriptor), to its end; the exit status, and why it ended in
+    `status_stream`'s words. Raises SbError.
 
-    `timeout`: seconds that it may run, 0 for ever.
+    `timeout`: seconds that it may run, 0 for ever. `started` is called with its pid in the sandbox once it runs.
     """
     connection = connect(directory)
     with_relay = relay.Relay(attachments)
     _ask(connection, wanted, with_relay.inside)
     relay.release(with_relay.inside)
-    execution = Execution(connection, with_relay, timeout)
+    execution = Execution(connection, with_relay, timeout, started)
     try:
         execution.loop()
     finally:
         with_relay.restore()
     with_relay.give_back()
-    return execution.exit_status()
+    return execution.exit_status(), execution.reason()
 
 
 def _ask(connection: channel.Channel, wanted: Target, standard: relay.Standard) -> None:
@@ -63,9 +72,12 @@ def _ask(connection: channel.Channel, wanted: Target, standard: relay.Standard) 
 class Execution:
     """One command: carries its bytes and signals until it has ended."""
 
-    __slots__ = ("_ending", "_relay", "_signals", "_talk")
+    __slots__ = ("_ending", "_relay", "_signals", "_started", "_talk")
 
-    def __init__(self, connection: channel.Channel, with_relay: relay.Relay, timeout: float) -> None:
+    def __init__(
+        self, connection: channel.Channel, with_relay: relay.Relay, timeout: float, started: Callable[[int], None]
+    ) -> None:
+        self._started = started
         self._talk = conversation.Conversation(connection, with_relay)
         self._relay = with_relay
         self._signals = SignalPipe(conversation.HANDLED)
@@ -75,10 +87,10 @@ class Execution:
         """Carry on until the command has ended and has nothing more to say."""
         sources = {self._signals.reader: self._take_signals, self._talk.fileno(): self._hear}
         while not self._talk.ended:
+            self._act(self._ending.overdue(time.monotonic()))
             patience = self._ending.patience(time.monotonic())
             timeout = None if patience is None else int(patience * 1000) + 1
             conversation.carry(sources, self._relay.outputs() + self._relay.inputs(), timeout)
-            self._act(self._ending.overdue(time.monotonic()))
         while (rest := self._relay.outputs()) and conversation.carry({}, rest, _SILENCE):
             continue
 
@@ -94,10 +106,15 @@ class Execution:
             raise SbError("the command was ended", why)
         return processes.exit_code(self._talk.wait_status)
 
+    def reason(self) -> str:
+        """Why the command that came to an end has, in `status_stream`'s words."""
+        return status_stream.reason(self._talk.wait_status or 0, timed_out=self._ending.timed_out)
+
     def _hear(self) -> None:
         kind = self._talk.hear()
         if kind == protocol.STARTED:
             self._ending.command_started(time.monotonic())
+            self._started(self._talk.started_pid)
         elif kind == protocol.EXITED:
             self._ending.command_ended(time.monotonic())
 

@@ -1,4 +1,7 @@
-"""Named points at which a test may have a process die, as kill -9 or a crash would have it: SB_FAULT=NAME."""
+"""Points at which a test has a process die, or stop, by itself: the variable SB_FAULT names one.
+
+    SB_FAULT=unmounted          killed, as by SIGKILL      SB_FAULT=unmounted:stop     stopped, as by SIGSTOP
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ import signal
 
 
 def point(name: str) -> None:
-    """Die here if SB_FAULT names this point."""
-    if os.environ.get("SB_FAULT") == name:
+    """Be killed or stopped here if SB_FAULT says so."""
+    wanted = os.environ.get("SB_FAULT")
+    if wanted == name:
         os.kill(os.getpid(), signal.SIGKILL)
+    elif wanted == f"{name}:stop":
+        os.kill(os.getpid(), signal.SIGSTOP)

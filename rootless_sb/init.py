@@ -45,7 +45,7 @@ def run(plan: Plan, directory: str, ends: Ends) -> int:
         return error.status
     descriptors.shut((0, 1, 2), null)
     relay.release(ends.standard)
-    supervisor.try_send(protocol.encode(protocol.STARTED))
+    supervisor.try_send(protocol.encode(protocol.STARTED, pid))
     wait_status = tending.tend(pid, events, supervisor, (ends.control, lambda: _open_session(ends.control, lent)))
     if wait_status is not None:  # else nobody is left to tell; the rest of this namespace ends with us
         supervisor.try_send(protocol.encode(protocol.EXITED, wait_status))

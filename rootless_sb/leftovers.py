@@ -102,12 +102,10 @@ def _remove_if_dead(name: str, directory: str, uid: int) -> bool:
     sandbox = sandboxes.take(directory)
     if sandbox is None:
         return False
-    try:
-        if not _is_leftover(sandbox.own, hidden=name.startswith(".")):
-            return False
-        sandboxes.remove(sandbox, uid)
-    finally:
+    if not _is_leftover(sandbox.own, hidden=name.startswith(".")):
         sandbox.close()
+        return False
+    sandboxes.remove(sandbox, uid)
     return True
 
 

@@ -11,6 +11,12 @@ def store(environment: dict[str, str], home: str) -> str:
     return f"{_data(environment, home)}/sandboxes"
 
 
+def configurations(environment: dict[str, str], home: str) -> tuple[str, str]:
+    """The configuration files, the site's and the user's."""
+    own = _absolute(environment, "XDG_CONFIG_HOME") or f"{home.rstrip('/')}/.config"
+    return "/etc/sb/config.toml", f"{own}/sb/config.toml"
+
+
 def layer_places(environment: dict[str, str]) -> tuple[str, ...]:
     """Where a layer that will be thrown away may lie, best first: never a home, which may be a network's."""
     wanted = (environment.get("SLURM_TMPDIR"), environment.get("TMPDIR"), "/var/tmp", "/tmp")

@@ -11,6 +11,7 @@ from rootless_sb import paths, spec, stdio
 from rootless_sb.errors import SbError
 from rootless_sb.kernel.namespaces import KINDS
 from rootless_sb.maps import id_maps
+from rootless_sb.program import Target, without_own
 from rootless_sb.requirements import REQUIREMENTS
 from rootless_sb.root import root_steps
 from rootless_sb.state import CREATED, State
@@ -23,16 +24,6 @@ if TYPE_CHECKING:
     from rootless_sb.steps import Step
 
 _IMAGE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-class Target(NamedTuple):
-    """The program to run in the sandbox."""
-
-    arguments: tuple[str, ...]
-    environment: tuple[tuple[str, str], ...]
-    directory: str
-    umask: int
-    ignored_signals: tuple[int, ...]
 
 
 class Plan(NamedTuple):
@@ -199,7 +190,7 @@ def target(wanted: RunSpec, host: Host) -> Target:
     if not directory.startswith("/"):
         raise SbError(f"--workdir {directory}", "not an absolute path", f"sb run -w {os.path.abspath(directory)} …")
     command = wanted.command or ((environment.get("SHELL") or "/bin/sh") if wanted.rootfs is None else "/bin/sh",)
-    return Target(command, tuple(environment.items()), directory, host.umask, host.ignored_signals)
+    return Target(command, tuple(environment.items()), directory, host.umask, host.ignored_signals, wanted.user)
 
 
 def target_environment(wanted: RunSpec, host: Host) -> dict[str, str]:
@@ -211,6 +202,8 @@ def target_environment(wanted: RunSpec, host: Host) -> dict[str, str]:
             environment["TERM"] = term
     if wanted.clear_environment:
         environment = {}
+    if wanted.user:
+        environment = without_own(environment)
     for name in wanted.unset_environment:
         environment.pop(name, None)
     environment.update(wanted.environment)

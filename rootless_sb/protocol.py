@@ -20,6 +20,7 @@ path, argument or variable can hold one). The end of a channel means that the pr
         |                                                              | attaches them to the overlay, pivot_root
         |                                                              | forks the target in B      |
         |<---------------------------------- started ------------------|                            |
+        |--------------- started ----->|  (which counts the time limit too, should we be stopped)   |
         |----------------------------------- signal ------------------>|                            |
         |<---------------------------------- stopped ------------------|  (then `signal` SIGCONT)   |
         |<---------------------------------- exited -------------------|                            |
@@ -61,10 +62,10 @@ MAPPED = "mapped"
 REFUSED = "refused"  # newuidmap or newgidmap said no
 RUNNING = "running"  # pid 1's pid, as the supervisor sees it
 TERMINAL = "terminal"
-STARTED = "started"
+STARTED = "started"  # pid of the program, as the sender sees it
 EXEC = "exec"
 SIGNAL = "signal"  # number
-STOPPED = "stopped"
+STOPPED = "stopped"  # number of the signal that did it
 EXITED = "exited"  # wait status of the target
 GONE = "gone"  # wait status of pid 1; 1 if the server had ended before it, else 0; 1 if the layer is kept
 REMOVED = "removed"  # files, bytes of the layer that was thrown away
@@ -78,10 +79,10 @@ _FIELDS = {
     REFUSED: 0,
     RUNNING: 1,
     TERMINAL: 0,
-    STARTED: 0,
+    STARTED: 1,
     EXEC: 0,
     SIGNAL: 1,
-    STOPPED: 0,
+    STOPPED: 1,
     EXITED: 1,
     GONE: 3,
     REMOVED: 2,

@@ -14,12 +14,9 @@ if TYPE_CHECKING:
 def remove(directory: str, called: str, store: str, uid: int) -> Removed:
     """Remove the sandbox in `directory`, which people call `called`. Raises SbError: it runs, say."""
     with Doing(f"cannot remove {called}"):
-        sandbox = sandboxes.take(directory)
+        sandbox = sandboxes.take(directory, sandboxes.PATIENCE)
         if sandbox is None:
-            raise SbError(f"cannot remove {called}", "it is running", f"sb rm -f {called}")
-        try:
-            removed = sandboxes.remove(sandbox, uid)
-        finally:
-            sandbox.close()
+            raise SbError(f"cannot remove {called}", sandboxes.holder(directory), f"sb rm -f {called}")
+        removed = sandboxes.remove(sandbox, uid)
     names.drop_dangling(store)
     return removed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from rootless_sb.plan import Target
+from rootless_sb.program import Target
 from rootless_sb.protocol import ProtocolError
 from rootless_sb.relay import Standard
 
@@ -23,6 +23,7 @@ def pack(request: Request) -> bytes:
     texts += [text for pair in wanted.environment for text in pair]
     texts += [wanted.directory, str(wanted.umask), str(len(wanted.ignored_signals))]
     texts += [str(number) for number in wanted.ignored_signals]
+    texts.append(wanted.user)
     texts += ["" if each is None else str(each) for each in request.standard]
     return "".join(f"{text}\0" for text in texts).encode("utf-8", "surrogateescape")
 
@@ -35,7 +36,8 @@ def unpack(data: bytes) -> Request:
         environment = tuple((next(texts), next(texts)) for _ in range(int(next(texts))))
         directory, umask = next(texts), int(next(texts))
         ignored = tuple(int(next(texts)) for _ in range(int(next(texts))))
+        user = next(texts)
         standard = [int(text) if text else None for text in (next(texts), next(texts), next(texts))]
     except (StopIteration, RuntimeError, ValueError) as error:  # RuntimeError: a generator's StopIteration (PEP 479)
         raise ProtocolError("not a request") from error
-    return Request(Target(arguments, environment, directory, umask, ignored), Standard(*standard))
+    return Request(Target(arguments, environment, directory, umask, ignored, user), Standard(*standard))

@@ -44,7 +44,7 @@ def serve(client: Channel, lent: Lent) -> int:
     except SbError as error:
         client.try_send(protocol.failed(error))
         return error.status
-    client.try_send(protocol.encode(protocol.STARTED))
+    client.try_send(protocol.encode(protocol.STARTED, pid))
     wait_status = tending.tend(pid, events, client)
     if wait_status is None:  # the client is gone, and the command goes with it
         os.killpg(pid, signal.SIGKILL)

@@ -31,3 +31,4 @@ class RunSpec(NamedTuple):
     keep: bool = False
     detach: bool = False
     timeout: float = 0.0  # seconds, 0 for none
+    user: str = ""

@@ -140,5 +140,7 @@ def _escape(text: str) -> str:
 
 
 def _unescape(text: str) -> str:
+    if "\\" not in text:  # nearly always: `sb ps` reads hundreds of files
+        return text
     parts = text.split("\\\\")
     return "\\".join(part.replace("\\n", "\n").replace("\\r", "\r") for part in parts)

@@ -30,13 +30,9 @@ def stop(directory: str, called: str, grace: float) -> None:
     """
     own = _open(directory, called)
     try:
-        if grace > 0:
-            _send(own, signal.SIGTERM)
-            faults.point("stop-asked")
-        if not _ends_within(own, grace):
-            _send(own, signal.SIGKILL)
-            faults.point("stop-forced")
-        if not _ends_within(own, _TEARDOWN):
+        if grace > 0 and _ends_within(own, grace, signal.SIGTERM, "stop-asked"):
+            return
+        if not _ends_within(own, _TEARDOWN, signal.SIGKILL, "stop-forced"):
             raise SbError(f"cannot stop {called}", "it was killed, and is still there", "sb ps")
     finally:
         os.close(own)
@@ -47,23 +43,27 @@ def _open(directory: str, called: str) -> int:
         return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def _send(own: int, number: int) -> None:
-    """Have pid 1 send the signal; nothing happens if the sandbox is just ending."""
+def _send(own: int, number: int) -> bool:
+    """Have pid 1 send the signal; whether it took it: not in a sandbox that is just starting or ending."""
     try:
         connection = execution.connect(own)
     except SbError:
         if files.is_locked(own, "lock"):
-            return
+            return False
         raise
     connection.try_send(protocol.encode(protocol.SIGNAL, number))
     connection.wait_for_end()
     connection.close()
+    return True
 
 
-def _ends_within(own: int, seconds: float) -> bool:
-    """Whether nobody holds the sandbox's lock any more within so much time."""
+def _ends_within(own: int, seconds: float, number: int, point: str) -> bool:
+    """Have the command get a signal; whether nobody holds the sandbox's lock any more within so much time."""
     deadline = time.monotonic() + seconds
+    sent = False
     while files.is_locked(own, "lock"):
+        if not sent and (sent := _send(own, number)):
+            faults.point(point)
         if time.monotonic() >= deadline:
             return False
         time.sleep(_INTERVAL)

@@ -8,7 +8,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from rootless_sb import conversation, ending, faults, protocol, relay, sandboxes, state, watcher
+from rootless_sb import conversation, ending, faults, protocol, relay, sandboxes, state, status_stream, watcher
 from rootless_sb.errors import EXIT_TIMEOUT, Doing, SbError
 from rootless_sb.kernel import channel, processes
 from rootless_sb.kernel.signals import SignalPipe
@@ -20,25 +20,28 @@ if TYPE_CHECKING:
     from rootless_sb.background import Background
     from rootless_sb.overlay_server import OverlayServer
     from rootless_sb.plan import Plan
+    from rootless_sb.status_stream import StatusStream
 
 _ARRIVAL = 0.1  # seconds
 _FLUSH = 60.0  # seconds that the server has to bring what a kept layer still lacks to the disk
 _LOOK_AROUND = 1.0  # seconds between looks at the parent, where it can't be watched
 
 
-def run(plan: Plan, server: OverlayServer, background: Background | None = None) -> int:
-    """Run a plan to its end and return the exit status that `sb run` ends with. Raises SbError.
+def run(plan: Plan, server: OverlayServer, status: StatusStream, background: Background | None = None) -> int:
+    """Run a plan to its end and return the exit status that `sb run` ends with, told to `status` too. Raises SbError.
 
     `background`: whom to tell of the start and where the output goes, for a sandbox in the background.
     """
-    supervisor = Supervisor(plan, server, background)
+    supervisor = Supervisor(plan, server, status, background)
     try:
         supervisor.start()
         supervisor.loop()
     finally:
         supervisor.relay.restore()
     supervisor.finish()
-    return supervisor.exit_status()
+    code = supervisor.exit_status()
+    status.exited(code, supervisor.reason())
+    return code
 
 
 class Supervisor:
@@ -61,6 +64,7 @@ class Supervisor:
         "_server_ended",
         "_signals",
         "_started",
+        "_status",
         "_talk",
         "_watcher",
         "_watcher_ended",
@@ -68,8 +72,11 @@ class Supervisor:
         "relay",
     )
 
-    def __init__(self, plan: Plan, server: OverlayServer, background: Background | None) -> None:
+    def __init__(
+        self, plan: Plan, server: OverlayServer, status: StatusStream, background: Background | None
+    ) -> None:
         self._background = background
+        self._status = status
         self._plan = plan
         self._server = server
         self._signals = SignalPipe(conversation.HANDLED)
@@ -108,11 +115,11 @@ class Supervisor:
     def loop(self) -> None:
         """Carry messages, signals and bytes until the sandbox is gone and has nothing more to say."""
         while not self._gone or (self.relay.outputs() and not self._ending.forced_by_request):
+            self._act(self._ending.overdue(time.monotonic()))  # first: we may have been stopped
             pumps = self.relay.outputs() + ([] if self._gone else self.relay.inputs())
             conversation.carry(self._sources(), pumps, self._timeout())
             if self._background is not None:
                 self._background.rotate()
-            self._act(self._ending.overdue(time.monotonic()))
             if self._parent and self._parent_watch is None and os.getppid() != self._parent:
                 self._act(self._ending.abandoned(time.monotonic()))
 
@@ -151,7 +158,8 @@ class Supervisor:
             if self._watcher.fileno() in readable:
                 self._hear_watcher()
             elif any(ending.asks_for_an_end(number) for number in self._signals.take()):
-                return  # who can't wait leaves the removal to the watcher
+                self._note_end()  # who can't wait leaves the rest to the watcher
+                return
         os.waitpid(self._watcher_pid, 0)
         self._settle()
 
@@ -164,7 +172,12 @@ class Supervisor:
         if not self._kept and not self._plan.existing:
             with Doing("cannot remove the sandbox's layer"):
                 sandboxes.remove_wherever(self._plan.places, self._plan.identifier, self._plan.uid)
-        elif self._own is not None:
+        else:
+            self._note_end()
+
+    def _note_end(self) -> None:
+        """Write down how a sandbox that is kept has ended. Raises SbError."""
+        if self._own is not None and (self._kept or self._plan.existing):
             faults.point("end-unnoted")
             code = self._recorded_code()
             with Doing("cannot note the sandbox's end"):
@@ -191,6 +204,10 @@ class Supervisor:
         if self._talk.wait_status is None or self._server_ended:
             raise SbError("the sandbox was ended", self._why_early(), "the command's exit status is not known")
         return processes.exit_code(self._talk.wait_status)
+
+    def reason(self) -> str:
+        """Why the command that came to an end has, in `status_stream`'s words."""
+        return status_stream.reason(self._talk.wait_status or 0, timed_out=self._ending.timed_out)
 
     def _why_early(self) -> str:
         if self._server.failure is not None:
@@ -263,6 +280,7 @@ class Supervisor:
         if kind == protocol.STARTED:
             self._started = True
             self._ending.command_started(time.monotonic())
+            self._watcher.try_send(protocol.encode(protocol.STARTED, self._talk.started_pid))
             self._note_running()
         elif kind == protocol.EXITED:
             self._ending.command_ended(time.monotonic())
@@ -276,8 +294,9 @@ class Supervisor:
         faults.point("start-unnoted")
         with Doing("cannot note that the sandbox runs"):
             sandboxes.update(self._own, lambda old: state.running(old, self._init_pid, os.getpid()))
+        self._status.started(self._plan.identifier, self._init_pid)
         if self._background is not None:
-            self._background.started()
+            self._background.started(self._talk.started_pid)
 
     def _map_ids(self) -> bool:
         """Have newgidmap(1) and newuidmap(1) write the maps of A; whether both did.

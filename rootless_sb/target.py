@@ -6,18 +6,20 @@ import errno
 import os
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from rootless_sb import protocol
+from rootless_sb import accounts, protocol
 from rootless_sb.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, Doing, SbError
-from rootless_sb.kernel import channel, descriptors, namespaces, processes
+from rootless_sb.kernel import channel, descriptors, files, namespaces, processes
 from rootless_sb.maps import map_text, nested
 from rootless_sb.requirements import Lacking
 
 if TYPE_CHECKING:
     from rootless_sb.kernel.channel import Channel
     from rootless_sb.maps import IdMaps
-    from rootless_sb.plan import Target
+    from rootless_sb.program import Target
     from rootless_sb.relay import Standard
 
+_TABLE_MAX = 1 << 24  # bytes of a passwd or group file: the file may be anything
+_ONE_USER = "without subordinate ids a sandbox has one user; sb doctor says how to get them"
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"  # what execvp(3) searches when PATH isn't set, and /usr/local
 
 
@@ -100,16 +102,33 @@ def _become(wanted: Target, parent: Channel, surroundings: Surroundings) -> int:
                 namespaces.unshare(namespaces.NEWUSER)
         parent.send(protocol.encode(protocol.UNSHARED))
         parent.receive()  # MAPPED
-        _place_standard(surroundings)
         with Doing(f"cannot enter {wanted.directory}", "-w DIR chooses another working directory"):
-            os.chdir(wanted.directory)
+            os.chdir(wanted.directory)  # as root, as docker does it: the user may have been given it afterwards
+        environment = dict(wanted.environment)
+        if wanted.user:
+            _become_user(wanted.user, surroundings.slave, environment)
+        _place_standard(surroundings)
         os.umask(wanted.umask)
         processes.ignore(wanted.ignored_signals)
         processes.forbid_new_privileges()
-        execute(wanted.arguments, dict(wanted.environment))
+        execute(wanted.arguments, environment)
     except SbError as error:
         parent.send(protocol.failed(error))
         return error.status
+
+
+def _become_user(called: str, slave: int | None, environment: dict[str, str]) -> None:
+    """Become this user of the sandbox and give them the terminal; fills in HOME and the like. Raises SbError."""
+    with Doing("cannot read the sandbox's users"):
+        account = accounts.find(called, *(files.read_within("/etc", name, _TABLE_MAX) for name in ("passwd", "group")))
+    with Doing(f"cannot become user {called}", _ONE_USER):
+        if slave is not None:
+            os.fchown(slave, account.uid, -1)
+        processes.become(account.uid, account.gid, account.groups)
+    environment.setdefault("HOME", account.home)
+    if account.name:
+        environment.setdefault("USER", account.name)
+        environment.setdefault("LOGNAME", account.name)
 
 
 def _place_standard(surroundings: Surroundings) -> None:

@@ -38,7 +38,7 @@ def tend(
     while True:
         for child, wait_status in _changed_children():
             if child == pid and os.WIFSTOPPED(wait_status):
-                owner.try_send(protocol.encode(protocol.STOPPED))
+                owner.try_send(protocol.encode(protocol.STOPPED, os.WSTOPSIG(wait_status)))
             elif child == pid:
                 return wait_status
         for descriptor, _ in poll.poll():

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay.config import pack
-from rootless_sb import faults, init, leftovers, protocol, relay, sandboxes
+from rootless_sb import ending, faults, init, leftovers, protocol, relay, sandboxes
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import channel, descriptors, mounts, namespaces, processes
 from rootless_sb.kernel.signals import SignalPipe
@@ -58,7 +58,7 @@ def watch(plan: Plan, links: Links, standard: Standard) -> int:
         links.init.close()
         relay.release(standard)
         descriptors.shut((0, 1), descriptors.open_null())  # their other ends are to see the sandbox's end, not ours
-        wait_status = _wait(pid, events, links)
+        wait_status = _wait(pid, events, links, ending.backstop(plan.timeout))
         # What a command does once its files are gone, and what status that gives it, says nothing: tell it apart.
         server_ended = not mounts.is_connected(f"{sandbox.directory}/root")
         kept = _settle(plan, sandbox, never_ran=os.WIFEXITED(wait_status) and os.WEXITSTATUS(wait_status) != 0)
@@ -75,10 +75,11 @@ def _place(plan: Plan) -> Sandbox:
         record = plan.record._replace(created=int(time.time()))
         return sandboxes.create(record, plan.places, plan.store, plan.uid)
     with Doing(f"cannot open {plan.existing}"):
-        sandbox = sandboxes.take(plan.existing)
+        sandbox = sandboxes.take(plan.existing, sandboxes.PATIENCE)
     if sandbox is None:
         name = plan.record.name or plan.identifier
-        raise SbError(f"cannot start {name}", "it is running, or another sb is at work on it", f"sb exec {name} …")
+        with Doing(f"cannot start {name}"):
+            raise SbError(f"cannot start {name}", sandboxes.holder(plan.existing), f"sb exec {name} …")
     return sandbox
 
 
@@ -163,24 +164,34 @@ def _mount_overlay(plan: Plan, sandbox: Sandbox, server: Channel) -> None:
         os.close(fuse)
 
 
-def _wait(pid: int, events: SignalPipe, links: Links) -> int:
-    """Wait for pid 1's end, bringing it about when the supervisor or the server has ended; its wait status is returned.
+def _wait(pid: int, events: SignalPipe, links: Links, limit: float | None) -> int:
+    """Wait for pid 1's end, bringing it about when the supervisor or the server has ended, or `limit` seconds after the
+    command's start; its wait status is returned.
 
     waitpid(2) for the first process of a PID namespace returns after all others in it are gone: pid_namespaces(7).
     """
     poll = select.poll()
     for descriptor in (events.reader, links.supervisor.fileno(), links.server.fileno()):
         poll.register(descriptor, select.POLLIN)
+    deadline: float | None = None
     while True:
         ended, wait_status = os.waitpid(pid, os.WNOHANG)
         if ended:
             return wait_status
-        for descriptor, _ in poll.poll():
+        patience = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+        ready = poll.poll(None if patience is None else int(patience * 1000) + 1)
+        if deadline is not None and time.monotonic() >= deadline:
+            deadline = None
+            os.kill(pid, signal.SIGKILL)
+        for descriptor, _ in ready:
             if descriptor == events.reader:
                 events.take()
                 continue
             if descriptor == links.server.fileno() and (failure := links.server.receive()[0]):
                 links.supervisor.try_send(failure)
+                continue
+            if descriptor == links.supervisor.fileno() and links.supervisor.receive()[0]:  # STARTED
+                deadline = None if limit is None else time.monotonic() + limit
                 continue
             poll.unregister(descriptor)  # the channel's end
             os.kill(pid, signal.SIGKILL)

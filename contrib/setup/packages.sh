@@ -42,6 +42,7 @@ setfattr        attr                                attr
 vi              vim-tiny                            vim-minimal
 tmux            tmux                                tmux
 less            less                                less
+bindfs          bindfs                              bindfs
 '
 
 # What is asked of a Python: new enough, and it can make a virtual environment with compiled modules. Prints its real

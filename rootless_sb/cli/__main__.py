@@ -90,7 +90,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _run_command(arguments: list[str]) -> int:
-    from rootless_sb.errors import SbError
+    from rootless_sb.errors import SbError, nearest
 
     if not arguments:
         sys.stderr.write(_USAGE)
@@ -109,13 +109,7 @@ def _run_command(arguments: list[str]) -> int:
 
         status: int = importlib.import_module(f"rootless_sb.cli.{command}").main(rest)
         return status
-    raise SbError(f"unknown command {command}", hint=f"sb {_nearest(command)} --help, or sb --help")
-
-
-def _nearest(command: str) -> str:
-    import difflib
-
-    return next(iter(difflib.get_close_matches(command, _COMMANDS, 1, 0.5)), _COMMANDS[0])
+    raise SbError(f"unknown command {command}", hint=f"sb {nearest(command, _COMMANDS) or 'run'} --help, or sb --help")
 
 
 if __name__ == "__main__":

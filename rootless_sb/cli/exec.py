@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import os
+from typing import TYPE_CHECKING
 
 from rootless_sb import execution, stdio
 from rootless_sb.cli import lookup, parsing
+from rootless_sb.cli import options as shared
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import descriptors, processes
-from rootless_sb.plan import Target
+from rootless_sb.program import Target, without_own
 from rootless_sb.state import EXITED, LOST, State
+from rootless_sb.status_stream import StatusStream
+
+if TYPE_CHECKING:
+    import argparse
 
 
 def main(arguments: list[str]) -> int:
@@ -18,19 +23,33 @@ def main(arguments: list[str]) -> int:
     parsed = parser().parse_strictly(arguments)
     if not parsed.command:
         raise SbError("no command", hint=f"sb exec {parsed.name} COMMAND")
+    with StatusStream(parsed.status_fd) as status:
+        return _run(parsed, status)
+
+
+def _run(parsed: argparse.Namespace, status: StatusStream) -> int:
     timeout = parsing.seconds(parsed.timeout) if parsed.timeout is not None else 0.0
     known = lookup.find(parsed.name, lookup.places())
     if known.state.status in (EXITED, LOST):
         from rootless_sb.cli import start
 
         streams = start.Streams(parsed.tty, parsed.interactive, detach=False)
-        return start.again(known, target(parsed, known.state, terminal=False), streams, timeout)
+        return start.again(known, target(parsed, known.state, terminal=False), streams, timeout, status)
     standard = descriptors.describe_standard()
     attachments = stdio.attachments(standard, parsed.tty, parsed.interactive)
     wanted = target(parsed, known.state, terminal=stdio.on_terminal(attachments))
+
+    def started(pid_inside: int) -> None:
+        if status.descriptor is not None:
+            from rootless_sb import census
+
+            status.started(known.state.identifier, census.outside(known.state.supervisor, pid_inside))
+
     with Doing(f"cannot open {known.directory}"):
         own = os.open(known.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    return execution.run(own, wanted, attachments, timeout)
+    code, reason = execution.run(own, wanted, attachments, timeout, started)
+    status.exited(code, reason)
+    return code
 
 
 def parser() -> parsing.Parser:
@@ -38,14 +57,13 @@ def parser() -> parsing.Parser:
     options = parsing.Parser("exec", "Run one more command in a sandbox, behind its barriers.", "sb exec build make")
     options.usage = "sb exec [OPTIONS] NAME [--] COMMAND [ARG …]"
     add = options.add_argument
-    add("-e", "--env", metavar="K[=V]", action="append", default=[], help="set a variable, or take it from outside")
-    add("--env-file", metavar="FILE", action="append", default=[], help="set the variables in FILE, a K=V each line")
+    shared.add_variables(options)
     add("-w", "--workdir", metavar="DIR", help="the working directory inside (default: that of the sandbox's command)")
-    add("-t", "--tty", action=argparse.BooleanOptionalAction, help="a terminal (default: when stdin and stdout are)")
-    add("-i", "--interactive", action="store_true", help="read stdin although it is a terminal and stdout is not")
-    add("--timeout", metavar="TIME", help="end the command after 30s, 5m, 2h …; the exit status is 124 then")
+    shared.add_identity(options, "the user of the sandbox's command")
+    shared.add_streams(options)
+    shared.add_watching(options)
     add("name", metavar="NAME", help="the sandbox's name or id")
-    add("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    shared.add_command(options)
     return options
 
 
@@ -54,6 +72,8 @@ def target(parsed: argparse.Namespace, known: State, *, terminal: bool) -> Targe
     from rootless_sb.cli import environment
 
     variables = dict(known.environment)
+    if parsed.user:
+        variables = without_own(variables)
     if terminal and "TERM" in os.environ:
         variables["TERM"] = os.environ["TERM"]
     variables.update(environment.variables(parsed.env_file, parsed.env, os.environ))
@@ -61,5 +81,11 @@ def target(parsed: argparse.Namespace, known: State, *, terminal: bool) -> Targe
     if not directory.startswith("/"):
         raise SbError(f"--workdir {directory}", "not an absolute path", f"sb exec -w {os.path.abspath(directory)} …")
     umask = os.umask(0o022)
-    command = parsed.command[1:] if parsed.command[:1] == ["--"] else parsed.command
-    return Target(tuple(command), tuple(variables.items()), directory, umask, processes.ignored_signals())
+    return Target(
+        arguments=shared.command(parsed),
+        environment=tuple(variables.items()),
+        directory=directory,
+        umask=umask,
+        ignored_signals=processes.ignored_signals(),
+        user=parsed.user or known.wanted.user,
+    )

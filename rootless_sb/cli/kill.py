@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import signal
-import sys
 
 from rootless_sb import stopping
-from rootless_sb.cli import lookup, parsing
-from rootless_sb.errors import SbError
+from rootless_sb.cli import each, lookup, parsing
+from rootless_sb.errors import SbError, did_you_mean
 from rootless_sb.state import RUNNING
 
 
@@ -18,13 +17,14 @@ def main(arguments: list[str]) -> int:
     options.add_argument("name", metavar="NAME", nargs="+", help="a sandbox's name or id")
     parsed = options.parse_strictly(arguments)
     number = signal_number(parsed.signal)
-    for name in parsed.name:
+
+    def kill(name: str) -> None:
         known = lookup.find(name, lookup.places())
         if known.state.status != RUNNING:
             raise SbError(f"the sandbox {name} isn't running", known.state.status, f"sb start {name}")
         stopping.send(known.directory, name, number)
-        sys.stdout.write(f"{name}\n")
-    return 0
+
+    return each.for_each(parsed.name, kill)
 
 
 def signal_number(text: str) -> int:
@@ -35,5 +35,4 @@ def signal_number(text: str) -> int:
         return known[name]
     if text.isdecimal() and int(text) in signal.valid_signals():
         return int(text)
-    near = parsing.nearest(name, known)
-    raise SbError(f"unknown signal {text}", hint=f"did you mean {near}?" if near else "kill -l lists them")
+    raise SbError(f"unknown signal {text}", hint=did_you_mean(name, known) or "kill -l lists them")

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from rootless_sb import leftovers, names, paths
-from rootless_sb.errors import SbError
+from rootless_sb.errors import SbError, did_you_mean
 
 if TYPE_CHECKING:
     from rootless_sb.state import State
@@ -41,15 +41,21 @@ def places() -> Places:
 
 def find(called: str, where: Places) -> Known:
     """The sandbox that is called so. Raises SbError: for an unknown name with the nearest one as the hint."""
+    found = look(called, where)
+    if found.state is None:
+        raise SbError(f"cannot read the sandbox {called}", found.why, f"sb rm -f {called}")
+    return Known(found.directory, found.state)
+
+
+def look(called: str, where: Places) -> leftovers.Found:
+    """As `find`, but one whose state can't be read will do."""
     directory = names.directory(where.store, called) if called and "/" not in called else None
     if directory is None:
         directory = _by_id(called, where)
     found = leftovers.look(directory) if directory is not None else None
     if found is None:
         raise SbError(f"there is no sandbox {called}", hint=_nearest(called, where))
-    if found.state is None:
-        raise SbError(f"cannot read the sandbox {called}", found.why, f"sb rm -f {called}")
-    return Known(found.directory, found.state)
+    return found
 
 
 def _by_id(called: str, where: Places) -> str | None:
@@ -62,8 +68,6 @@ def _by_id(called: str, where: Places) -> str | None:
 
 
 def _nearest(called: str, where: Places) -> str:
-    from rootless_sb.cli.parsing import nearest
-
     known = [found.state for found in leftovers.everything(where.all(), where.uid) if found.state is not None]
-    near = nearest(called, [each.name or each.identifier for each in known])
-    return f"did you mean {near}? (sb ps -a lists all)" if near else "sb ps -a lists all"
+    near = did_you_mean(called, [each.name or each.identifier for each in known])
+    return f"{near} (sb ps -a lists all)" if near else "sb ps -a lists all"

@@ -1,16 +1,33 @@
-"""What every subcommand's parser has in common: errors in sb's form, and the nearest name to one that isn't known."""
+"""What every subcommand's parser has in common: errors in sb's form, no abbreviations, times."""
 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, NoReturn
+import os
+from typing import NoReturn
 
-from rootless_sb.errors import SbError
+from rootless_sb.errors import SbError, did_you_mean
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
+_COLUMNS = 80
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Knows the terminal's width by itself: for each option argparse would ask shutil, whose import takes 3 ms."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
+
+def _columns() -> int:
+    """How wide the terminal is, or is said to be."""
+    told = os.environ.get("COLUMNS", "")
+    if told.isdecimal() and int(told):
+        return int(told)
+    try:
+        return os.get_terminal_size(1).columns or _COLUMNS
+    except (OSError, ValueError):  # no terminal, or stdout was closed
+        return _COLUMNS
 
 
 class Parser(argparse.ArgumentParser):
@@ -21,7 +38,7 @@ class Parser(argparse.ArgumentParser):
             prog=f"sb {command}",
             description=description,
             epilog=f"example: {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_Formatter,
             allow_abbrev=False,
         )
 
@@ -34,8 +51,8 @@ class Parser(argparse.ArgumentParser):
         parsed, unknown = self.parse_known_args(arguments)
         if unknown:
             option = unknown[0].partition("=")[0]
-            near = nearest(option, self._option_string_actions)
-            hint = f"did you mean {near}? ({self.prog} --help lists all)" if near else f"{self.prog} --help lists all"
+            near = did_you_mean(option, self._option_string_actions)
+            hint = f"{near} ({self.prog} --help lists all)" if near else f"{self.prog} --help lists all"
             raise SbError(f"unknown option {option}", hint=hint)
         return parsed
 
@@ -46,10 +63,3 @@ def seconds(text: str) -> float:
     if not digits.replace(".", "", 1).isdecimal() or not digits.isascii() or float(digits) <= 0:
         raise SbError(f"not a time: {text}", hint="a number above 0 and s, m, h or d: 30s")
     return float(digits) * factor
-
-
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name most like `name`, if any is."""
-    import difflib
-
-    return next(iter(difflib.get_close_matches(name, list(known), 1, 0.6)), None)

@@ -18,8 +18,8 @@ def main(arguments: list[str]) -> int:
     where = lookup.places()
 
     def remove(name: str) -> None:
-        known = lookup.find(name, where)
-        if parsed.force and known.state.status in (CREATED, RUNNING):
+        known = lookup.look(name, where) if parsed.force else lookup.find(name, where)
+        if parsed.force and (known.state is None or known.state.status in (CREATED, RUNNING)):
             stopping.stop(known.directory, name, 0.0)
         if os.path.isdir(known.directory):  # one that isn't kept goes with its end
             removal.remove(known.directory, name, where.store, where.uid)

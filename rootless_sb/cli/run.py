@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -11,42 +10,75 @@ from rootless_sb import overlay_server, spec
 from rootless_sb.errors import SbError
 
 if TYPE_CHECKING:
+    import argparse
+
     from rootless_sb.cli.parsing import Parser
+    from rootless_sb.overlay_server import OverlayServer
     from rootless_sb.plan import Plan
+    from rootless_sb.status_stream import StatusStream
 
 _DESCRIPTION = """\
 Run a command as root of a sandbox of its own. Without --rootfs it sees this machine, and what it changes goes into
 a layer that is thrown away at the end. COMMAND is your shell when it isn't given."""
+_SETTINGS = """\
+Each option can be set for good: SB_TIMEOUT=5m in the environment, or timeout = "5m" below [run] or [profile.NAME]
+in ~/.config/sb/config.toml or /etc/sb/config.toml. The nearest to the command line has the last word."""
 
 
 def main(arguments: list[str]) -> int:
     """Run the command line after `sb run`; returns the exit status. Raises SbError."""
     server = overlay_server.start()  # first of all: importing what it needs takes longer than all that follows here
     try:
-        from rootless_sb import supervisor
+        from rootless_sb.status_stream import StatusStream
 
-        decided = _decide(arguments)
-        if decided is None:
-            status = 0
-        elif decided.record.wanted.detach:
-            from rootless_sb import background
-
-            server.stop()  # it dies with this process; the one in the background starts its own
-            status = background.run(decided)
-        else:
-            status = supervisor.run(decided, server)
+        parsed = _parse(arguments)
+        status = StatusStream(parsed.status_fd)
+        with status:
+            decided = _decide(parsed)
+        return _carry_out(decided, server, status) if decided is not None else 0
     finally:
         server.stop()
-    return status
 
 
-def _decide(arguments: list[str]) -> Plan | None:
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    """The options: the caller's, and before them what the environment and the configuration say. Raises SbError."""
+    from rootless_sb import settings
+
+    options = parser()
+    parsed = options.parse_strictly(arguments)
+    environment = dict(os.environ)
+    documents = settings.load(environment, settings.home(environment))
+    profile = parsed.profile or environment.get("SB_PROFILE", "")
+    if not documents and not profile and not any(name.startswith("SB_") for name in environment):
+        return parsed
+    from rootless_sb.cli import defaults
+
+    known = defaults.known_options(options)
+    sources = defaults.from_documents(documents, profile)
+    if variables := defaults.from_environment(environment, known):
+        sources.append(variables)
+    given = [name for name in ("keep", "rm") if getattr(parsed, name)]
+    return options.parse_strictly([*defaults.words(sources, known, given), *arguments])
+
+
+def _carry_out(decided: Plan, server: OverlayServer, status: StatusStream) -> int:
+    if decided.record.wanted.detach:
+        from rootless_sb import background
+
+        server.stop()  # it dies with this process; the one in the background starts its own
+        return background.run(decided, status)
+    from rootless_sb import supervisor
+
+    with status:
+        return supervisor.run(decided, server, status)
+
+
+def _decide(parsed: argparse.Namespace) -> Plan | None:
     """The plan for a command line; None when only its print was wanted. Raises SbError."""
     from rootless_sb import host, plan, sandboxes
     from rootless_sb.kernel import descriptors
     from rootless_sb.ui import messages
 
-    parsed = parser().parse_strictly(arguments)
     wanted = run_spec(parsed)
     machine = host.probe()
     decided = plan.make_plan(wanted, machine, descriptors.describe_standard(), sandboxes.new_id())
@@ -62,43 +94,44 @@ def _decide(arguments: list[str]) -> Plan | None:
 
 def parser() -> Parser:
     """The options of `sb run`."""
+    from rootless_sb.cli import options as shared
     from rootless_sb.cli.parsing import Parser
 
     options = Parser("run", _DESCRIPTION, "sb run -w /tmp -e LANG=C make -j2")
     options.usage = "sb run [OPTIONS] [--] [COMMAND [ARG …]]"
+    options.epilog = f"{_SETTINGS}\n\n{options.epilog}"
     add = options.add_argument
     add("--rootfs", metavar="DIR", help="a directory to use as the root, instead of this machine's")
-    add("-e", "--env", metavar="K[=V]", action="append", default=[], help="set a variable, or take it from outside")
-    add("--env-file", metavar="FILE", action="append", default=[], help="set the variables in FILE, a K=V each line")
+    shared.add_variables(options)
     add("--clearenv", action="store_true", help="start without any of the caller's variables")
     add("--unsetenv", metavar="K", action="append", default=[], help="leave a variable out")
     add("-w", "--workdir", metavar="DIR", help="the working directory inside (default: the current one)")
+    shared.add_identity(options, "root")
     add("--hostname", metavar="NAME", help="the host name inside (default: the sandbox's id)")
     add("--hide", metavar="PATH", action="append", default=[], help="a path that isn't there inside")
     add("--userns", choices=(spec.ROOT, spec.SINGLE, spec.KEEP_ID), default=spec.ROOT, help="who you are inside")
     add("--allow-degraded", metavar="CHECK", action="append", default=[], help="go on without it: net, uts, …")
-    add("-t", "--tty", action=argparse.BooleanOptionalAction, help="a terminal (default: when stdin and stdout are)")
-    add("-i", "--interactive", action="store_true", help="read stdin although it is a terminal and stdout is not")
+    shared.add_streams(options)
     add("--keep", action="store_true", help="keep the sandbox and what it changes")
     add("--name", metavar="NAME", default="", help="keep it, by this name")
     add("-d", "--detach", action="store_true", help="run in the background, and keep it; print its id")
     add("--rm", action="store_true", help="throw its changes away although it has a name")
-    add("--timeout", metavar="TIME", help="end the command after 30s, 5m, 2h …; the exit status is 124 then")
+    add("--profile", metavar="NAME", default="", help="take the options of [profile.NAME] in config.toml too")
+    shared.add_watching(options)
     add("--dry-run", action="store_true", help="print what would be done, and do nothing")
     add("--json", action="store_true", help="with --dry-run: as JSON")
     add("-q", "--quiet", action="store_true", help="no messages but errors")
     add("--verbose", action="store_true", help="say what is shut, without a terminal too")
-    add("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    shared.add_command(options)
     return options
 
 
 def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
     """What the parsed options ask for. Raises SbError."""
-    from rootless_sb.cli import environment, parsing
+    from rootless_sb.cli import environment, options, parsing
 
-    command = parsed.command[1:] if parsed.command[:1] == ["--"] else parsed.command
     return spec.RunSpec(
-        command=tuple(command),
+        command=options.command(parsed),
         rootfs=_directory(parsed.rootfs) if parsed.rootfs else None,
         tty=parsed.tty,
         interactive=parsed.interactive,
@@ -115,6 +148,7 @@ def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
         name=_name(parsed.name),
         keep=_kept(parsed),
         detach=parsed.detach,
+        user=parsed.user,
         timeout=parsing.seconds(parsed.timeout) if parsed.timeout is not None else 0.0,
     )
 

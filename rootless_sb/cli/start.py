@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,25 +11,32 @@ from rootless_sb.state import EXITED, LOST
 if TYPE_CHECKING:
     from rootless_sb.cli.lookup import Known
     from rootless_sb.cli.parsing import Parser
-    from rootless_sb.plan import Target
+    from rootless_sb.program import Target
+    from rootless_sb.status_stream import StatusStream
 
 
 def main(arguments: list[str]) -> int:
     """Run the command line after `sb start`; returns the exit status. Raises SbError."""
-    from rootless_sb import plan
-    from rootless_sb.cli import lookup
+    from rootless_sb.cli import lookup, options
     from rootless_sb.kernel import processes
+    from rootless_sb.program import Target
+    from rootless_sb.status_stream import StatusStream
 
     parsed = parser().parse_strictly(arguments)
     known = lookup.find(parsed.name, lookup.places())
     state = known.state
     umask = os.umask(0o022)
-    command = parsed.command[1:] if parsed.command[:1] == ["--"] else parsed.command
-    program = plan.Target(
-        tuple(command) or state.command, state.environment, state.directory, umask, processes.ignored_signals()
+    program = Target(
+        arguments=options.command(parsed) or state.command,
+        environment=state.environment,
+        directory=state.directory,
+        umask=umask,
+        ignored_signals=processes.ignored_signals(),
+        user=state.wanted.user,
     )
     attached = parsed.attach or (os.isatty(0) and os.isatty(1))
-    return again(known, program, Streams(parsed.tty, parsed.interactive, not attached), state.wanted.timeout)
+    streams = Streams(parsed.tty, parsed.interactive, not attached)
+    return again(known, program, streams, state.wanted.timeout, StatusStream(None))
 
 
 class Streams(NamedTuple):
@@ -43,23 +49,23 @@ class Streams(NamedTuple):
 
 def parser() -> Parser:
     """The options of `sb start`."""
+    from rootless_sb.cli import options as shared
     from rootless_sb.cli.parsing import Parser
 
     options = Parser("start", "Start a sandbox that was kept again, with its command or another.", "sb start build")
     options.usage = "sb start [OPTIONS] NAME [--] [COMMAND [ARG …]]"
     add = options.add_argument
     add("-a", "--attach", action="store_true", help="in the foreground (default: on a terminal)")
-    add("-t", "--tty", action=argparse.BooleanOptionalAction, help="a terminal (default: when stdin and stdout are)")
-    add("-i", "--interactive", action="store_true", help="read stdin although it is a terminal and stdout is not")
+    shared.add_streams(options)
     add("name", metavar="NAME", help="the sandbox's name or id")
-    add("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    shared.add_command(options)
     return options
 
 
-def again(known: Known, program: Target, streams: Streams, timeout: float) -> int:
+def again(known: Known, program: Target, streams: Streams, timeout: float, status: StatusStream) -> int:
     """Run a program in a sandbox that has ended, for `timeout` seconds at most (0: for ever); returns the exit status.
 
-    Raises SbError: it runs, say.
+    Start and end are told to `status`. Raises SbError: it runs, say.
     """
     from rootless_sb import background, host, overlay_server, plan, supervisor
     from rootless_sb.kernel import descriptors
@@ -72,9 +78,9 @@ def again(known: Known, program: Target, streams: Streams, timeout: float) -> in
     decided = plan.make_plan(wanted, host.probe(), descriptors.describe_standard(), state.identifier)
     decided = plan.again(decided, state, known.directory, program)
     if streams.detach:
-        return background.run(decided)
+        return background.run(decided, status)
     server = overlay_server.start()
     try:
-        return supervisor.run(decided, server)
+        return supervisor.run(decided, server, status)
     finally:
         server.stop()

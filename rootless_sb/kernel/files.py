@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 
 
 def write_atomically(directory: int, name: str, data: bytes, *, durable: bool) -> None:
@@ -29,6 +30,19 @@ def read(directory: int, name: str) -> bytes:
         return file.readall()
 
 
+def read_within(directory: str, name: str, most: int) -> bytes:
+    """What a regular file holds, its first `most` bytes; nothing if there is none. Raises OSError.
+
+    Nobody vouches for what lies there: a FIFO would have its reader wait for ever.
+    """
+    try:
+        descriptor = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return b""
+    with open(descriptor, "rb", buffering=0) as file:
+        return file.read(most) or b"" if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+
+
 def lock(directory: int, name: str, *, wait: bool) -> int | None:
     """Lock the file `name` in `directory`, made if need be; the descriptor that holds the lock until it is closed.
 
@@ -44,6 +58,19 @@ def lock(directory: int, name: str, *, wait: bool) -> int | None:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def holder(directory: int, name: str) -> int | None:
+    """The pid of who took the lock `name` in `directory`, if the kernel tells: proc_locks(5). Raises OSError."""
+    found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    with open("/proc/locks", encoding="ascii") as file:
+        for line in file:
+            # 1: FLOCK ADVISORY WRITE 1234 08:01:5678 0 EOF, and with -> after the number where somebody waits for it
+            fields = line.split()
+            if fields[1] != "->" and fields[5] == place and fields[4].isdecimal():
+                return int(fields[4])
+    return None
 
 
 def is_locked(directory: int, name: str) -> bool:

@@ -151,6 +151,20 @@ def forbid_new_privileges() -> None:
     prctl.set_no_new_privs(1)
 
 
+def become(uid: int, gid: int, groups: tuple[int, ...]) -> None:
+    """Take these ids, for good, and with them lose all capabilities unless `uid` is 0 (capabilities(7)).
+
+    Groups stay as they are where the user namespace forbids to change them (one id: user_namespaces(7), setgroups).
+    Raises OSError: EINVAL for an id that isn't mapped.
+    """
+    try:
+        os.setgroups(groups)
+    except PermissionError:
+        pass
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+
+
 def drop_capabilities() -> None:
     """Give up every capability, for good: permitted, effective and inheritable."""
     prctl.cap_effective.limit()  # first: what is effective must be permitted (capset(2))

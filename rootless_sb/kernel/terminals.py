@@ -27,6 +27,20 @@ def take_controlling_terminal(slave: int) -> None:
     fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
 
 
+def in_foreground() -> bool:
+    """Whether this process is of the foreground job of its controlling terminal: a shell would resume it."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:  # ENXIO: there is none (tty(4))
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:  # it was hung up
+        return False
+    finally:
+        os.close(terminal)
+
+
 def copy_window_size(source: int, target: int) -> None:
     """Give the terminal `target` the rows and columns of the terminal `source`. Raises OSError."""
     fcntl.ioctl(target, termios.TIOCSWINSZ, fcntl.ioctl(source, termios.TIOCGWINSZ, bytes(8)))

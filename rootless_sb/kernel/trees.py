@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import NamedTuple
 
 # Deeper than this a subdirectory is first moved up to the top, so that the number of open descriptors stays bounded.
 _DEPTH = 64
+# What stands for a file that was removed while it is open: fs/nfs/unlink.c (nfs_sillyrename), libfuse's lib/fuse.c.
+_RENAMED = (".nfs", ".fuse_hidden")
 
 
 class Removed(NamedTuple):
@@ -23,7 +26,11 @@ class _Level(NamedTuple):
 
 
 def remove_tree(parent: int, name: str) -> Removed:
-    """Remove `name` and everything beneath it from the directory `parent`. Raises OSError."""
+    """Remove `name` and everything beneath it from the directory `parent`. Raises OSError.
+
+    On a network's file system a file that somebody has open leaves a file behind until it is closed, and so the
+    directories that it lies in: a second removal takes them away.
+    """
     files = size = hoisted = 0
     levels: list[_Level] = []
     descending: str | None = name
@@ -39,7 +46,7 @@ def remove_tree(parent: int, name: str) -> Removed:
             if not level.subdirectories:
                 levels.pop()
                 os.close(level.descriptor)
-                os.rmdir(level.name, dir_fd=levels[-1].descriptor if levels else parent)
+                _remove_directory(levels[-1].descriptor if levels else parent, level.name)
             elif len(levels) > _DEPTH:
                 hoisted += 1
                 top = levels[0]
@@ -58,12 +65,46 @@ def remove_tree(parent: int, name: str) -> Removed:
     return Removed(files, size)
 
 
+def remove_others(directory: int, kept: str) -> None:
+    """Remove everything in a directory but the one file `kept`. Raises OSError."""
+    with os.scandir(directory) as entries:
+        found = list(entries)
+    for entry in found:
+        if entry.is_dir(follow_symlinks=False):
+            remove_tree(directory, entry.name)
+        elif entry.name != kept:
+            os.unlink(entry.name, dir_fd=directory)
+
+
 def remove_if_there(parent: int, name: str) -> Removed:
     """As `remove_tree`; nothing where there is nothing. Raises OSError."""
     try:
         return remove_tree(parent, name)
     except FileNotFoundError:
         return Removed(0, 0)
+
+
+def _remove_directory(parent: int, name: str) -> None:
+    try:
+        os.rmdir(name, dir_fd=parent)
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY or not _holds_what_is_open(parent, name):
+            raise
+
+
+def _holds_what_is_open(parent: int, name: str) -> bool:
+    """Whether all that a directory holds is what a network's or FUSE's file system has renamed because it is open."""
+    directory = _open_directory(parent, name)
+    try:
+        with os.scandir(directory) as entries:
+            return all(
+                _holds_what_is_open(directory, each.name)
+                if each.is_dir(follow_symlinks=False)
+                else each.name.startswith(_RENAMED)
+                for each in entries
+            )
+    finally:
+        os.close(directory)
 
 
 def _remove_files(level: _Level) -> Removed:

@@ -9,22 +9,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import NamedTuple
 
-SB = Path(sys.executable).parent / "sb"
-BASELINE = "podman"
-FEWEST_ROUNDS = 10
-IMAGE = "sb-bench-busybox"
-# What crun and ch-run want to mount on in a root file system.
-DIRECTORIES = ("bin", "dev", "etc", "home", "proc", "root", "sys", "tmp", "usr", "var")
-FILES = ("etc/group", "etc/hosts", "etc/passwd", "etc/resolv.conf")
+from tests import measuring
+from tests.measuring import FEWEST_ROUNDS, SB, Contestant
 
 # What the process that the user waits for imports; tests/unit/test_structure.py holds this list to its word.
 CLIENT = (
@@ -34,21 +27,6 @@ CLIENT = (
 )
 
 
-class Contestant(NamedTuple):
-    """A way to start something. `missing` says why it can't be measured here; empty if it can."""
-
-    name: str
-    command: tuple[str, ...]
-    missing: str = ""
-
-
-class Result(NamedTuple):
-    """The wall times of one contestant, in milliseconds."""
-
-    name: str
-    times: tuple[float, ...]
-
-
 class Import(NamedTuple):
     """What one module cost to import, without what it imported itself, in milliseconds."""
 
@@ -56,86 +34,17 @@ class Import(NamedTuple):
     cost: float
 
 
-def make_root(place: Path) -> Path:
-    """A root file system with nothing but busybox in it."""
-    root = place / "busybox"
-    for name in DIRECTORIES:
-        (root / name).mkdir(parents=True)
-    for name in FILES:
-        (root / name).touch()
-    busybox = shutil.which("busybox")
-    if busybox is not None:
-        shutil.copy2(busybox, root / "bin/busybox")
-        (root / "bin/true").symlink_to("busybox")
-    return root
-
-
-def podman(place: Path, root: Path) -> Contestant:
-    """Rootless podman, with a store of its own and an image of `root`."""
-    options = ("--root", str(place / "store"), "--runroot", str(place / "run"), "--storage-driver", "overlay")
-    # Without a cgroup that it may write to, podman can't make one for the container.
-    run = ("podman", *options, "run", "--rm", "--network", "none", "--cgroups=disabled", IMAGE, "true")
-    archive = place / "busybox.tar"
-    subprocess.run(["tar", "-C", root, "-cf", archive, "."], check=True)
-    if shutil.which("podman") is None:
-        return Contestant("podman", run, "not installed")
-    made = subprocess.run(["podman", *options, "import", archive, IMAGE], capture_output=True, text=True, check=False)
-    return Contestant("podman", run, last_line(made.stderr) if made.returncode else "")
-
-
 def contestants(place: Path) -> list[Contestant]:
     """All of them; whether they run here is found out by the warm-up."""
-    root = make_root(place)
+    root = measuring.make_root(place)
+    podman = measuring.podman(place, root)
     return [
         Contestant("sb", (str(SB), "run", "--", "true")),
-        podman(place, root),
+        Contestant("podman", (*podman.run("--rm"), "true"), podman.missing),
         Contestant("bwrap", ("bwrap", "--unshare-all", "--ro-bind", "/", "/", "true")),
         Contestant("ch-run", ("ch-run", str(root), "--", "/bin/true")),
         Contestant("python -I -c pass", (sys.executable, "-I", "-c", "pass")),
     ]
-
-
-def last_line(text: str) -> str:
-    """The last line that isn't empty: where programs say what was wrong."""
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "failed")
-
-
-def warm_up(contestant: Contestant) -> Contestant:
-    """Run a contestant once; one that fails is missing, with the reason."""
-    if contestant.missing:
-        return contestant
-    if shutil.which(contestant.command[0]) is None:
-        return contestant._replace(missing="not installed")
-    done = subprocess.run(contestant.command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    return contestant._replace(missing=last_line(done.stderr) if done.returncode else "")
-
-
-def measure(present: list[Contestant], rounds: int) -> list[Result]:
-    """Run all in turn, so that what slows the machine down for a while slows them all down."""
-    times: dict[str, list[float]] = {contestant.name: [] for contestant in present}
-    for _ in range(rounds):
-        for contestant in present:
-            times[contestant.name].append(run_once(contestant.command))
-    return [Result(name, tuple(each)) for name, each in times.items()]
-
-
-def run_once(command: tuple[str, ...]) -> float:
-    """The wall time of one run, in milliseconds."""
-    begin = time.perf_counter()
-    subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
-    return (time.perf_counter() - begin) * 1000
-
-
-def table(results: list[Result], absent: list[Contestant]) -> str:
-    """A line each: median, quickest and slowest, and the median over the baseline's."""
-    medians = {result.name: statistics.median(result.times) for result in results}
-    baseline = medians.get(BASELINE)
-    lines = [f"{'':20} {'median':>8} {'min':>8} {'max':>8}   of {BASELINE}'s"]
-    for name, times in results:
-        ratio = f"{medians[name] / baseline:10.2f}" if baseline else f"{'-':>10}"
-        lines.append(f"{name:20} {medians[name]:8.1f} {min(times):8.1f} {max(times):8.1f} {ratio}")
-    lines += [f"{contestant.name:20} missing: {contestant.missing}" for contestant in absent]
-    return "\n".join(lines)
 
 
 def imports(statements: str) -> list[Import]:
@@ -180,13 +89,6 @@ def library_is_mapped() -> bool:
         return "pyfuse3" in Path(f"/proc/{process.pid}/maps").read_text()
 
 
-def remove(place: Path) -> None:
-    """Remove what was made; files of podman's store may belong to subordinate ids."""
-    if shutil.which("podman") is not None:
-        subprocess.run(["podman", "unshare", "rm", "-rf", place], stderr=subprocess.DEVNULL, check=False)
-    shutil.rmtree(place, ignore_errors=True)
-
-
 def main() -> None:
     """The command line."""
     options = argparse.ArgumentParser(description="Measure how long a sandbox takes to start.")
@@ -194,12 +96,12 @@ def main() -> None:
     rounds = max(options.parse_args().rounds, FEWEST_ROUNDS)
     place = Path(tempfile.mkdtemp(prefix="sb-bench-", dir="/var/tmp"))
     try:
-        entered = [warm_up(contestant) for contestant in contestants(place)]
-        results = measure([contestant for contestant in entered if not contestant.missing], rounds)
+        entered = [measuring.warm_up(contestant) for contestant in contestants(place)]
+        results = measuring.measure([contestant for contestant in entered if not contestant.missing], rounds)
     finally:
-        remove(place)
+        measuring.remove(place)
     print(f"start of a sandbox that runs `true`: wall time in ms, {rounds} rounds, {os.cpu_count()} processors\n")
-    print(table(results, [contestant for contestant in entered if contestant.missing]))
+    print(measuring.table(results, [each for each in entered if each.missing], "podman"))
     print(f"\n{import_report(FEWEST_ROUNDS)}")
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import prctl
@@ -13,7 +15,6 @@ from tests.sandbox.running import Sandboxes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,12 +37,21 @@ def sb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandboxes]:
 
 
 @pytest.fixture
+def subordinate_ids() -> int:
+    """How many subordinate user ids this user has."""
+    lines = [line.split(":") for line in Path("/etc/subuid").read_text().splitlines()]
+    owners = (pwd.getpwuid(os.getuid()).pw_name, str(os.getuid()))
+    granted = sum(int(size) for owner, _, size in lines if owner in owners)
+    if not granted:
+        pytest.skip("this user has no subordinate ids in /etc/subuid")
+    return granted
+
+
+@pytest.fixture
 def program() -> Callable[[str], Path]:
     """`program(NAME)`: the path of a program that the test needs."""
 
     def find(name: str) -> Path:
-        from pathlib import Path
-
         path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
         if path is None:
             pytest.skip(f"{name} isn't installed")

@@ -36,7 +36,8 @@ class Sandboxes:
 
     def __init__(self, place: Path) -> None:
         self.layers = place / f"sb-{os.getuid()}"
-        self.environment = {**os.environ, "SLURM_TMPDIR": str(place), "XDG_DATA_HOME": str(place / "data")}
+        own = {"SLURM_TMPDIR": place, "XDG_DATA_HOME": place / "data", "XDG_CONFIG_HOME": place / "config"}
+        self.environment = {**os.environ, **{name: str(path) for name, path in own.items()}}
         self._started: list[subprocess.Popen[bytes]] = []
 
     def __call__(
@@ -96,6 +97,10 @@ class Sandboxes:
         )
         self._started.append(process)
         return process
+
+    def adopt(self, process: subprocess.Popen[bytes]) -> None:
+        """Take a process for the test's own, no leftover; it is killed at the test's end."""
+        self._started.append(process)
 
     def start_shell(self, script: str) -> subprocess.Popen[bytes]:
         """Start a shell script whose $0 is `sb`; it is killed at the test's end."""

@@ -50,6 +50,15 @@ def test_following_a_log_ends_with_the_sandbox(background: Sandboxes) -> None:
     assert "1\n2\n3\n" == sb.command("logs", "-f", "box").stdout
 
 
+def test_following_to_the_end_of_one_that_is_not_kept(background: Sandboxes) -> None:
+    """Although the log goes with the sandbox, `logs -f` has written all of it."""
+    sb = background
+    script = "sleep 0.5; seq 200000"
+    sb.command("run", "-d", "--rm", "--name", "box", "--", "sh", "-c", script)
+    assert [str(number) for number in range(1, 200001)] == sb.command("logs", "-f", "box").stdout.split()
+    assert [] == sb.left_behind(within=5.0)
+
+
 def test_a_large_log_is_rotated(background: Sandboxes) -> None:
     """At 10 MB a new log begins, and nothing of the last 10 MB is lost."""
     sb = background

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,17 +17,6 @@ if TYPE_CHECKING:
     from tests.sandbox.running import Sandboxes
 
 ME, MY_GROUP = os.getuid(), os.getgid()
-
-
-@pytest.fixture
-def subordinate_ids() -> int:
-    """How many subordinate user ids this user has."""
-    lines = [line.split(":") for line in Path("/etc/subuid").read_text().splitlines()]
-    owners = (pwd.getpwuid(ME).pw_name, str(ME))
-    granted = sum(int(size) for owner, _, size in lines if owner in owners)
-    if not granted:
-        pytest.skip("this user has no subordinate ids in /etc/subuid")
-    return granted
 
 
 def first(paths: Iterable[Path], what: str) -> Path:

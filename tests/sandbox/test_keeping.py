@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import signal
+import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.sandbox import processes
 from tests.sandbox.running import PATIENCE, eventually, stdout_until
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
+    from tests.conftest import Count
     from tests.sandbox.running import Sandboxes
 
 
@@ -120,3 +126,113 @@ def test_killed_at_any_step_of_a_removal(sb: Sandboxes, point: str) -> None:
     assert -signal.SIGKILL == sb.command("rm", "box", fault=point).returncode
     assert [] == listed(sb, "-a")
     assert 0 == sb("--name", "box", "true").returncode
+
+
+def edit_state(sb: Sandboxes, name: str, change: Callable[[list[str]], list[str]]) -> None:
+    """Change the lines of a sandbox's state file, as another version of sb would have written them."""
+    (found,) = json.loads(sb.command("inspect", name).stdout)["sandboxes"]
+    file = Path(found["directory"]) / "state"
+    file.write_text("".join(change(file.read_text().splitlines(keepends=True))))
+
+
+def test_a_state_of_an_older_sb_is_read(sb: Sandboxes) -> None:
+    """What that one didn't know of has its default; what this one doesn't know of is passed over."""
+    sb("--name", "box", "--", "sh", "-c", "exit 3")
+    newer = ("wanted.user=", "wanted.timeout=")
+    edit_state(sb, "box", lambda lines: [line for line in lines if not line.startswith(newer)] + ["forgotten=1\n"])
+    assert [("exited", 3)] == [(each["status"], each["exit_code"]) for each in listed(sb, "-a")]
+    assert 3 == sb.command("start", "-a", "box").returncode
+    assert "0\n" == sb.command("exec", "box", "id", "-u").stdout
+
+
+def test_a_state_of_another_format_is_refused_with_the_reason(sb: Sandboxes) -> None:
+    """Every command says which format it is; `ps` lists the others; `rm -f`, as the hint says, removes it."""
+    sb("--name", "box", "true")
+    sb("--name", "other", "true")
+    edit_state(sb, "box", lambda lines: ["schema=0\n", *lines[1:]])
+    for words in (["inspect", "box"], ["start", "box"], ["exec", "box", "true"], ["logs", "box"], ["rm", "box"]):
+        refused = sb.command(*words)
+        assert (125, "") == (refused.returncode, refused.stdout)
+        assert "cannot read the sandbox box: its state has version 0, this sb reads 1" in refused.stderr
+        assert "hint: sb rm -f box" in refused.stderr
+    shown = sb.command("ps", "-a")
+    assert ("other" in shown.stdout, "box" in shown.stdout) == (True, False)
+    assert "version 0" in shown.stderr
+    assert 0 == sb.command("prune", "-f").returncode
+    assert 0 == sb.command("rm", "-f", "box").returncode
+    assert 125 == sb.command("inspect", "box").returncode
+
+
+def test_a_running_one_that_cannot_be_read_is_ended_by_force(sb: Sandboxes) -> None:
+    """`rm -f` needs no state: it ends the processes and removes the rest."""
+    run = sb.start("--name", "box", "--", "sh", "-c", "echo ready; exec sleep 1000")
+    stdout_until(run, b"ready\n")
+    eventually(lambda: [each["status"] for each in listed(sb)] == ["running"])
+    edit_state(sb, "box", lambda lines: ["schema=0\n", *lines[1:]])
+    assert 0 == sb.command("rm", "-f", "box").returncode
+    run.wait(PATIENCE)
+    assert [] == listed(sb, "-a")
+
+
+def test_who_is_at_work_on_it_is_said(sb: Sandboxes) -> None:
+    """A command that can't have the sandbox names the process that has it."""
+    run = sb.start("--name", "box", "--", "sh", "-c", "echo ready; read line")
+    stdout_until(run, b"ready\n")
+    eventually(lambda: [each["status"] for each in listed(sb)] == ["running"])
+    refused = sb.command("rm", "box")
+    holders = {each.pid for each in processes.descendants(run.pid) if each.name == "sb-watch"}
+    assert 125 == refused.returncode
+    assert {int(word) for word in refused.stderr.split() if word.isdecimal()} <= {run.pid, *holders}
+    assert "is at work on it" in refused.stderr
+    run.communicate(timeout=PATIENCE)
+
+
+def test_many_are_listed(sb: Sandboxes, count: Count) -> None:
+    """All of them, the newest first, in every form; prune removes every one."""
+    number = count(12, 200)
+    for each in range(number):
+        assert 0 == sb("--name", f"box-{each}", "-q", "--", "true").returncode
+    own = [each["id"] for each in listed(sb, "-a")]
+    assert number == len(own)
+    assert set(own) <= set(sb.command("ps", "-aq").stdout.split())
+    assert set(own) <= {line.split()[0] for line in sb.command("ps", "-a").stdout.splitlines()}
+    assert {f"box-{each}" for each in range(number)} == {each["name"] for each in listed(sb, "-a")}
+    assert 0 == sb.command("prune", "-f").returncode
+    assert [] == listed(sb, "-a")
+
+
+@pytest.mark.parametrize("point", ["directory-made", "state-written", "directory-named", "unmounted"])
+def test_started_while_another_is_at_it(sb: Sandboxes, point: str) -> None:
+    """Whatever step a killed start was at, the sandbox that was there before can be started again."""
+    sb("--name", "box", "--", "sh", "-c", "echo x >>/etc/count; wc -l </etc/count")
+    sb.command("start", "-a", "box", fault=point)
+    eventually(lambda: [each["status"] for each in listed(sb, "-a")] in (["exited"], ["lost"]))
+    done = sb.command("start", "-a", "box")
+    assert (0, True) == (done.returncode, done.stdout.strip() in ("2", "3"))
+
+
+def test_interrupted_in_its_last_wait(sb: Sandboxes) -> None:
+    """A kept run whose caller doesn't wait for the last writes has ended as its command did: it isn't lost."""
+    run = sb.start("--name", "box", "--", "sh", "-c", "exit 5", variables={"SB_FAULT": "unmounted:stop"})
+
+    def stopped() -> list[processes.Process]:
+        return [each for each in processes.descendants(run.pid) if (each.name, each.state) == ("sb-watch", "T")]
+
+    eventually(stopped)
+    (watcher,) = stopped()
+    run.terminate()
+    assert 5 == run.wait(PATIENCE)
+    os.kill(watcher.pid, signal.SIGCONT)
+    eventually(lambda: [(each["status"], each["exit_code"]) for each in listed(sb, "-a")] == [("exited", 5)])
+
+
+def test_who_only_has_a_look_is_waited_for(sb: Sandboxes) -> None:
+    """Commands that list and sweep hold each sandbox for a moment, and don't make `start` and `rm` fail."""
+    sb("--name", "box", "true")
+    (found,) = listed(sb, "-a")
+    lock = os.open(store(sb) / found["id"] / "lock", os.O_RDWR)
+    for words in (["start", "-a", "box"], ["rm", "box"]):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        threading.Timer(0.3, lambda: fcntl.flock(lock, fcntl.LOCK_UN)).start()
+        assert 0 == sb.command(*words).returncode
+    os.close(lock)

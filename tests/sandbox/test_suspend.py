@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.sandbox import processes
-from tests.sandbox.running import PATIENCE, SB, eventually
+from tests.sandbox.running import PATIENCE, SB, eventually, stdout_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -151,3 +151,38 @@ def test_a_hang_up_ends_the_sandbox(screen: Screen, sb: Sandboxes) -> None:
     eventually(lambda: [each for each in processes.descendants(screen.shell()) if each.name == "sleep"])
     screen.close()
     eventually(lambda: not sb.left_behind())
+
+
+def test_ctrl_z_in_an_exec(screen: Screen, sb: Sandboxes) -> None:
+    """`sb exec` is a job of the outer shell as `sb run` is: Ctrl-Z stops it, the sandbox goes on, fg brings it back."""
+    run = sb.start("--name", "box", "--rm", "--", "sh", "-c", "echo ready; read line")
+    stdout_until(run, b"ready\n")
+    eventually(lambda: "box" in sb.command("ps").stdout)
+    screen.types(f"{SB} exec box vi", "Enter")
+    screen.shows("~")
+    screen.types("ihello", "Escape")
+    time.sleep(1.1)  # as above
+    screen.types("C-z")
+    screen.shows("Stopped")
+    screen.types(f"clear; {SB} exec box echo still-$((40 + 2))", "Enter")
+    screen.shows("still-42")
+    screen.types("fg", "Enter")
+    screen.shows("hello")
+    screen.types("Escape", ":q!", "Enter")
+    screen.comes_back()
+    run.communicate(timeout=PATIENCE)
+
+
+def test_ctrl_z_in_the_background(screen: Screen, sb: Sandboxes) -> None:
+    """No shell could resume a command in the background, so a Ctrl-Z that `sb attach` brings it doesn't stop it."""
+    script = "while :; do sleep 0.1; n=$((n + 1)); echo line-$n; done"
+    assert 0 == sb.command("run", "-dt", "--name", "box", "--", "sh", "-c", script).returncode
+    screen.types(f"{SB} attach box", "Enter")
+    screen.shows("line-")
+    screen.types("C-z")
+    time.sleep(0.3)
+    before = screen.text()
+    eventually(lambda: screen.text() not in (before, ""))
+    screen.types("C-p", "C-q")
+    screen.shows("detached")
+    assert 0 == sb.command("rm", "-f", "box").returncode

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.sandbox import processes
 from tests.sandbox.running import PATIENCE, eventually, stdout_until
 
 if TYPE_CHECKING:
@@ -41,6 +44,24 @@ def test_a_kept_sandbox_knows_it(sb: Sandboxes) -> None:
     assert 124 == sb.command("start", "-a", "box").returncode
     assert 124 == sb.command("exec", "--timeout", "0.5s", "box", "sleep", "1000").returncode
     assert 0 == sb.command("exec", "box", "sleep", "1").returncode
+
+
+def test_a_command_that_stops_itself(sb: Sandboxes) -> None:
+    """It doesn't stop its caller with it, so the limit counts on and holds."""
+    ended = sb("--timeout", "1s", "--", "sh", "-c", "echo before; kill -STOP $$; echo after; exec sleep 1000")
+    assert (124, _SAID) == (ended.returncode, ended.stderr)
+    assert ended.stdout.startswith("before\n")
+
+
+def test_a_stopped_supervisor(sb: Sandboxes) -> None:
+    """When sb itself is stopped, nothing in the sandbox outlives the limit and its grace, and it says 124 later."""
+    run = sb.start("--timeout", "0.5s", "--", "sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done")
+    stdout_until(run, b"ready\n")
+    (init,) = [each for each in processes.descendants(run.pid) if each.name == "sb-init"]
+    os.kill(run.pid, signal.SIGSTOP)
+    eventually(lambda: init.pid not in [each.pid for each in processes.descendants(run.pid) if each.state != "Z"])
+    os.kill(run.pid, signal.SIGCONT)
+    assert 124 == run.wait(PATIENCE)
 
 
 def test_exec_in_a_running_sandbox(sb: Sandboxes) -> None:

@@ -7,15 +7,20 @@ import signal
 import pytest
 
 from rootless_sb.ending import (
+    CONTINUE,
     END_COMMAND,
     END_SANDBOX,
     END_SERVER,
     END_WATCHER,
     FORWARD,
     GRACE,
+    LEAVE,
     NOTHING,
+    SUSPEND,
     TEARDOWN,
     Ending,
+    backstop,
+    when_stopped,
 )
 
 
@@ -100,3 +105,24 @@ def test_a_command_that_ends_in_time_has_not_timed_out() -> None:
     ending.command_ended(29.9)
     assert NOTHING == ending.overdue(30.1)
     assert not ending.timed_out
+
+
+@pytest.mark.parametrize(
+    ("number", "foreground", "action"),
+    [
+        (signal.SIGTSTP, True, SUSPEND),
+        (signal.SIGSTOP, True, SUSPEND),
+        (signal.SIGTSTP, False, CONTINUE),
+        (signal.SIGTTIN, False, CONTINUE),
+        (signal.SIGSTOP, False, LEAVE),
+    ],
+)
+def test_a_stop_spreads_only_where_a_shell_resumes_it(number: int, foreground: bool, action: str) -> None:
+    """Elsewhere sb goes on: nobody would continue it, and its time limit would not count."""
+    assert action == when_stopped(number, foreground=foreground)
+
+
+def test_the_backstop_comes_after_the_grace() -> None:
+    """The supervisor has its turn first; without a limit there is none."""
+    assert 5.0 + GRACE + TEARDOWN == backstop(5.0)
+    assert None is backstop(0.0)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from rootless_sb import request
-from rootless_sb.plan import Target
+from rootless_sb.program import Target
 from rootless_sb.protocol import ProtocolError
 from rootless_sb.relay import Standard
 
@@ -22,6 +22,7 @@ REQUESTS = some.builds(
         directory=TEXT,
         umask=some.integers(0, 0o777),
         ignored_signals=some.lists(some.integers(1, 64), max_size=3).map(tuple),
+        user=TEXT,
     ),
     standard=some.builds(Standard, PLACE, PLACE, PLACE),
 )
@@ -33,7 +34,7 @@ def test_a_request_comes_through(wanted: request.Request) -> None:
     assert wanted == request.unpack(request.pack(wanted))
 
 
-@pytest.mark.parametrize("data", [b"", b"1\0", b"x\0", b"1\0a\0" + b"0\0/\0" + b"0\0" + b"0\0" + b"x\0\0\0"])
+@pytest.mark.parametrize("data", [b"", b"1\0", b"x\0", b"1\0a\0" + b"0\0/\0" + b"0\0" * 2 + b"root\0x\0\0\0"])
 def test_garbage_is_refused(data: bytes) -> None:
     """Too few texts, or a count that is none."""
     with pytest.raises(ProtocolError):

@@ -33,6 +33,8 @@ SPECS = some.builds(
     name=TEXT,
     keep=some.booleans(),
     detach=some.booleans(),
+    timeout=some.floats(0, 1e9),
+    user=TEXT,
 )
 STATES = some.builds(
     state.State,

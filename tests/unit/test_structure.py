@@ -12,8 +12,8 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parents[2]
 SOURCES = sorted([*CHECKOUT.glob("rootless_sb/**/*.py"), *CHECKOUT.glob("fuse_overlay/**/*.py")])
 # Modules that only decide: no operating system in them.
-PURE = ("ending", "errors", "maps", "paths", "plan", "protocol", "requirements", "root", "spec", "state", "stdio")
-PURE += ("steps",)
+PURE = ("accounts", "ending", "errors", "maps", "paths", "plan", "program", "protocol", "requirements", "root", "spec")
+PURE += ("state", "stdio", "steps")
 
 
 def imports(path: Path) -> set[str]:
