@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay import ownership
 from fuse_overlay.errors import failure
+from fuse_overlay.kernel.shortcut import SHORTCUT
 from fuse_overlay.layers import at_fd, open_regular
 
 if TYPE_CHECKING:
@@ -64,11 +65,14 @@ class Handles:
             self._takes_capability.add(fd)
         if flags & os.O_TRUNC:
             self._revoke(node, fd)
+        self._shorten(node, fd)
         return opened
 
     def write(self, fd: int, data: bytes, offset: int) -> int:
         """Write, and take away what a write takes away. Returns the number of bytes written. Raises OSError."""
-        self._revoke(self._nodes[fd], fd)
+        node = self._nodes[fd]
+        self._revoke(node, fd)
+        self._shorten(node, fd)
         return os.pwrite(fd, data, offset)
 
     def create(self, changes: Changes, parent: Node, name: bytes, new: New, flags: int) -> tuple[Opened, Entry]:
@@ -86,7 +90,9 @@ class Handles:
             for fd in made:
                 os.close(fd)
             raise
-        return self._opened(entry.node, made[0], True), entry
+        opened = self._opened(entry.node, made[0], True)
+        self._shorten(entry.node, opened.fd)
+        return opened, entry
 
     def close(self, fd: int) -> None:
         """Close a file handle."""
@@ -94,6 +100,7 @@ class Handles:
         self._takes_capability.discard(fd)
         if node.handles is not None:
             node.handles.remove(fd)
+        SHORTCUT.forbid(fd)
         os.close(fd)
         self._tree.table.settle(node)
 
@@ -107,6 +114,11 @@ class Handles:
         if fd in self._takes_capability:
             self._takes_capability.discard(fd)
             self._privileges.revoke_capability(node)
+
+    def _shorten(self, node: Node, fd: int) -> None:
+        """Let a file be read without us, and be written if that takes nothing away from it."""
+        takes = fd in self._takes_capability or self._privileges.has_setuid(node)
+        SHORTCUT.allow(fd, writing=node.source.writable and not takes)
 
     def _open(self, node: Node, flags: int) -> int:
         # The upper's files always for both: the kernel reads what is around a part of a page before it writes that, and

@@ -16,8 +16,9 @@ import errno
 import select
 from typing import TYPE_CHECKING
 
-import pyfuse3
 import trio
+
+from fuse_overlay.libfuse import pyfuse3
 
 if TYPE_CHECKING:
     from fuse_overlay.handshake import Handshake

@@ -9,9 +9,8 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, TypeVar
 
-import pyfuse3
-
 from fuse_overlay.creation import Caller
+from fuse_overlay.libfuse import pyfuse3
 from fuse_overlay.metadata import Wanted
 from fuse_overlay.tree import Missing
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from fuse_overlay import ownership, xattrs
 from fuse_overlay.attributes import carries
+from fuse_overlay.kernel.shortcut import SHORTCUT
 
 if TYPE_CHECKING:
     from fuse_overlay.inodes import Node
@@ -43,6 +44,14 @@ class Privileges:
         if file.places or carries(file):  # else the record would end with the node
             self._tree.records.write(file, owner, node.device)
         node.owner = owner
+        if node.handles and self.has_setuid(node):
+            for fd in node.handles:
+                SHORTCUT.allow(fd, writing=False)
+
+    def has_setuid(self, node: Node) -> bool:
+        """Whether a write takes setuid or setgid away."""
+        owner = self._tree.owner(node)
+        return ownership.without_privilege(node.kind, owner.mode) != owner.mode
 
     def revoke_setuid(self, node: Node) -> None:
         """Take away setuid, and setgid where it means the same, from an upper file."""

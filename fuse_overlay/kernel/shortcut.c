@@ -1,0 +1,184 @@
+/*
+ * The short way for requests that carry an open file: answered here, from the descriptor that the file handle is, and
+ * never seen by Python.
+ *
+ * This library is loaded into the global scope before pyfuse3, so pyfuse3 finds the two functions of libfuse's public
+ * interface (fuse_lowlevel.h) that are defined here before libfuse's own. Which descriptors may be read and written is
+ * in a table that Python keeps: shortcut.py. The layout of requests is that of linux/fuse.h.
+ */
+#define _GNU_SOURCE
+#define FUSE_USE_VERSION 35
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fuse3/fuse_lowlevel.h>
+#include <linux/fuse.h>
+#include <poll.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* What the table says of a descriptor. */
+enum { MAY_READ = 1, MAY_WRITE = 2 };
+
+#define DESCRIPTORS (1 << 20)
+
+/* The handle of a directory whose entries the kernel may cache has this bit. */
+#define CACHED_DIRECTORY (UINT64_C(1) << 62)
+
+/* What libfuse reads with (FUSE_MAX_MAX_PAGES pages and a header, lib/fuse_lowlevel.c): the kernel refuses less than it
+ * was told of in FUSE_INIT. */
+#define DATA ((size_t)256 * 4096)
+#define ROOM (DATA + 65536)
+
+/* Requests in a row before Python has a turn, and how long to wait for the next one, in milliseconds. */
+enum { TURNS = 256, PATIENCE = 5 };
+
+unsigned char shortcut_allowed[DESCRIPTORS];
+
+static int may(uint64_t handle, int what)
+{
+	return handle < DESCRIPTORS && (shortcut_allowed[handle] & what);
+}
+
+/* An error is a negative errno, as in the protocol. A client that was killed waits for no reply (ENOENT): whether it
+ * arrives is no matter. */
+static void reply(int device, uint64_t unique, ssize_t result, void *data, size_t size)
+{
+	struct fuse_out_header header = {.error = result < 0 ? (int32_t)result : 0, .unique = unique};
+	struct iovec parts[2] = {{&header, sizeof header}, {data, size}};
+	int count = result < 0 || size == 0 ? 1 : 2;
+
+	header.len = sizeof header + (count == 2 ? size : 0);
+	while (writev(device, parts, count) == -1 && errno == EINTR)
+		;
+}
+
+static ssize_t checked(ssize_t result)
+{
+	return result == -1 ? -errno : result;
+}
+
+static int answer_read(int device, uint64_t unique, const struct fuse_read_in *in)
+{
+	static char *data;
+	ssize_t got;
+
+	if (!may(in->fh, MAY_READ) || in->size > DATA)
+		return 0;
+	if (data == NULL && (data = malloc(DATA)) == NULL)
+		return 0;
+	got = checked(pread((int)in->fh, data, in->size, (off_t)in->offset));
+	reply(device, unique, got, data, got > 0 ? (size_t)got : 0);
+	return 1;
+}
+
+static void reply_written(int device, uint64_t unique, ssize_t written)
+{
+	struct fuse_write_out out = {.size = written > 0 ? (uint32_t)written : 0};
+
+	reply(device, unique, written, &out, sizeof out);
+}
+
+static int answer_write(int device, uint64_t unique, const struct fuse_write_in *in, size_t room)
+{
+	if (!may(in->fh, MAY_WRITE) || in->size > room)
+		return 0;
+	reply_written(device, unique, checked(pwrite((int)in->fh, in + 1, in->size, (off_t)in->offset)));
+	return 1;
+}
+
+/* pyfuse3 knows neither of the next two, and libfuse's "no such call" would be for good: so what may not be done is
+ * refused here, with the error upon which programs and the kernel do without. */
+static int answer_fallocate(int device, uint64_t unique, const struct fuse_fallocate_in *in)
+{
+	ssize_t result = -EOPNOTSUPP;
+
+	if (may(in->fh, MAY_WRITE))
+		result = checked(fallocate((int)in->fh, (int)in->mode, (off_t)in->offset, (off_t)in->length));
+	reply(device, unique, result, NULL, 0);
+	return 1;
+}
+
+static int answer_copy(int device, uint64_t unique, const struct fuse_copy_file_range_in *in)
+{
+	off_t from = (off_t)in->off_in, to = (off_t)in->off_out;
+	/* The reply has 32 bits for the size. */
+	size_t size = in->len > INT32_MAX ? INT32_MAX & ~(size_t)4095 : in->len;
+	ssize_t result = -EOPNOTSUPP;
+
+	if (may(in->fh_in, MAY_READ) && may(in->fh_out, MAY_WRITE))
+		result = checked(copy_file_range((int)in->fh_in, &from, (int)in->fh_out, &to, size, 0));
+	reply_written(device, unique, result);
+	return 1;
+}
+
+/* Whether a request has been answered. */
+static int answered(int device, const void *request, size_t size)
+{
+	const struct fuse_in_header *header = request;
+	const void *body = header + 1;
+	size_t room;
+
+	if (size < sizeof *header)
+		return 0;
+	room = size - sizeof *header;
+	switch (header->opcode) {
+	case FUSE_READ:
+		return room >= sizeof(struct fuse_read_in) && answer_read(device, header->unique, body);
+	case FUSE_WRITE:
+		return room >= sizeof(struct fuse_write_in) &&
+		       answer_write(device, header->unique, body, room - sizeof(struct fuse_write_in));
+	case FUSE_FALLOCATE:
+		return room >= sizeof(struct fuse_fallocate_in) && answer_fallocate(device, header->unique, body);
+	case FUSE_COPY_FILE_RANGE:
+		return room >= sizeof(struct fuse_copy_file_range_in) && answer_copy(device, header->unique, body);
+	default:
+		return 0;
+	}
+}
+
+/* In libfuse's place: the next request that is not answered here. Returns its size, 0 at the end, a negative errno;
+ * -EINTR for "nothing now", upon which pyfuse3 waits anew. */
+int fuse_session_receive_buf(struct fuse_session *session, struct fuse_buf *buffer)
+{
+	int device = fuse_session_fd(session);
+	struct pollfd wanted = {.fd = device, .events = POLLIN};
+
+	if (buffer->mem == NULL && (buffer->mem = malloc(ROOM)) == NULL)
+		return -ENOMEM;
+	for (int turn = 0; turn < TURNS; turn++) {
+		ssize_t size = read(device, buffer->mem, ROOM);
+
+		if (size == -1) {
+			if (errno == ENODEV) { /* unmounted */
+				fuse_session_exit(session);
+				return 0;
+			}
+			/* ENOENT: the request was interrupted before we had it (fuse_dev_do_read in fs/fuse/dev.c). */
+			return errno == ENOENT || errno == EAGAIN ? -EINTR : -errno;
+		}
+		if (!answered(device, buffer->mem, (size_t)size)) {
+			buffer->size = (size_t)size;
+			buffer->flags = 0;
+			return (int)size;
+		}
+		if (poll(&wanted, 1, PATIENCE) != 1 || wanted.revents != POLLIN)
+			break;
+	}
+	return -EINTR;
+}
+
+/* In libfuse's place: pyfuse3 has no way to say that a directory's entries may be cached. */
+int fuse_reply_open(fuse_req_t request, const struct fuse_file_info *info)
+{
+	static int (*next)(fuse_req_t, const struct fuse_file_info *);
+	struct fuse_file_info changed = *info;
+
+	if (next == NULL)
+		next = (int (*)(fuse_req_t, const struct fuse_file_info *))dlsym(RTLD_NEXT, "fuse_reply_open");
+	if (info->fh & CACHED_DIRECTORY)
+		changed.cache_readdir = changed.keep_cache = 1;
+	return next(request, &changed);
+}
