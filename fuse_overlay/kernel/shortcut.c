@@ -37,6 +37,18 @@ enum { TURNS = 256, PATIENCE = 5 };
 
 unsigned char shortcut_allowed[DESCRIPTORS];
 
+/* What Python is to know of, and nobody waits for: a file handle that was released (the count is 0), or look-ups of an
+ * inode that the kernel has forgotten. */
+#define NOTES (1 << 14)
+
+struct shortcut_note {
+	uint64_t number, count;
+} shortcut_notes[NOTES];
+unsigned shortcut_noted;
+
+/* Whether there was nothing when we last waited. */
+int shortcut_idle = 1;
+
 static int may(uint64_t handle, int what)
 {
 	return handle < DESCRIPTORS && (shortcut_allowed[handle] & what);
@@ -114,6 +126,35 @@ static int answer_copy(int device, uint64_t unique, const struct fuse_copy_file_
 	return 1;
 }
 
+static int note(uint64_t number, uint64_t count)
+{
+	if (shortcut_noted == NOTES)
+		return 0;
+	shortcut_notes[shortcut_noted++] = (struct shortcut_note){number, count};
+	return 1;
+}
+
+static int answer_release(int device, uint64_t unique, const struct fuse_release_in *in)
+{
+	if (!may(in->fh, MAY_READ) || !note(in->fh, 0))
+		return 0;
+	reply(device, unique, 0, NULL, 0);
+	return 1;
+}
+
+/* The kernel expects no reply to either of these. */
+static int answer_forgets(const struct fuse_batch_forget_in *in, size_t room)
+{
+	const struct fuse_forget_one *each = (const void *)(in + 1);
+
+	if (in->count * sizeof *each > room - sizeof *in || in->count > NOTES - shortcut_noted)
+		return 0;
+	for (uint32_t number = 0; number < in->count; number++)
+		if (each[number].nlookup)
+			note(each[number].nodeid, each[number].nlookup);
+	return 1;
+}
+
 /* Whether a request has been answered. */
 static int answered(int device, const void *request, size_t size)
 {
@@ -134,6 +175,13 @@ static int answered(int device, const void *request, size_t size)
 		return room >= sizeof(struct fuse_fallocate_in) && answer_fallocate(device, header->unique, body);
 	case FUSE_COPY_FILE_RANGE:
 		return room >= sizeof(struct fuse_copy_file_range_in) && answer_copy(device, header->unique, body);
+	case FUSE_RELEASE:
+		return room >= sizeof(struct fuse_release_in) && answer_release(device, header->unique, body);
+	case FUSE_FORGET:
+		return room >= sizeof(struct fuse_forget_in) &&
+		       note(header->nodeid, ((const struct fuse_forget_in *)body)->nlookup);
+	case FUSE_BATCH_FORGET:
+		return room >= sizeof(struct fuse_batch_forget_in) && answer_forgets(body, room);
 	default:
 		return 0;
 	}
@@ -149,8 +197,12 @@ int fuse_session_receive_buf(struct fuse_session *session, struct fuse_buf *buff
 	if (buffer->mem == NULL && (buffer->mem = malloc(ROOM)) == NULL)
 		return -ENOMEM;
 	for (int turn = 0; turn < TURNS; turn++) {
-		ssize_t size = read(device, buffer->mem, ROOM);
+		ssize_t size;
 
+		shortcut_idle = poll(&wanted, 1, PATIENCE) != 1 || wanted.revents != POLLIN;
+		if (shortcut_idle)
+			break;
+		size = read(device, buffer->mem, ROOM);
 		if (size == -1) {
 			if (errno == ENODEV) { /* unmounted */
 				fuse_session_exit(session);
@@ -164,8 +216,6 @@ int fuse_session_receive_buf(struct fuse_session *session, struct fuse_buf *buff
 			buffer->flags = 0;
 			return (int)size;
 		}
-		if (poll(&wanted, 1, PATIENCE) != 1 || wanted.revents != POLLIN)
-			break;
 	}
 	return -EINTR;
 }

@@ -9,6 +9,10 @@ from __future__ import annotations
 import ctypes
 import os
 from importlib import machinery
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 VARIABLE = "FUSE_OVERLAY_SHORTCUT"
 
@@ -18,16 +22,44 @@ _DESCRIPTORS = 1 << 20
 CACHED_DIRECTORY = 1 << 62
 
 
-class Shortcut:
-    """What may be done to descriptors without asking Python."""
+_NOTES = 1 << 14
 
-    __slots__ = ("_allowed", "loaded")
+
+class Shortcut:
+    """What may be done to descriptors without asking Python, and what was done that Python has to know of."""
+
+    __slots__ = ("_allowed", "_forgotten", "_idle", "_noted", "_notes", "_released", "loaded")
 
     def __init__(self, library: ctypes.CDLL | None) -> None:
         self.loaded = library is not None
         self._allowed: ctypes.Array[ctypes.c_ubyte] | None = None
         if library is not None:
             self._allowed = (ctypes.c_ubyte * _DESCRIPTORS).in_dll(library, "shortcut_allowed")
+            self._notes = (ctypes.c_uint64 * (2 * _NOTES)).in_dll(library, "shortcut_notes")
+            self._noted = ctypes.c_uint.in_dll(library, "shortcut_noted")
+            self._idle = ctypes.c_int.in_dll(library, "shortcut_idle")
+
+    def inform(self, released: Callable[[int], None], forgotten: Callable[[int, int], None]) -> None:
+        """Whom `settle` is to tell of released file handles, and of inodes that so many look-ups were taken back of."""
+        self._released, self._forgotten = released, forgotten
+
+    def settle(self) -> bool:
+        """Tell of what was done. Returns whether to wait for requests: not if the helper itself does."""
+        if not self.loaded:
+            return True
+        count = self._noted.value
+        if count:
+            notes = self._notes[: 2 * count]
+            self._noted.value = 0
+            for number, lookups in zip(notes[::2], notes[1::2], strict=True):
+                if lookups:
+                    self._forgotten(number, lookups)
+                    continue
+                try:
+                    self._released(number)
+                except OSError:
+                    pass  # close(2) has failed, which nobody waits for
+        return bool(self._idle.value)
 
     def allow(self, fd: int, *, writing: bool) -> None:
         """Let a descriptor be read, and written if `writing`, as it is."""

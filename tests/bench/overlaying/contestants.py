@@ -36,7 +36,7 @@ CONTESTANTS = (
     Contestant("kernel", ("mount", "-t", "overlay", "overlay")),
     Contestant(BASELINE, ("fuse-overlayfs", "-f")),
     Contestant(OURS, _SERVE),
-    Contestant(f"{OURS}, Python only", _SERVE, (("FUSE_OVERLAY_SHORTCUT", "off"),)),
+    Contestant(f"{OURS} in Python", _SERVE, (("FUSE_OVERLAY_SHORTCUT", "off"),)),
 )
 
 
@@ -69,6 +69,7 @@ def mount(contestant: Contestant, lowers: list[Path], place: Path, before: str, 
     while not os.path.ismount(merged):
         if server.poll() is not None or time.monotonic() > deadline:
             server.kill()
+            shutil.rmtree(place)
             raise OSError(f"{contestant.name} did not mount")
         time.sleep(0.01)
     return Mount(merged, server)
