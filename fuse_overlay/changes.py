@@ -53,7 +53,9 @@ class Changes:
                 self._make_aside(directory, name, new, maker)
         self.unmark(directory, name)
         parent.version += 1
-        return self._entered(parent, name, new.owner)
+        entry = self._entered(parent, name, new.owner)
+        self._tree.note_attributed(entry.node, bool(new.attributes))
+        return entry
 
     def link(self, node: Node, parent: Node, name: bytes) -> Entry:
         """Give a file one more name."""

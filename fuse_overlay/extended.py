@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fuse_overlay import acl, xattrs
+from fuse_overlay.attributes import carries
 from fuse_overlay.layers import names_of_xattrs, read_xattr
 
 if TYPE_CHECKING:
@@ -33,9 +34,11 @@ class Extended:
 
     def names(self, file: File) -> list[bytes]:
         """The names of the attributes that are shown."""
-        shown = {name for kept in self._store.names(file) if (name := xattrs.shown_as(kept)) is not None}
+        stored = self._store.names(file)
+        shown = {name for kept in stored if (name := xattrs.shown_as(kept)) is not None}
         if not file.layer.writable:
-            shown.update(name for name in names_of_xattrs(file.real) if name in xattrs.AS_DATA)
+            real = stored if carries(file) else names_of_xattrs(file.real)
+            shown.update(name for name in real if name in xattrs.AS_DATA)
         return sorted(shown)
 
     def kept(self, file: File) -> Attributes:

@@ -36,12 +36,13 @@ class Node:
     are the descriptors it is open by. `gone`: it has no name any more. `version` changes with a directory's entries.
     `rdev`: the number of a device node whose real file is an empty regular one, since only root can make the node.
     `default_acl`: a directory's, as an attribute's value, when it is known and nobody but us can change it; b"": none.
+    `attributed`: whether any extended attributes are shown of it, when it is known and nobody but us can change that.
     `snapshot`: what was in a directory when it was last listed.
     """
 
     __slots__ = (
-        "aliases", "children", "default_acl", "dirs", "gone", "handles", "ino", "key", "kind", "lookups", "name", "own",
-        "owner", "parent", "rdev", "seen", "snapshot", "source", "version",
+        "aliases", "attributed", "children", "default_acl", "dirs", "gone", "handles", "ino", "key", "kind", "lookups",
+        "name", "own", "owner", "parent", "rdev", "seen", "snapshot", "source", "version",
     )  # fmt: skip
 
     def __init__(self, ino: int, kind: int, key: Key, parent: Node | None, name: bytes, source: Layer) -> None:
@@ -64,6 +65,7 @@ class Node:
         self.rdev: int | None = None
         self.default_acl: bytes | None = None
         self.snapshot: Snapshot | None = None
+        self.attributed: bool | None = None
 
     @property
     def real_kind(self) -> int:

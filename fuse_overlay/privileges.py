@@ -29,7 +29,7 @@ class Privileges:
 
     def has_capability(self, node: Node) -> bool:
         """Whether whoever executes this file gets capabilities."""
-        return self._tree.extended.read(self._tree.file(node), xattrs.CAPABILITY) is not None
+        return self._tree.extended_attribute(node, xattrs.CAPABILITY) is not None
 
     def set_owner(self, node: Node, owner: Owner) -> None:
         """Let an upper file show another owner."""

@@ -23,21 +23,33 @@ CACHED_DIRECTORY = 1 << 62
 
 
 _NOTES = 1 << 14
+_BARE = 1 << 17
 
 
 class Shortcut:
     """What may be done to descriptors without asking Python, and what was done that Python has to know of."""
 
-    __slots__ = ("_allowed", "_forgotten", "_idle", "_noted", "_notes", "_released", "loaded")
+    __slots__ = ("_allowed", "_bare", "_forgotten", "_idle", "_noted", "_notes", "_released", "loaded")
 
     def __init__(self, library: ctypes.CDLL | None) -> None:
         self.loaded = library is not None
         self._allowed: ctypes.Array[ctypes.c_ubyte] | None = None
         if library is not None:
             self._allowed = (ctypes.c_ubyte * _DESCRIPTORS).in_dll(library, "shortcut_allowed")
+            self._bare = (ctypes.c_uint64 * _BARE).in_dll(library, "shortcut_bare")
             self._notes = (ctypes.c_uint64 * (2 * _NOTES)).in_dll(library, "shortcut_notes")
             self._noted = ctypes.c_uint.in_dll(library, "shortcut_noted")
             self._idle = ctypes.c_int.in_dll(library, "shortcut_idle")
+
+    def no_attributes(self, ino: int) -> None:
+        """Say of an inode that it has no extended attributes."""
+        if self.loaded:
+            self._bare[ino % _BARE] = ino
+
+    def ask_for_attributes(self, ino: int) -> None:
+        """Take that back."""
+        if self.loaded and self._bare[ino % _BARE] == ino:
+            self._bare[ino % _BARE] = 0
 
     def inform(self, released: Callable[[int], None], forgotten: Callable[[int, int], None]) -> None:
         """Whom `settle` is to tell of released file handles, and of inodes that so many look-ups were taken back of."""
