@@ -24,12 +24,13 @@ CACHED_DIRECTORY = 1 << 62
 
 _NOTES = 1 << 14
 _BARE = 1 << 17
+_OPCODES = 64
 
 
 class Shortcut:
     """What may be done to descriptors without asking Python, and what was done that Python has to know of."""
 
-    __slots__ = ("_allowed", "_bare", "_forgotten", "_idle", "_noted", "_notes", "_released", "loaded")
+    __slots__ = ("_allowed", "_bare", "_counts", "_forgotten", "_idle", "_noted", "_notes", "_released", "loaded")
 
     def __init__(self, library: ctypes.CDLL | None) -> None:
         self.loaded = library is not None
@@ -37,6 +38,7 @@ class Shortcut:
         if library is not None:
             self._allowed = (ctypes.c_ubyte * _DESCRIPTORS).in_dll(library, "shortcut_allowed")
             self._bare = (ctypes.c_uint64 * _BARE).in_dll(library, "shortcut_bare")
+            self._counts = (ctypes.c_uint * _OPCODES).in_dll(library, "shortcut_counts")
             self._notes = (ctypes.c_uint64 * (2 * _NOTES)).in_dll(library, "shortcut_notes")
             self._noted = ctypes.c_uint.in_dll(library, "shortcut_noted")
             self._idle = ctypes.c_int.in_dll(library, "shortcut_idle")
@@ -54,6 +56,10 @@ class Shortcut:
     def inform(self, released: Callable[[int], None], forgotten: Callable[[int, int], None]) -> None:
         """Whom `settle` is to tell of released file handles, and of inodes that so many look-ups were taken back of."""
         self._released, self._forgotten = released, forgotten
+
+    def counts(self) -> list[int]:
+        """How many requests came so far, by opcode (linux/fuse.h); nothing without the helper."""
+        return self._counts[:] if self.loaded else []
 
     def settle(self) -> bool:
         """Tell of what was done. Returns whether to wait for requests: not if the helper itself does."""

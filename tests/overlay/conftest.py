@@ -212,22 +212,27 @@ class Mounted:
         options = f"lowerdir={self.lower},upperdir={self.upper},workdir={self.work}"
         return [sys.executable, "-m", "fuse_overlay.cli", "-o", options, str(self.merged)]
 
-    def start(self, script: str, *, live: bool = False, hidden: tuple[Path, ...] = ()) -> subprocess.Popen[str]:
+    def start(
+        self, script: str, *, live: bool = False, hidden: tuple[Path, ...] = (), options: tuple[str, ...] = ()
+    ) -> subprocess.Popen[str]:
         """Start a bash script in the mountpoint. It fails at the first command that does.
 
         The overlay is served as `sb` does it, by descriptor. `live`: the lower directory is a plain, live tree.
+        `options` are for serve_here.py.
         """
         return subprocess.Popen(
-            ["unshare", "-Urm", *self._serving(script, live, tuple(f"--hide={path}" for path in hidden))],
+            ["unshare", "-Urm", *self._serving(script, live, (*(f"--hide={path}" for path in hidden), *options))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def run(self, script: str, *, live: bool = False, hidden: tuple[Path, ...] = ()) -> str:
+    def run(
+        self, script: str, *, live: bool = False, hidden: tuple[Path, ...] = (), options: tuple[str, ...] = ()
+    ) -> str:
         """Run a bash script in the mountpoint to its end. Returns what it printed; it must succeed."""
-        process = self.start(script, live=live, hidden=hidden)
+        process = self.start(script, live=live, hidden=hidden, options=options)
         output, errors = process.communicate(timeout=300)
         assert (0, "") == (process.returncode, errors if process.returncode else "")
         return output

@@ -1,8 +1,10 @@
 """Mounts an overlay in the user namespace that we are root of, serves it, and runs a command in it.
 
-serve_here.py live|layer LOWER UPPER WORK MERGED [--hide=PATH…] [--libfuse-alone] -- COMMAND…
+serve_here.py live|layer LOWER UPPER WORK MERGED [--hide=PATH…] [--libfuse-alone] [--count=FILE] -- COMMAND…
 
 With --libfuse-alone the server can't amend the first exchange with the kernel, as where no descriptors are left.
+
+With --count=FILE the numbers of requests are written there: see counting.py.
 
 Both are done as `sb` does them: /dev/fuse is opened and mounted here, and the server gets the descriptor.
 """
@@ -52,7 +54,14 @@ def main() -> int:
 
         if alone:
             process.Handshake = no_handshake  # type: ignore[assignment, misc]
+        counted = next((hide.removeprefix("--count=") for hide in hides if hide.startswith("--count=")), "")
+        if counted:
+            import counting  # from beside this file
+
+            seen = counting.watch()
         process.serve(unpack(pack(config)), fuse)
+        if counted:
+            counting.write(counted, seen)
         os._exit(0)
     os.close(fuse)
     runner = os.fork()
