@@ -72,6 +72,12 @@ class Store:
         if layer.indexed and not (layer.xattrs and kind in _CARRIERS):
             self._indexes.put(directory, name, ino, {})
 
+    def sync(self, file: File) -> None:
+        """Bring what is recorded of a file beside it to the disk."""
+        if not carries(file) and file.layer.indexed:
+            for directory, _ in file.places:
+                indexes.sync(directory)
+
     def _indexed(self, file: File) -> Attributes:
         if not file.layer.indexed or not file.places:
             return {}

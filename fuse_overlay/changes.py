@@ -42,7 +42,8 @@ class Changes:
         check_new_name(name)
         self._require_free(parent, name)
         directory = self._copyup.directory(parent)
-        if new.attributes or self._tree.records.needed(new.kind, new.owner):
+        is_plain = not new.attributes and not self._tree.records.needed(new.kind, new.owner)
+        if not is_plain:
             self._make_aside(directory, name, new, maker)
         else:
             try:
@@ -55,6 +56,9 @@ class Changes:
         parent.version += 1
         entry = self._entered(parent, name, new.owner)
         self._tree.note_attributed(entry.node, bool(new.attributes))
+        if is_plain:
+            # A killed server may have left a record of another file that had this name and this inode number.
+            self.drop_record(entry.node, directory, name)
         return entry
 
     def link(self, node: Node, parent: Node, name: bytes) -> Entry:
@@ -143,7 +147,7 @@ class Changes:
 
     def names_left(self, node: Node) -> int:
         """How many names a file will have when it has lost one; 0 for directories."""
-        return 0 if node.kind == stat.S_IFDIR else self._tree.attributes(node).nlink - 1
+        return 0 if node.kind == stat.S_IFDIR else self._tree.link_count(node) - 1
 
     def lost_name(self, node: Node, parent: Node, name: bytes, left: int) -> None:
         """Note in the table that a name of this node is gone, and that it has `left` others."""

@@ -15,13 +15,13 @@ from fuse_overlay import copydata, ownership, xattrs
 from fuse_overlay.attributes import File, carries
 from fuse_overlay.errors import failure
 from fuse_overlay.layers import at, at_fd, open_regular
+from fuse_overlay.times import keeping_times
 from fuse_overlay.tree import Missing
 
 if TYPE_CHECKING:
     from fuse_overlay.inodes import Node
     from fuse_overlay.layers import Layer
     from fuse_overlay.links import Links
-    from fuse_overlay.ownership import Owner
     from fuse_overlay.tree import Entry, Tree
     from fuse_overlay.work import Work
 
@@ -79,7 +79,7 @@ class CopyUp:
         except BaseException:
             self._work.discard(name)
             raise
-        self._now_upper(node, kept, entry.owner)
+        self._now_upper(node, kept, entry)
         parent.version += 1
         self._retarget(node)
         self._link_aliases(node)
@@ -91,9 +91,8 @@ class CopyUp:
         if link is None:
             return False
         directory = self.directory(parent)
-        above = os.fstat(directory)
-        self._links.take(link, stat.S_IFMT(st.st_mode), directory, name)
-        os.utime(at_fd(directory), ns=(above.st_atime_ns, above.st_mtime_ns))
+        with keeping_times(at_fd(directory)):
+            self._links.take(link, stat.S_IFMT(st.st_mode), directory, name)
         parent.version += 1
         return True
 
@@ -154,7 +153,7 @@ class CopyUp:
         except BaseException:
             self._work.discard(name)
             raise
-        self._now_upper(node, made, entry.owner)
+        self._now_upper(node, made, entry)
         node.dirs = (self._upper, *node.dirs)
         parent.version += 1
 
@@ -176,7 +175,6 @@ class CopyUp:
             os.mknod(name, node.kind | mode, dir_fd=work)
         else:
             os.mknod(name, stat.S_IFREG | 0o600, dir_fd=work)  # root alone could make the device node
-            node.rdev = node.rdev or entry.st.st_rdev
 
     def _copy_data(self, node: Node, entry: Entry, target: int, length: int) -> None:
         if length == 0:
@@ -206,21 +204,21 @@ class CopyUp:
         if places or carries(copy):
             shown = {} if node.attributed is False else self._tree.extended.kept(original)
             self._tree.store.change(copy, {**shown, xattrs.ORIGIN: b"%d" % node.ino})
-            self._tree.records.write(copy, entry.owner, node.device)
+            self._tree.records.write(copy, entry.owner, entry.device)
         times = (entry.st.st_atime_ns, entry.st.st_mtime_ns)
         os.utime(name, ns=times, dir_fd=work, follow_symlinks=False)
 
     def _move_in(self, name: bytes, directory: int, target: bytes) -> None:
-        """Put a copy into place. Seen from inside nothing has changed, the directory's times neither."""
-        st = os.fstat(directory)
-        self._work.move_in(name, directory, target)
-        os.utime(at_fd(directory), ns=(st.st_atime_ns, st.st_mtime_ns))
+        """Put a copy into place."""
+        with keeping_times(at_fd(directory)):
+            self._work.move_in(name, directory, target)
 
-    def _now_upper(self, node: Node, st: os.stat_result, owner: Owner) -> None:
+    def _now_upper(self, node: Node, st: os.stat_result, entry: Entry) -> None:
         self._tree.origins[st.st_dev, st.st_ino] = node.ino
         self._tree.table.rekey(node, (st.st_dev, st.st_ino))
         node.source = self._upper
-        node.owner = owner
+        node.owner = entry.owner
+        node.rdev = entry.device.rdev if entry.device is not None else None
 
     def _remember_names(
         self, node: Node, st: os.stat_result, copy: os.stat_result, name: bytes, places: tuple[tuple[int, bytes], ...]
@@ -242,7 +240,8 @@ class CopyUp:
             directory, known = self._tree.place(node)
             above = self.directory(parent)
             self._tree.store.add_place(original, above, name)
-            os.link(known, name, src_dir_fd=directory, dst_dir_fd=above, follow_symlinks=False)
+            with keeping_times(at_fd(above)):
+                os.link(known, name, src_dir_fd=directory, dst_dir_fd=above, follow_symlinks=False)
             parent.version += 1
 
     def _orphan(self, node: Node, entry: Entry, length: int | None) -> None:
@@ -257,7 +256,7 @@ class CopyUp:
             self._copy_data(node, entry, target, wanted)
             self._dress(name, node, entry, ())
             self._remember_names(node, entry.st, os.fstat(target), name, ())
-            self._now_upper(node, os.fstat(target), entry.owner)
+            self._now_upper(node, os.fstat(target), entry)
             _point(node.handles, target)
         finally:
             self._work.discard(name)

@@ -20,6 +20,9 @@ class Caller(NamedTuple):
     umask: int = 0
 
 
+ROOT = Caller()
+
+
 class New(NamedTuple):
     """A file to be made: its type (S_IFMT bits), its owner, and the attributes to keep with it."""
 

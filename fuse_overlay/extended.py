@@ -1,4 +1,7 @@
-"""Extended attributes as the merged tree shows them: those that are kept, and of lower files some real ones too."""
+"""Extended attributes as the merged tree shows them: those that are kept, and of lower files some real ones too.
+
+In a plain tree nothing is kept: what has such a name there means nothing.
+"""
 
 from __future__ import annotations
 
@@ -27,15 +30,17 @@ class Extended:
         kept = xattrs.kept_as(name)
         if kept is None:
             return None
-        value = self._store.read(file, kept)
-        if value is None and name in xattrs.AS_DATA and not file.layer.writable:
+        is_data = name in xattrs.AS_DATA
+        value = self._store.read(file, kept) if file.layer.marks or not is_data else None
+        if value is None and is_data and not file.layer.writable:
             return self._translated(name, read_xattr(file.real, name))
         return value
 
     def names(self, file: File) -> list[bytes]:
         """The names of the attributes that are shown."""
         stored = self._store.names(file)
-        shown = {name for kept in stored if (name := xattrs.shown_as(kept)) is not None}
+        names = stored if file.layer.marks else [name for name in stored if xattrs.visible(name)]
+        shown = {name for kept in names if (name := xattrs.shown_as(kept)) is not None}
         if not file.layer.writable:
             real = stored if carries(file) else names_of_xattrs(file.real)
             shown.update(name for name in real if name in xattrs.AS_DATA)

@@ -13,8 +13,6 @@ from fuse_overlay.kernel.shortcut import SHORTCUT
 from fuse_overlay.layers import at_fd, open_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fuse_overlay.changes import Changes
     from fuse_overlay.copyup import CopyUp
     from fuse_overlay.creation import New
@@ -50,6 +48,7 @@ class Handles:
         """Open a regular file with open(2)'s flags. Raises OSError."""
         if node.kind != stat.S_IFREG:
             raise failure(errno.EISDIR if node.kind == stat.S_IFDIR else errno.ENXIO)
+        self._make_room()
         writing = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
         if writing:
             if self._copyup is None:
@@ -69,20 +68,38 @@ class Handles:
         return opened
 
     def write(self, fd: int, data: bytes, offset: int) -> int:
-        """Write, and take away what a write takes away. Returns the number of bytes written. Raises OSError."""
+        """Write, and take away what a write takes away. Returns the number of bytes written. Raises OSError.
+
+        The modification time stays. With the writeback cache it is the kernel's to say, which knows when the program
+        wrote, and sends it along when it is another than it was (fuse_flush_times in fs/fuse/inode.c).
+        """
         node = self._nodes[fd]
         self._revoke(node, fd)
         self._shorten(node, fd)
-        return os.pwrite(fd, data, offset)
+        st = os.fstat(fd)
+        written = os.pwrite(fd, data, offset)
+        os.utime(fd, ns=(st.st_atime_ns, st.st_mtime_ns))
+        return written
+
+    def sync(self, fd: int, data_only: bool) -> None:
+        """Bring an open file to the disk: fsync(2), or fdatasync(2). Raises OSError."""
+        if data_only:
+            os.fdatasync(fd)
+            return
+        os.fsync(fd)
+        node = self._nodes[fd]
+        if node.source.writable and not node.gone:
+            self._tree.store.sync(self._tree.file(node))
 
     def create(self, changes: Changes, parent: Node, name: bytes, new: New, flags: int) -> tuple[Opened, Entry]:
         """Make a new regular file and open it. Raises OSError, EEXIST if there is one."""
+        self._make_room()
         flags = flags & _KEPT | os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         mode = ownership.real_mode(stat.S_IFREG, new.owner.mode)
         made: list[int] = []
 
         def maker(directory: int, called: bytes) -> None:
-            made.append(self._sparing(lambda: os.open(called, flags, mode, dir_fd=directory)))
+            made.append(os.open(called, flags, mode, dir_fd=directory))
 
         try:
             entry = changes.make(parent, name, new, maker)
@@ -124,19 +141,6 @@ class Handles:
         # The upper's files always for both: the kernel reads what is around a part of a page before it writes that, and
         # truncates by whichever handle there is.
         flags |= os.O_RDWR if node.source.writable else os.O_RDONLY
-        return self._sparing(lambda: self._open_once(node, flags))
-
-    def _sparing(self, opening: Callable[[], int]) -> int:
-        """Open something, at the cost of the descriptors held for speed if there are no others left."""
-        try:
-            return opening()
-        except OSError as error:
-            if error.errno != errno.EMFILE:
-                raise
-            self._tree.directories.shrink(0)
-            return opening()
-
-    def _open_once(self, node: Node, flags: int) -> int:
         if node.gone:
             if not node.handles:
                 raise failure(errno.ESTALE)
@@ -144,6 +148,11 @@ class Handles:
         directory, name = self._tree.place(node)
         own = node.own and not node.source.writable
         return open_regular(name, flags, directory, live=node.source.live, own=own)
+
+    def _make_room(self) -> None:
+        """See that there is a descriptor for one more file. To clients our limit is the system's: ENFILE, open(2)."""
+        if not self._tree.directories.make_room(len(self._nodes) + 1):
+            raise failure(errno.ENFILE)
 
     def _opened(self, node: Node, fd: int, keep: bool) -> Opened:
         self._nodes[fd] = node

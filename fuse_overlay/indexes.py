@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fuse_overlay import index
 from fuse_overlay.index import Index, Record
+from fuse_overlay.times import keeping_times
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,6 +35,16 @@ def write(directory: int, attributes: dict[bytes, Attributes]) -> None:
     the root itself. Raises OSError, and ValueError for names of more than 65,535 bytes.
     """
     _replace(directory, [Record(name, 0, given) for name, given in attributes.items()])
+
+
+def sync(directory: int) -> None:
+    """Bring the index of a directory to the disk, if there is one. Raises OSError."""
+    if exists(directory):
+        fd = os.open(index.NAME, _READ, dir_fd=directory)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
 
 class Indexes:
@@ -134,16 +145,14 @@ def _read(directory: int) -> bytes | None:
 
 def _replace(directory: int, records: Iterable[Record]) -> None:
     """Put a whole index into place. Nobody sees half of it, and the directory's times stay."""
-    above = os.fstat(directory)
-    flags = _WRITE | os.O_CREAT | os.O_TRUNC
-    fd = os.open(_NEW, flags, 0o600, dir_fd=directory)
-    try:
-        data = index.format_all(records, os.fstat(fd).st_ino, above.st_ino)
-        _write_all(fd, data, 0)
-    finally:
-        os.close(fd)
-    os.rename(_NEW, index.NAME, src_dir_fd=directory, dst_dir_fd=directory)
-    os.utime(f"/proc/self/fd/{directory}", ns=(above.st_atime_ns, above.st_mtime_ns))
+    with keeping_times(b"/proc/self/fd/%d" % directory):
+        fd = os.open(_NEW, _WRITE | os.O_CREAT | os.O_TRUNC, 0o600, dir_fd=directory)
+        try:
+            data = index.format_all(records, os.fstat(fd).st_ino, os.fstat(directory).st_ino)
+            _write_all(fd, data, 0)
+        finally:
+            os.close(fd)
+        os.rename(_NEW, index.NAME, src_dir_fd=directory, dst_dir_fd=directory)
 
 
 def _write_all(fd: int, data: bytes, offset: int) -> None:

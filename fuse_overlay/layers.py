@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fuse_overlay.config import Config
     from fuse_overlay.inodes import Node
 
+_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 # openat2 takes paths up to PATH_MAX with the final NUL (path_resolution(7)); longer ones are walked.
@@ -28,6 +29,9 @@ _PATH_MAX = 4095
 # "It isn't there" when looking at a tree that may change while we look.
 ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.EACCES, errno.EPERM})
 
+
+# As many directories a single request may need at once: those of two names, in the upper and where they came from.
+_IN_USE = 32
 
 # A real file: an open descriptor (not O_PATH), or a path to it as `at` makes them.
 Real: TypeAlias = "int | bytes"
@@ -47,10 +51,13 @@ class Layer:
     `number`: its place in Config.lowers, -1 for the upper. `marks`: whiteouts and opaque marks count. `dot_marks`:
     there may be marks of the `.wh.` kind. `live`: it may change underneath. `records`: there may be ownership records.
     `xattrs`: its files and directories can have user.* attributes. `indexed`: there may be indexes.
+    `foreign_records`: there may be records of fuse-overlayfs' own kind. `file_whiteouts`: some whiteouts may be regular
+    files.
     """
 
     __slots__ = (
-        "dot_marks", "indexed", "live", "marks", "number", "path", "records", "root", "writable", "xattrs",
+        "dot_marks", "file_whiteouts", "foreign_records", "indexed", "live", "marks", "number", "path", "records",
+        "root", "writable", "xattrs",
     )  # fmt: skip
 
     def __init__(self, number: int, path: bytes, *, marks: bool, live: bool) -> None:
@@ -72,7 +79,10 @@ class Layer:
         self.root = OpenDirectory(fd, st.st_dev, st.st_ino)
         self.xattrs = not marks or _has_xattrs(at(fd, b"."))
         self.indexed = marks and indexes.exists(fd)
-        self.records = marks and (self.indexed or ownership.XATTR in names_of_xattrs(at(fd, b".")))
+        at_root = names_of_xattrs(at(fd, b".")) if marks else []
+        self.foreign_records = ownership.FOREIGN_XATTR in at_root
+        self.records = marks and (self.indexed or self.foreign_records or ownership.XATTR in at_root)
+        self.file_whiteouts = marks and read_xattr(at(fd, b"."), whiteout.OPAQUE_XATTR) == whiteout.FILES_VALUE
         # Only what we write is in a fresh upper, and it is known by then which marks that will be.
         self.dot_marks = marks
 
@@ -86,6 +96,16 @@ class Layer:
             if error.errno in ABSENT and not self.writable:
                 return None
             raise
+
+    def is_whiteout(self, fd: int, name: bytes, st: os.stat_result) -> bool:
+        """Whether `name` in the directory `fd`, whose stat result is `st`, is a whiteout."""
+        if whiteout.is_whiteout(st):
+            return True
+        if not self.file_whiteouts or not whiteout.may_be_whiteout(st):
+            return False
+        if read_xattr(at(fd, name), whiteout.FILE_XATTR) is None:
+            return False
+        return read_xattr(at(fd, b"."), whiteout.OPAQUE_XATTR) == whiteout.FILES_VALUE
 
     def has_mark(self, fd: int, name: bytes) -> bool:
         """Whether a `.wh.` file takes `name` away from the layers below."""
@@ -164,26 +184,50 @@ def is_opaque_self(layer: Layer) -> bool:
     return layer.marks and layer.is_opaque(layer.root.fd, b".")
 
 
-def list_directory(fd: int, marks: bool) -> merge.Scan:
-    """What is in an open directory, with the whiteouts told apart if `marks` count there."""
+def open_for_listing(fd: int) -> int:
+    """Open a directory, that is open as `fd` (O_PATH), so that it can be listed. Raises OSError.
+
+    Its access time stays if that is possible: for its owner (O_NOATIME, open(2)).
+    """
+    try:
+        return os.open(b".", _LIST | os.O_NOATIME, dir_fd=fd)
+    except PermissionError:
+        return os.open(b".", _LIST, dir_fd=fd)
+
+
+def list_directory(fd: int, layer: Layer) -> merge.Scan:
+    """What is in an open directory of a layer, with the whiteouts told apart if marks count there."""
     names: list[bytes] = []
     whiteouts: set[bytes] = set()
     with os.scandir(fd) as entries:
         for entry in entries:
             name = os.fsencode(entry.name)
             names.append(name)
-            if not marks or entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False):
+            if not layer.marks or entry.is_dir(follow_symlinks=False) or entry.is_symlink():
                 continue
-            if not entry.is_symlink() and whiteout.is_whiteout(entry.stat(follow_symlinks=False)):
+            if entry.is_file(follow_symlinks=False) and not layer.file_whiteouts:
+                continue
+            if layer.is_whiteout(fd, name, entry.stat(follow_symlinks=False)):
                 whiteouts.add(name)
-    return merge.Scan(names, whiteouts, marks)
+    return merge.Scan(names, whiteouts, layer.marks)
+
+
+class Budget(NamedTuple):
+    """How many descriptors may be open: of directories, and of directories and files together."""
+
+    directories: int
+    together: int
 
 
 class Directories:
-    """Open descriptors of directories: a bounded number of those that were used last, by node and layer."""
+    """Open descriptors of directories: a bounded number of those that were used last, by node and layer.
 
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
+    They give way to open files. Those used last of all stay in any case: a request may be using them.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._files = 0
         self._open: OrderedDict[tuple[Node, int], OpenDirectory] = OrderedDict()
         self._walk = False
 
@@ -200,8 +244,7 @@ class Directories:
         st = os.fstat(fd)
         found = OpenDirectory(fd, st.st_dev, st.st_ino)
         self._open[key] = found
-        if len(self._open) > self.capacity:
-            self.shrink(self.capacity)
+        self._fit()
         return found
 
     def verify(self, node: Node, layer: Layer, dev: int, ino: int) -> None:
@@ -216,7 +259,20 @@ class Directories:
         if found is not None:
             os.close(found.fd)
 
-    def shrink(self, count: int) -> None:
+    def make_room(self, files: int) -> bool:
+        """See that so many files can be open beside the directories. False: there are too many."""
+        self._files = files
+        self._fit()
+        return files + _IN_USE <= self._budget.together
+
+    def close_all(self) -> None:
+        """Close them all."""
+        self._shrink(0)
+
+    def _fit(self) -> None:
+        self._shrink(max(_IN_USE, min(self._budget.directories, self._budget.together - self._files)))
+
+    def _shrink(self, count: int) -> None:
         """Close the descriptors used longest ago until `count` are left."""
         while len(self._open) > count:
             _, oldest = self._open.popitem(last=False)

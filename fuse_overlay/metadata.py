@@ -8,11 +8,14 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay import acl, ownership, xattrs
+from fuse_overlay.attributes import carries
 from fuse_overlay.errors import failure
 from fuse_overlay.layers import at
+from fuse_overlay.times import move_ctime
 
 if TYPE_CHECKING:
     from fuse_overlay.copyup import CopyUp
+    from fuse_overlay.creation import Caller
     from fuse_overlay.inodes import Node
     from fuse_overlay.layers import Real
     from fuse_overlay.privileges import Privileges
@@ -46,7 +49,7 @@ class Metadata:
         """Change attributes. Raises OSError; EACCES when that takes a copy of data which the user may not read."""
         before = self._tree.attributes(node)
         if wanted == Wanted() and node.source.writable:
-            self._revoke(node)
+            self._privileges.obey(node)
             return self._tree.attributes(node)
         timed = wanted.atime is not None or wanted.mtime is not None
         if _changed_owner(node.kind, before.owner, wanted) != before.owner or timed or wanted.size is not None:
@@ -74,15 +77,15 @@ class Metadata:
         """The names of the extended attributes that are shown."""
         return self._tree.extended.names(self._tree.file(node))
 
-    def write(self, node: Node, name: bytes, value: bytes) -> None:
+    def write(self, node: Node, name: bytes, value: bytes, caller: Caller) -> None:
         """Set an extended attribute. Raises OSError."""
         kept = self._kept_as(name)
         if name in (xattrs.ACL_ACCESS, xattrs.ACL_DEFAULT):
-            self._set_acl(node, name, value)
+            self._set_acl(node, name, value, caller)
             return
         self._to_upper(node, None)
         self._tree.note_attributed(node, True)
-        self._tree.store.change(self._tree.file(node), {kept: value})
+        self._change(node, kept, value)
 
     def remove(self, node: Node, name: bytes) -> None:
         """Remove an extended attribute. Raises OSError; for an ACL that isn't there, it doesn't (acl(5))."""
@@ -92,8 +95,14 @@ class Metadata:
                 return
             raise failure(errno.ENODATA)
         self._to_upper(node, None)
-        self._tree.store.change(self._tree.file(node), {kept: None})
+        self._change(node, kept, None)
         node.default_acl = None
+
+    def _change(self, node: Node, kept_as: bytes, value: bytes | None) -> None:
+        file = self._tree.file(node)
+        self._tree.store.change(file, {kept_as: value})
+        if not carries(file):
+            move_ctime(file.real)
 
     def _kept_as(self, name: bytes) -> bytes:
         kept = xattrs.kept_as(name)
@@ -101,8 +110,12 @@ class Metadata:
             raise failure(xattrs.refusal(name))
         return kept
 
-    def _set_acl(self, node: Node, name: bytes, value: bytes) -> None:
-        """Set an ACL; with that of access goes the mode, which is all that is kept when it says the same."""
+    def _set_acl(self, node: Node, name: bytes, value: bytes, caller: Caller) -> None:
+        """Set an ACL; with that of access goes the mode, which is all that is kept when it says the same.
+
+        setgid goes when the caller is neither root nor of the file's group (posix_acl_update_mode in fs/posix_acl.c),
+        whose supplementary groups nobody can tell us in the ids of the sandbox.
+        """
         parsed = acl.parse(value)
         if parsed is None:
             raise failure(errno.EINVAL)
@@ -111,11 +124,14 @@ class Metadata:
         self._to_upper(node, None)
         is_needed = name == xattrs.ACL_DEFAULT or not acl.is_minimal(parsed)
         self._tree.note_attributed(node, True)
-        self._tree.store.change(self._tree.file(node), {self._kept_as(name): value if is_needed else None})
+        self._change(node, self._kept_as(name), value if is_needed else None)
         node.default_acl = None
         if name == xattrs.ACL_ACCESS:
             owner = self._tree.owner(node)
-            self._privileges.set_owner(node, owner._replace(mode=acl.mode_of(parsed, owner.mode)))
+            mode = acl.mode_of(parsed, owner.mode)
+            if caller.uid != 0 and caller.gid != owner.gid:
+                mode &= ~stat.S_ISGID
+            self._privileges.set_owner(node, owner._replace(mode=mode))
 
     def _revoke(self, node: Node) -> None:
         self._privileges.revoke_capability(node)

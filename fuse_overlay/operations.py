@@ -176,10 +176,7 @@ class FuseOperations(pyfuse3.Operations):
 
     @_request
     def fsync(self, fh: int, datasync: bool) -> None:
-        if datasync:
-            os.fdatasync(fh)
-        else:
-            os.fsync(fh)
+        self._overlay.fsync(fh, datasync)
 
     @_request
     def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
@@ -236,7 +233,7 @@ class FuseOperations(pyfuse3.Operations):
 
     @_request
     def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
-        self._overlay.setxattr(inode, name, value)
+        self._overlay.setxattr(inode, name, value, _caller(ctx))
 
     @_request
     def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:

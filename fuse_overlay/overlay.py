@@ -8,13 +8,14 @@ import resource
 import stat
 from typing import TYPE_CHECKING
 
+from fuse_overlay import indexes
 from fuse_overlay.changes import Changes, maker_of
 from fuse_overlay.copyup import CopyUp
-from fuse_overlay.creation import of_new
+from fuse_overlay.creation import ROOT, of_new
 from fuse_overlay.errors import OverlayError, failure
 from fuse_overlay.handles import Handles
 from fuse_overlay.kernel import shortcut
-from fuse_overlay.layers import at_fd
+from fuse_overlay.layers import Budget, at_fd, open_for_listing
 from fuse_overlay.links import Links
 from fuse_overlay.listing import Listing, is_settled
 from fuse_overlay.metadata import Metadata
@@ -34,9 +35,11 @@ if TYPE_CHECKING:
     from fuse_overlay.mounts import Mounts
     from fuse_overlay.tree import Entry
 
-# Descriptors of directories that are kept open at most, and how many are left for open files in any case.
+# Descriptors of directories that are kept open at most, and of anything where the process has no limit.
 _DIRECTORIES_MAX = 4096
-_DESCRIPTORS_LEFT = 256
+_DESCRIPTORS_MAX = 1 << 20
+# Descriptors that are neither open files nor those directories: the process's own, and what a request opens in passing.
+_DESCRIPTORS_ELSE = 64
 
 
 class Writer:
@@ -68,7 +71,7 @@ class Overlay:
     def __init__(self, config: Config, mounts: Mounts | None = None) -> None:
         """Open the layers. Raises OverlayError. Sets the process's umask to 0: modes are what the callers ask for."""
         os.umask(0)
-        self.tree = Tree(config, _directories_limit(), mounts)
+        self.tree = Tree(config, _descriptors(len(config.lowers)), mounts)
         self._writer: Writer | None = None
         if config.upper is not None:
             if config.work is None:
@@ -147,7 +150,8 @@ class Overlay:
         node = self._listings[handle].node
         if node.source.writable and not node.gone:
             directory = self.tree.directories.get(node, node.source).fd
-            fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+            indexes.sync(directory)
+            fd = open_for_listing(directory)
             try:
                 os.fsync(fd)
             finally:
@@ -203,6 +207,10 @@ class Overlay:
         """Close a file handle."""
         self._handles.close(fd)
 
+    def fsync(self, fd: int, data_only: bool) -> None:
+        """Bring an open file to the disk."""
+        self._handles.sync(fd, data_only)
+
     def setattr(self, ino: int, wanted: Wanted) -> Entry:
         """Change attributes."""
         return self._metadata.change(self.tree.node(ino), wanted)
@@ -215,9 +223,9 @@ class Overlay:
         """The names of the extended attributes."""
         return self._metadata.names(self.tree.node(ino))
 
-    def setxattr(self, ino: int, name: bytes, value: bytes) -> None:
+    def setxattr(self, ino: int, name: bytes, value: bytes, caller: Caller = ROOT) -> None:
         """Set an extended attribute."""
-        self._metadata.write(self.tree.node(ino), name, value)
+        self._metadata.write(self.tree.node(ino), name, value, caller)
 
     def removexattr(self, ino: int, name: bytes) -> None:
         """Remove an extended attribute."""
@@ -240,10 +248,10 @@ class Overlay:
         return entry
 
 
-def _directories_limit() -> int:
-    """How many directories may be held open. Raises the limit of descriptors as far as it goes."""
+def _descriptors(layers: int) -> Budget:
+    """How many descriptors there are for directories and files. Raises the limit as far as it goes."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if hard == resource.RLIM_INFINITY:
-        return _DIRECTORIES_MAX
-    return max(16, min(_DIRECTORIES_MAX, (hard - _DESCRIPTORS_LEFT) // 2))
+    limit = _DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else hard
+    together = limit - _DESCRIPTORS_ELSE - layers
+    return Budget(min(_DIRECTORIES_MAX, together // 2), together)

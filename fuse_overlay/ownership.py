@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 XATTR = b"user.containers.override_stat"
 
+# The same, as fuse-overlayfs writes it when it is told to (its option xattr_permissions=2). Only read.
+FOREIGN_XATTR = b"user.fuseoverlayfs.override_stat"
+
 # The kernel's "no such id" (include/linux/uidgid.h, INVALID_UID), and the mask of the bits that chmod changes.
 NO_ID = 0xFFFFFFFF
 MODE_BITS = 0o7777
@@ -125,8 +128,22 @@ def parse_device(value: bytes) -> Device | None:
 
 
 def without_privilege(kind: int, mode: int) -> int:
-    """The mode bits after a write or a change of owner: setuid goes, and setgid where it means "run as" (chown(2))."""
-    if kind != stat.S_IFREG:
+    """The mode bits after a write or a change of owner: setuid goes, and setgid where it means "run as" (chown(2)).
+
+    Of everything but directories (chown_common in fs/open.c).
+    """
+    if kind == stat.S_IFDIR:
         return mode
     mode &= ~stat.S_ISUID
     return mode & ~stat.S_ISGID if mode & stat.S_IXGRP else mode
+
+
+def after_order(kind: int, mode: int) -> int:
+    """The mode bits after the kernel said, before a write, that privilege goes.
+
+    When it says so of a file with setgid alone, which nobody can execute as the group, it is for a writer who isn't of
+    the group (setattr_should_drop_sgid in fs/attr.c).
+    """
+    if kind == stat.S_IFREG and mode & (stat.S_ISUID | stat.S_ISGID | stat.S_IXGRP) == stat.S_ISGID:
+        return mode & ~stat.S_ISGID
+    return without_privilege(kind, mode)

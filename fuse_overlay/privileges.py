@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from fuse_overlay import ownership, xattrs
 from fuse_overlay.attributes import carries
 from fuse_overlay.kernel.shortcut import SHORTCUT
+from fuse_overlay.times import move_ctime
 
 if TYPE_CHECKING:
     from fuse_overlay.inodes import Node
@@ -38,9 +39,7 @@ class Privileges:
         if node.kind != stat.S_IFLNK:
             os.chmod(file.real, ownership.real_mode(node.kind, owner.mode))
         else:
-            # A link has no mode of its own to set (chmod(2)), but its st_ctime must move all the same.
-            st = self._tree.attributes(node).st
-            os.utime(file.real, ns=(st.st_atime_ns, st.st_mtime_ns), follow_symlinks=isinstance(file.real, int))
+            move_ctime(file.real)  # it has no mode of its own to set (chmod(2))
         if file.places or carries(file):  # else the record would end with the node
             self._tree.records.write(file, owner, node.device)
         node.owner = owner
@@ -56,12 +55,23 @@ class Privileges:
     def revoke_setuid(self, node: Node) -> None:
         """Take away setuid, and setgid where it means the same, from an upper file."""
         owner = self._tree.owner(node)
-        mode = ownership.without_privilege(node.kind, owner.mode)
-        if mode != owner.mode:
-            self.set_owner(node, owner._replace(mode=mode))
+        self._set_mode(node, owner, ownership.without_privilege(node.kind, owner.mode))
+
+    def obey(self, node: Node) -> None:
+        """The kernel says that a write is about to come which takes privilege away from an upper file."""
+        if self.has_capability(node):
+            self.revoke_capability(node)
+            self.revoke_setuid(node)
+        else:
+            owner = self._tree.owner(node)
+            self._set_mode(node, owner, ownership.after_order(node.kind, owner.mode))
 
     def revoke_capability(self, node: Node) -> None:
         """Take away the capabilities of an upper file."""
         kept = xattrs.kept_as(xattrs.CAPABILITY)
         if node.kind == stat.S_IFREG and kept is not None and self.has_capability(node):
             self._tree.store.change(self._tree.file(node), {kept: None})
+
+    def _set_mode(self, node: Node, owner: Owner, mode: int) -> None:
+        if mode != owner.mode:
+            self.set_owner(node, owner._replace(mode=mode))

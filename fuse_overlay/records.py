@@ -75,6 +75,8 @@ class Records:
             self._store.change(file, {ownership.XATTR: ownership.format_record(owner, device)})
         elif file.layer.records:
             self._store.change(file, {ownership.XATTR: None})
+            if file.layer.foreign_records:
+                self._store.change(file, {ownership.FOREIGN_XATTR: None})
 
     def begin(self) -> None:
         """Give the upper's root a record before anything else: it says that files of this layer may have some."""
@@ -92,4 +94,7 @@ class Records:
             file = File(layer, stat.S_IFMT(st.st_mode), st.st_ino, fd, ())
         else:
             file = File(layer, stat.S_IFMT(st.st_mode), st.st_ino, at(fd, name), ((fd, name),))
-        return self._store.read(file, ownership.XATTR)
+        value = self._store.read(file, ownership.XATTR)
+        if value is None and layer.foreign_records:
+            return self._store.read(file, ownership.FOREIGN_XATTR)
+        return value

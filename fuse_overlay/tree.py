@@ -16,15 +16,17 @@ from fuse_overlay.inodes import ROOT, Node, Table
 from fuse_overlay.kernel.shortcut import SHORTCUT
 from fuse_overlay.layers import (
     ABSENT,
+    Budget,
     Directories,
     Layer,
     at,
     is_opaque_self,
     list_directory,
+    open_for_listing,
     open_layers,
 )
 from fuse_overlay.mounts import Mounts
-from fuse_overlay.ownership import IdMap, Owner
+from fuse_overlay.ownership import Device, IdMap, Owner
 from fuse_overlay.records import Records
 
 if TYPE_CHECKING:
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
 
 _NAME_MAX = 255
 _CLOSED_DIRECTORY = stat.S_IFDIR | 0o700
-_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Found(NamedTuple):
@@ -72,6 +73,13 @@ class Entry(NamedTuple):
     live: bool
     live_attributes: bool
 
+    @property
+    def device(self) -> Device | None:
+        """The device node that this is, whether the real file is one or stands for one."""
+        if self.node.kind not in (stat.S_IFCHR, stat.S_IFBLK):
+            return None
+        return self.node.device or Device(self.node.kind, self.st.st_rdev)
+
 
 def check_name(name: bytes) -> None:
     """Refuse what isn't one component of a path, whoever sent it. Raises OSError."""
@@ -84,10 +92,10 @@ def check_name(name: bytes) -> None:
 class Tree:
     """All layers as one tree, read only. `origins` holds the inode numbers of upper files that were copied up."""
 
-    def __init__(self, config: Config, directories: int, mounts: Mounts | None = None) -> None:
+    def __init__(self, config: Config, budget: Budget, mounts: Mounts | None = None) -> None:
         self.layers = open_layers(config)
         self.upper = self.layers[0] if config.upper is not None else None
-        self.directories = Directories(directories)
+        self.directories = Directories(budget)
         self.mounts = mounts if mounts is not None else Mounts()
         self._euid = os.geteuid()
         self.uids = IdMap(self._euid, config.own_uid, config.uids)
@@ -129,7 +137,7 @@ class Tree:
     def close(self) -> None:
         """Close all descriptors of layers and directories."""
         self.mounts.close()
-        self.directories.shrink(0)
+        self.directories.close_all()
         for layer in self.layers:
             os.close(layer.root.fd)
 
@@ -160,7 +168,7 @@ class Tree:
                 if layer.writable or error.errno not in ABSENT:
                     raise
                 continue
-            if st is None or (layer.marks and whiteout.is_whiteout(st)):
+            if st is None or (layer.marks and layer.is_whiteout(fd, name, st)):
                 if st is not None or (layer.marks and position < last and layer.has_mark(fd, name)):
                     break
                 continue
@@ -230,6 +238,13 @@ class Tree:
         if (st.st_dev, st.st_ino) != node.key:
             raise failure(errno.ESTALE)  # somebody put another file there
         return self._entry(node, st, False, fd, name)
+
+    def link_count(self, node: Node) -> int:
+        """The link count that is shown of a file. Raises OSError."""
+        if node.handles:
+            return self._link_count(node, os.fstat(node.handles[0]))
+        fd, name = self.place(node)
+        return self._link_count(node, os.stat(name, dir_fd=fd, follow_symlinks=False))
 
     def place(self, node: Node) -> tuple[int, bytes]:
         """The directory and the name of the real file of a node. Raises OSError ENOENT when it has none any more."""
@@ -326,13 +341,13 @@ class Tree:
 
     def _scan_layer(self, node: Node, layer: Layer) -> merge.Scan:
         try:
-            listed = os.open(b".", _LIST, dir_fd=self.directories.get(node, layer).fd)
+            listed = open_for_listing(self.directories.get(node, layer).fd)
         except OSError:
             if layer.writable:
                 raise
             return merge.Scan([], set(), layer.marks)  # what we may not list, appears empty
         try:
-            return list_directory(listed, layer.marks)
+            return list_directory(listed, layer)
         finally:
             os.close(listed)
 

@@ -11,6 +11,7 @@ from fuse_overlay import whiteout
 from fuse_overlay.errors import OverlayError
 from fuse_overlay.kernel import paths
 from fuse_overlay.layers import at
+from fuse_overlay.times import keeping_times
 
 if TYPE_CHECKING:
     from fuse_overlay.layers import Layer
@@ -89,7 +90,8 @@ class Work:
         if self.xattrs:
             os.setxattr(place, whiteout.OPAQUE_XATTR, whiteout.OPAQUE_VALUE)
         else:
-            os.close(os.open(place + b"/" + whiteout.OPAQUE_FILE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            with keeping_times(place):
+                os.close(os.open(place + b"/" + whiteout.OPAQUE_FILE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
     def _clean(self) -> None:
         """Remove what an earlier server, killed in the middle of something, left."""

@@ -238,6 +238,20 @@ class Mounted:
         return output
 
 
+    def server(self, script: str, wrapper: str = "") -> str:
+        """Run a bash script in the mountpoint of `fuse-overlay`, started through a program. Returns what it printed."""
+        commands = f"""
+        {wrapper} {shlex.join(self.command())} -f >/dev/null 2>&1 & server=$!
+        until mountpoint -q {self.merged}; do kill -0 $server || exit; sleep 0.05; done
+        cd {self.merged}; bash -euc {shlex.quote(script)}; status=$?; cd /; umount {self.merged}; wait $server
+        exit $status
+        """
+        result = subprocess.run(
+            ["unshare", "-Urm", "bash", "-uc", commands], capture_output=True, text=True, check=False, timeout=300
+        )
+        assert (0, "") == (result.returncode, result.stderr if result.returncode else "")
+        return result.stdout
+
     def run_with_ids(self, *scripts: str, before: str = "", options: tuple[str, ...] = ()) -> str:
         """Run bash scripts, each in a mount of its own, as root of a namespace with subordinate ids (subuid(5)).
 

@@ -41,7 +41,7 @@ def run(base: Path, options: str, mountpoint: str, script: str = '"$@"') -> subp
 
 def mount(base: Path, options: str, mountpoint: str) -> tuple[int, str, str]:
     """Run the command. Returns its status, its errors, and the mounts that it left below `base`."""
-    script = '"$@"; status=$?; grep -F "$PWD/" /proc/self/mountinfo; exit $status'
+    script = '"$@"; status=$?; grep -F "$PWD/" /proc/self/mountinfo && umount merged lower 2>/dev/null; exit $status'
     result = run(base, options, mountpoint, script)
     return result.returncode, result.stderr, result.stdout
 

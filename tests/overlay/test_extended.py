@@ -13,7 +13,8 @@ from fuse_overlay.acl import GROUP_OBJ, MASK, OTHER, USER, USER_OBJ, Entry
 from fuse_overlay.metadata import Wanted
 
 if TYPE_CHECKING:
-    from tests.overlay.conftest import Stage
+    from fuse_overlay.attributes import File
+    from tests.overlay.conftest import Driver, Stage
 
 NONE = 0xFFFFFFFF
 ACL = (
@@ -132,3 +133,17 @@ def test_real_acls_of_a_lower_file_are_shown(stage: Stage) -> None:
     driver.set("f", mtime=0)
     assert [0, 12] == ids()
     assert "system.posix_acl_access" not in os.listxattr(stage.upper / "f")
+
+
+def test_a_plain_tree_keeps_nothing(stage: Stage) -> None:
+    """There, a name under which a layer keeps an ACL is somebody's own, and neither shown nor obeyed."""
+    for layer in (False, True):
+        lower = stage.lower("lower", {"f": b"x"}, layer=layer)
+        os.setxattr(stage.base / "lower" / "f", "user.fuse-overlay.acl-access", VALUE)
+        driver = stage.over(lower)
+        assert ([xattrs.ACL_ACCESS] if layer else []) == driver.overlay.listxattr(driver.ino("f"))
+        assert layer == (driver.overlay.tree.extended.read(_file(driver), xattrs.ACL_ACCESS) == VALUE)
+
+
+def _file(driver: Driver) -> File:
+    return driver.overlay.tree.file(driver.entry("f").node)

@@ -59,6 +59,8 @@ def test_a_write_takes_setuid_away(mounted: Mounted) -> None:
             $who sh -c "$how"; test $(stat -c %a f) = 777 || {{ echo "$who, $how left $(stat -c %a f)"; exit 1; }}
         done; done
         chmod 6777 f; chown 3 f; test $(stat -c %a f) = 777
+        chmod 2747 f; echo x >>f; test $(stat -c %a f) = 2747
+        {AS.format(2)} sh -c 'echo x >>f'; test $(stat -c %a f) = 747
         chmod 4755 f; {AS.format(3)} sh -c 'exec 3>>f; echo x >&3; chmod 4755 f'; test $(stat -c %a f) = 4755
         """,
         "test $(stat -c %a f) = 4755",
@@ -99,6 +101,19 @@ END
         """,
     )
     assert "security.capability" in mounted.run("getfattr -m - new")
+
+
+def test_real_capabilities_of_a_lower_file(mounted: Mounted) -> None:
+    """They are shown as on the host, and go along at copy-up as data: the copy has none that is real."""
+    lower, upper = mounted.lower, mounted.upper
+    mounted.run_with_ids(
+        f"""
+        getfattr -m - f | grep -qx security.capability; chmod 711 f; getfattr -m - f | grep -qx security.capability
+        ! getfattr -m - {upper}/f | grep security; getfattr -m - {upper}/f | grep -q user.fuse-overlay.capability
+        echo more >>f; ! getfattr -m - f | grep .
+        """,
+        before=f"mount -t tmpfs none {lower}; echo content >{lower}/f; {SET_CAPABILITY} {lower}/f",
+    )
 
 
 def test_setgid_directories(mounted: Mounted) -> None:

@@ -191,6 +191,17 @@ def test_a_plain_tree_has_no_records(stage: Stage) -> None:
     assert os.fsdecode(index.NAME) in driver.ls("d")
 
 
+def test_a_real_device_is_copied_up_as_a_record(stage: Stage) -> None:
+    """The copy of a device node of a plain tree is an empty file, and shows as the node that it was."""
+    driver = stage.over(stage.lower("host", {"null": None}, layer=False, live=True))
+    expected = Device(stat.S_IFCHR, 0)
+    assert expected == driver.entry("null").device
+    driver.set("null", mode=0o640)
+    assert (stage.upper / "null").is_file()
+    for shown in (driver, stage.over(stage.lower("host2", {}))):
+        assert (expected, 0o640) == (shown.entry("null").device, shown.entry("null").owner.mode)
+
+
 def test_a_half_written_record_does_no_harm(stage: Stage, xattrs: bool) -> None:
     """After a kill in the middle of a write the earlier records hold, and later ones are found again."""
     driver = stage.over(stage.lower("lower", {}))
@@ -206,6 +217,38 @@ def test_a_half_written_record_does_no_harm(stage: Stage, xattrs: bool) -> None:
     last = stage.over(stage.lower("lower", {}))
     assert_odd(last)
     assert 77 == last.entry("d/new").owner.uid
+
+
+def test_a_rename_that_did_not_come_to_its_end(stage: Stage, xattrs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that ends between record and rename leaves each file with its own owner, under its old name."""
+    driver = stage.over(stage.lower("lower", {}))
+    for name, uid in (("one", 5), ("two", 6)):
+        driver.symlink(name, b"x")
+        driver.set(name, uid=uid)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", lambda *_, **__: _end())
+        with pytest.raises(OSError, match="End of the server"):
+            driver.rename("one", "two")
+    again = stage.over(stage.lower("lower", {}))
+    assert [5, 6] == [again.entry(name).owner.uid for name in ("one", "two")]
+    again.rename("one", "two")
+    assert (["two"], 5) == (again.ls(), stage.over(stage.lower("lower", {})).entry("two").owner.uid)
+
+
+def _end() -> None:
+    raise OSError("End of the server")
+
+
+def test_a_record_that_was_left_behind_concerns_no_new_file(stage: Stage) -> None:
+    """A file that is made where another's record is still in the index, has its own owner, with the same number too."""
+    driver = stage.over(stage.lower("lower", {}))
+    driver.symlink("known", b"x")
+    driver.set("known", uid=5)
+    stage.close()
+    os.unlink(stage.upper / "known")
+    again = stage.over(stage.lower("lower", {}))
+    again.symlink("known", b"y")
+    assert (0, 0) == stage.over(stage.lower("lower", {})).entry("known").owner[:2]
 
 
 def test_records_are_kept_small(stage: Stage) -> None:
@@ -251,3 +294,25 @@ def test_a_server_that_is_killed_while_it_records(mounted: Mounted) -> None:
         cd /; umount -l {mounted.merged}
         """,
     )
+
+
+def test_devices_are_shown_and_cannot_be_opened(mounted: Mounted) -> None:
+    """A device of an image has its type, numbers and mode, moves and changes its mode, but gives nobody the device."""
+    null, disk = mounted.lower / "null", mounted.lower / "disk"
+    records = {null: ownership.format_record(Owner(0, 0, 0o666), NULL), disk: b"0:6:0660:block-8-1"}
+    for path, record in records.items():
+        path.touch()
+        os.setxattr(path, XATTR, record)
+    os.setxattr(mounted.lower, XATTR, b"0:0:0755")
+    shown = "test \"$(stat -c '%F %t:%T %u:%g:%a' moved disk | tr '\\n' ' ')\" = "
+    mounted.run_with_ids(
+        f"""
+        test "$(stat -c '%F %t:%T %u:%g:%a' null)" = "character special file 1:3 0:0:666"; test -c null; test -b disk
+        ! cat null 2>/dev/null; ! echo x 2>/dev/null >null; cat /dev/null; ! mknod new c 1 3 2>/dev/null
+        ! mknod white c 0 0 2>/dev/null; test "$(ls | tr '\n' ' ')" = "disk null "
+        mv null moved; chmod 600 moved; chown 5 disk; ! cat moved 2>/dev/null
+        {shown} "character special file 1:3 0:0:600 block special file 8:1 5:6:660 "
+        """,
+        f'{shown} "character special file 1:3 0:0:600 block special file 8:1 5:6:660 "; rm moved disk; test -z "$(ls)"',
+    )
+    assert "" == null.read_text()

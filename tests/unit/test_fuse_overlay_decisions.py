@@ -109,6 +109,7 @@ def test_a_new_owner_takes_privilege_away() -> None:
     assert 0o755 == ownership.without_privilege(stat.S_IFREG, 0o6755)
     assert 0o2644 == ownership.without_privilege(stat.S_IFREG, 0o6644)
     assert 0o2755 == ownership.without_privilege(stat.S_IFDIR, 0o2755)
+    assert [0o644, 0o755, 0o2644] == [ownership.after_order(stat.S_IFREG, mode) for mode in (0o2644, 0o6755, 0o6644)]
 
 
 @pytest.mark.parametrize(
