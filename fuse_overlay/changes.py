@@ -11,7 +11,7 @@ from fuse_overlay import ownership, whiteout
 from fuse_overlay.attributes import File
 from fuse_overlay.errors import failure
 from fuse_overlay.layers import at
-from fuse_overlay.tree import Missing, check_name
+from fuse_overlay.tree import NAME_MAX, Missing, check_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,6 +83,7 @@ class Changes:
 
     def unlink(self, parent: Node, name: bytes) -> None:
         """Take the name of a file away."""
+        self.see_to_mark(parent, name)
         node = self._tree.require(parent, name)
         if node.kind == stat.S_IFDIR:
             raise failure(errno.EISDIR)
@@ -104,6 +105,7 @@ class Changes:
 
     def rmdir(self, parent: Node, name: bytes) -> None:
         """Remove an empty directory."""
+        self.see_to_mark(parent, name)
         node = self._tree.require(parent, name)
         if node.kind != stat.S_IFDIR:
             raise failure(errno.ENOTDIR)
@@ -116,6 +118,11 @@ class Changes:
             self.drop_record(node, self._tree.directories.get(parent, self._upper).fd, name)
         parent.version += 1
         self.lost_name(node, parent, name, left=0)
+
+    def see_to_mark(self, parent: Node, name: bytes) -> None:
+        """See that no `.wh.` file is needed for a name that is too long for one: its directory becomes the upper's."""
+        if not self._work.devices and len(whiteout.mark_of(name)) > NAME_MAX and parent.dirs != (self._upper,):
+            self._copyup.tree(parent)
 
     def needs_whiteout(self, parent: Node, name: bytes) -> bool:
         """Whether a name would still stand for something if the upper didn't have it."""

@@ -38,6 +38,7 @@ class Rename:
         if flags not in (0, paths.RENAME_NOREPLACE, paths.RENAME_EXCHANGE):
             raise failure(errno.EINVAL)
         check_new_name(new)
+        self._changes.see_to_mark(old_parent, old)
         node = self._tree.require(old_parent, old)
         target = self._node_at(new_parent, new)
         held = [node] if target is None else [node, target]

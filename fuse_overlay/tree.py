@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from fuse_overlay.inodes import Key
     from fuse_overlay.links import Links
 
-_NAME_MAX = 255
+NAME_MAX = 255
 _CLOSED_DIRECTORY = stat.S_IFDIR | 0o700
 
 
@@ -83,7 +83,7 @@ class Entry(NamedTuple):
 
 def check_name(name: bytes) -> None:
     """Refuse what isn't one component of a path, whoever sent it. Raises OSError."""
-    if len(name) > _NAME_MAX:
+    if len(name) > NAME_MAX:
         raise failure(errno.ENAMETOOLONG)
     if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
         raise failure(errno.EINVAL)

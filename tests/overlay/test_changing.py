@@ -12,6 +12,7 @@ import pytest
 from fuse_overlay.creation import Caller
 from fuse_overlay.kernel import paths
 from fuse_overlay.metadata import Wanted
+from fuse_overlay.work import Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,6 +133,21 @@ def test_renaming_files(stage: Stage) -> None:
     assert (b"a", ["x"]) == (again.read("d"), again.ls("b"))
     with pytest.raises(OSError, match="Invalid"):
         driver.rename("b", "d", 64)
+
+
+@pytest.mark.parametrize("devices", [True, False])
+def test_names_too_long_for_a_mark(stage: Stage, monkeypatch: pytest.MonkeyPatch, devices: bool) -> None:
+    """Lower files of 255 bytes' names can be removed and renamed where whiteouts are `.wh.` files, too."""
+    monkeypatch.setattr(Work, "_probe_devices", lambda work: devices)
+    one, two, three, new = ("d/" + letter * 255 for letter in "abcn")
+    lower = stage.lower("lower", {"d": {name[2:]: b"x" for name in (one, two)} | {three[2:]: {}, "other": b"o"}})
+    driver = stage.over(lower)
+    driver.unlink(one)
+    driver.rename(two, new)
+    driver.rmdir(three)
+    for overlay in (driver, stage.over(lower)):
+        assert sorted(["other", new[2:]]) == overlay.ls("d")
+        assert (b"x", b"o") == (overlay.read(new), overlay.read("d/other"))
 
 
 def test_renaming_over_a_whiteout(stage: Stage) -> None:
