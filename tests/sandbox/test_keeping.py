@@ -8,32 +8,18 @@ import os
 import signal
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.sandbox import processes
-from tests.sandbox.running import PATIENCE, eventually, stdout_until
+from tests.sandbox.running import PATIENCE, eventually, listed, stdout_until, store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.conftest import Count
     from tests.sandbox.running import Sandboxes
-
-
-def listed(sb: Sandboxes, *arguments: str) -> list[dict[str, Any]]:
-    """What `sb ps --json` lists of this test's own sandboxes."""
-    document = json.loads(sb.command("ps", "--json", *arguments).stdout)
-    assert 1 == document["schema"]
-    described = {each["id"] for each in document["sandboxes"]}
-    own = {path.name for path in (*store(sb).glob("*"), *sb.layers.glob("*"))}
-    return [each for each in document["sandboxes"] if each["id"] in described & own]
-
-
-def store(sb: Sandboxes) -> Path:
-    """Where sandboxes that are kept lie."""
-    return sb.layers.parent / "data" / "sb" / "sandboxes"
 
 
 def test_a_kept_sandbox_is_listed_and_removed(sb: Sandboxes) -> None:
@@ -91,7 +77,9 @@ def test_a_running_sandbox_can_be_kept(sb: Sandboxes) -> None:
     assert b"" == errors
     (found,) = listed(sb, "-a")
     assert ("box", "exited") == (found["name"], found["status"])
-    assert 0 == sb.command("rm", "box").returncode
+    assert 0 == sb.command("keep", "box", "crate").returncode
+    assert 125 == sb.command("inspect", "box").returncode
+    assert 0 == sb.command("rm", "crate").returncode
 
 
 def test_a_killed_sandbox_is_lost_and_can_be_removed(sb: Sandboxes) -> None:
