@@ -82,7 +82,7 @@ def test_written_times_are_the_programs(mounted: Mounted, way: str) -> None:
 
 
 def test_preallocation(mounted: Mounted, way: str) -> None:
-    """With the helper fallocate(2) gives a file its size; without it is refused, as the kernel says of unknown calls."""
+    """With the helper fallocate(2) gives a file its size; without it, that is an error."""
     assert ("0\n4096\n" if way == "helper" else "1\n0\n") == mounted.run(
         "touch f; fallocate -l 4096 f 2>/dev/null && echo 0 || echo 1; stat -c %s f"
     )
