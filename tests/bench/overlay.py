@@ -72,7 +72,9 @@ def race(wanted: argparse.Namespace, place: Path) -> None:
     names = [each.name for each in entered]
     title = f"wall time in ms (over {BASELINE}'s), medians of {rounds} rounds, on {_kind(wanted.place)}"
     print(f"{title}; {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}\n")
-    print(f"{report.table(outcomes, names)}\n{report.absences(outcomes)}")
+    serving = [each.name for each in entered if each.name == BASELINE or each.name.startswith(OURS)]
+    print(report.table(outcomes, names))
+    print(f"\n{report.table(outcomes, serving, report.PROCESSOR)}\n{report.absences(outcomes)}")
     if wanted.svg:
         shown = [name for name in names if name != "bare"]
         wanted.svg.write_text(picture.svg(outcomes, shown, f"time over {BASELINE}'s, on {_kind(wanted.place)}"))

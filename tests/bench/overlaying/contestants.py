@@ -90,3 +90,10 @@ def memory(mounted: Mount) -> int:
         return 0
     status = Path(f"/proc/{mounted.server.pid}/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
+
+
+def processor_time(mounted: Mount) -> float:
+    """What the server has spent so far, in milliseconds (the first number of /proc/PID/schedstat); 0 without one."""
+    if mounted.server is None:
+        return 0
+    return int(Path(f"/proc/{mounted.server.pid}/schedstat").read_text().split()[0]) / 1e6

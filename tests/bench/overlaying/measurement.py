@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 
 class Sample(NamedTuple):
-    """One run: wall time in milliseconds, and the server's resident memory after it in KiB."""
+    """One run: wall time and the server's processor time in milliseconds, and its resident memory after it in KiB."""
 
     time: float
+    processor: float
     memory: int
 
 
@@ -39,13 +40,15 @@ def run(contestant: Contestant, row: Row, trees: Path, place: Path, lowers: list
     try:
         if row.prepare:
             _shell(row.prepare, mounted.merged)
+        before = contestants.processor_time(mounted)
         begin = time.perf_counter()
         _shell(row.command, mounted.merged)
         taken = (time.perf_counter() - begin) * 1000
+        spent = contestants.processor_time(mounted) - before
         memory = contestants.memory(mounted)
     finally:
         contestants.unmount(mounted, place)
-    return Sample(taken, memory)
+    return Sample(taken, spent, memory)
 
 
 def measure(row: Row, entered: Iterable[Contestant], trees: Path, place: Path, rounds: int) -> Outcome:

@@ -4,31 +4,42 @@ from __future__ import annotations
 
 import math
 import statistics
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tests.bench.overlaying.contestants import BASELINE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from tests.bench.overlaying.measurement import Outcome
+    from tests.bench.overlaying.measurement import Outcome, Sample
 
 
-def median(outcome: Outcome, contestant: str) -> float | None:
-    """The median time of a contestant, in milliseconds; None if it has none."""
+class Measure(NamedTuple):
+    """What of a sample is looked at."""
+
+    name: str
+    of: Callable[[Sample], float]
+
+
+TIME = Measure("wall time", lambda sample: sample.time)
+PROCESSOR = Measure("server's processor time", lambda sample: sample.processor)
+
+
+def median(outcome: Outcome, contestant: str, measure: Measure = TIME) -> float | None:
+    """The median of a contestant, in milliseconds; None if it has none."""
     samples = outcome.samples.get(contestant)
-    return statistics.median(sample.time for sample in samples) if samples else None
+    return statistics.median(map(measure.of, samples)) if samples else None
 
 
-def ratio(outcome: Outcome, contestant: str, other: str = BASELINE) -> float | None:
-    """The median time of a contestant over another one's; None if either has none."""
-    time, base = median(outcome, contestant), median(outcome, other)
-    return time / base if time is not None and base else None
+def ratio(outcome: Outcome, contestant: str, measure: Measure = TIME, other: str = BASELINE) -> float | None:
+    """The median of a contestant over another one's; None if either has none."""
+    time, base = median(outcome, contestant, measure), median(outcome, other, measure)
+    return time / base if time and base else None
 
 
-def geometric_mean(outcomes: Sequence[Outcome], contestant: str, other: str = BASELINE) -> float | None:
-    """The geometric mean of the ratios of all rows that both have."""
-    ratios = [each for outcome in outcomes if (each := ratio(outcome, contestant, other)) is not None]
+def geometric_mean(outcomes: Sequence[Outcome], contestant: str, measure: Measure = TIME) -> float | None:
+    """The geometric mean of the ratios of all rows that have one."""
+    ratios = [each for outcome in outcomes if (each := ratio(outcome, contestant, measure)) is not None]
     return math.exp(statistics.mean(map(math.log, ratios))) if ratios else None
 
 
@@ -36,13 +47,16 @@ def _shown(number: float | None, form: str) -> str:
     return "-" if number is None else format(number, form)
 
 
-def table(outcomes: Sequence[Outcome], names: Sequence[str]) -> str:
+def table(outcomes: Sequence[Outcome], names: Sequence[str], measure: Measure = TIME) -> str:
     """A table in Markdown: medians in ms, and in parentheses over the baseline's."""
-    lines = [f"| | {' | '.join(names)} |", f"| --- |{' ---: |' * len(names)}"]
+    lines = [f"| {measure.name} | {' | '.join(names)} |", f"| --- |{' ---: |' * len(names)}"]
     for outcome in outcomes:
-        cells = (f"{_shown(median(outcome, name), '.0f')} ({_shown(ratio(outcome, name), '.2f')})" for name in names)
+        cells = (
+            f"{_shown(median(outcome, name, measure), '.0f')} ({_shown(ratio(outcome, name, measure), '.2f')})"
+            for name in names
+        )
         lines.append(f"| {outcome.row} | {' | '.join(cells)} |")
-    means = (_shown(geometric_mean(outcomes, name), ".2f") for name in names)
+    means = (_shown(geometric_mean(outcomes, name, measure), ".2f") for name in names)
     lines.append(f"| geometric mean of the ratios | {' | '.join(means)} |")
     return "\n".join(lines)
 
