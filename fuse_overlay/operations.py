@@ -69,7 +69,7 @@ class FuseOperations(pyfuse3.Operations):
     def __init__(self, overlay: Overlay) -> None:
         super().__init__()
         self._overlay = overlay
-        SHORTCUT.inform(overlay.release, overlay.forget)
+        SHORTCUT.inform(overlay.release, overlay.releasedir, overlay.forget)
 
     @_request
     def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:

@@ -224,7 +224,7 @@ static int note(uint64_t number, uint64_t count)
 
 static int answer_release(int device, uint64_t unique, const struct fuse_release_in *in)
 {
-	if (!may(in->fh, MAY_READ) || !note(in->fh, 0))
+	if (!(may(in->fh, MAY_READ) || in->fh & CACHED_DIRECTORY) || !note(in->fh, 0))
 		return 0;
 	reply(device, unique, 0, NULL, 0);
 	return 1;
@@ -270,6 +270,7 @@ static int answered(int device, const void *request, size_t size)
 		       answer_getxattr(device, header, (const char *)body + sizeof(struct fuse_getxattr_in),
 				       room - sizeof(struct fuse_getxattr_in));
 	case FUSE_RELEASE:
+	case FUSE_RELEASEDIR:
 		return room >= sizeof(struct fuse_release_in) && answer_release(device, header->unique, body);
 	case FUSE_FORGET:
 		return room >= sizeof(struct fuse_forget_in) &&

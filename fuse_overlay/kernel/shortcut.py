@@ -30,7 +30,10 @@ _OPCODES = 64
 class Shortcut:
     """What may be done to descriptors without asking Python, and what was done that Python has to know of."""
 
-    __slots__ = ("_allowed", "_bare", "_counts", "_forgotten", "_idle", "_noted", "_notes", "_released", "loaded")
+    __slots__ = (
+        "_allowed", "_bare", "_counts", "_forgotten", "_idle", "_noted", "_notes", "_released", "_released_directory",
+        "loaded",
+    )  # fmt: skip
 
     def __init__(self, library: ctypes.CDLL | None) -> None:
         self.loaded = library is not None
@@ -53,9 +56,14 @@ class Shortcut:
         if self.loaded and self._bare[ino % _BARE] == ino:
             self._bare[ino % _BARE] = 0
 
-    def inform(self, released: Callable[[int], None], forgotten: Callable[[int, int], None]) -> None:
-        """Whom `settle` is to tell of released file handles, and of inodes that so many look-ups were taken back of."""
-        self._released, self._forgotten = released, forgotten
+    def inform(
+        self,
+        released: Callable[[int], None],
+        released_directory: Callable[[int], None],
+        forgotten: Callable[[int, int], None],
+    ) -> None:
+        """Whom `settle` is to tell of released handles, and of inodes that so many look-ups were taken back of."""
+        self._released, self._released_directory, self._forgotten = released, released_directory, forgotten
 
     def counts(self) -> list[int]:
         """How many requests came so far, by opcode (linux/fuse.h); nothing without the helper."""
@@ -72,6 +80,9 @@ class Shortcut:
             for number, lookups in zip(notes[::2], notes[1::2], strict=True):
                 if lookups:
                     self._forgotten(number, lookups)
+                    continue
+                if number & CACHED_DIRECTORY:
+                    self._released_directory(number)
                     continue
                 try:
                     self._released(number)
