@@ -7,6 +7,7 @@
  * in a table that Python keeps: shortcut.py. The layout of requests is that of linux/fuse.h.
  */
 #define _GNU_SOURCE
+#define _FILE_OFFSET_BITS 64
 #define FUSE_USE_VERSION 35
 
 #include <dlfcn.h>
