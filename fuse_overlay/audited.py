@@ -7,9 +7,8 @@ import os
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-import pyfuse3
-
 from fuse_overlay.audit import Record
+from fuse_overlay.libfuse import pyfuse3
 from fuse_overlay.operations import FuseOperations
 
 if TYPE_CHECKING:

@@ -60,6 +60,7 @@ class Changes:
         parent.version += 1
         entry = self._entered(parent, name, new.owner)
         self._tree.quota.made(entry.node, entry.st)
+        self._tree.note_attributed(entry.node, bool(new.attributes))
         if is_plain:
             # A killed server may have left a record of another file that had this name and this inode number.
             self.drop_record(entry.node, directory, name)

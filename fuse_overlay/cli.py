@@ -80,9 +80,8 @@ def extents(path: str) -> tuple[Extent, ...]:
 def _run(command: options.Command, ready: int = -1) -> int:
     """Mount and serve until unmounted. `ready`: a descriptor to write a byte to when it is mounted."""
     config = configuration(command)
-    import pyfuse3
-
     from fuse_overlay import loop, server
+    from fuse_overlay.libfuse import pyfuse3
     from fuse_overlay.operations import FuseOperations
     from fuse_overlay.overlay import Overlay
 

@@ -201,14 +201,15 @@ class CopyUp:
         """
         work = self._work.fd
         place = at(work, name)
-        if node.kind != stat.S_IFLNK:
+        if node.kind not in (stat.S_IFLNK, stat.S_IFREG):  # a regular file was made with its mode
             os.chmod(place, ownership.real_mode(node.kind, entry.owner.mode))
         original = self._tree.file(node)
         st = os.stat(name, dir_fd=work, follow_symlinks=False)
         copy = File(self._upper, stat.S_IFMT(st.st_mode), st.st_ino, place, places)
         if places or carries(copy):
             known = origin.encode(origin.of(node.ino, node.path, entry.st))
-            self._tree.store.change(copy, {**self._tree.extended.kept(original), xattrs.ORIGIN: known})
+            shown = {} if node.attributed is False else self._tree.extended.kept(original)
+            self._tree.store.change(copy, {**shown, xattrs.ORIGIN: known})
             self._tree.records.write(copy, entry.owner, entry.device)
         times = (entry.st.st_atime_ns, entry.st.st_mtime_ns)
         os.utime(name, ns=times, dir_fd=work, follow_symlinks=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fuse_overlay import acl, xattrs
+from fuse_overlay.attributes import carries
 from fuse_overlay.layers import names_of_xattrs, read_xattr
 
 if TYPE_CHECKING:
@@ -36,12 +37,12 @@ class Extended:
 
     def names(self, file: File) -> list[bytes]:
         """The names of the attributes that are shown."""
-        names = self._store.names(file)
-        if not file.layer.marks:
-            names = [name for name in names if xattrs.visible(name)]
+        stored = self._store.names(file)
+        names = stored if file.layer.marks else [name for name in stored if xattrs.visible(name)]
         shown = {name for kept in names if (name := xattrs.shown_as(kept)) is not None}
         if not file.layer.writable:
-            shown.update(name for name in names_of_xattrs(file.real) if _counts(name, file))
+            real = stored if carries(file) else names_of_xattrs(file.real)
+            shown.update(name for name in real if _counts(name, file))
         return sorted(shown)
 
     def kept(self, file: File) -> Attributes:

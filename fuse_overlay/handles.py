@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay import copydata, ownership
 from fuse_overlay.errors import failure
+from fuse_overlay.kernel.shortcut import SHORTCUT
 from fuse_overlay.layers import at_fd, open_regular
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Handles:
             self._takes_capability.add(fd)
         if flags & os.O_TRUNC:
             self._revoke(node, fd)
+        self._shorten(node, fd)
         return opened
 
     def write(self, fd: int, data: bytes, offset: int) -> int:
@@ -81,6 +83,7 @@ class Handles:
         quota = self._tree.quota
         if not quota.has_room(len(data)) and not copydata.is_data(fd, offset, len(data)):
             raise failure(errno.EDQUOT)
+        self._shorten(node, fd)
         st = os.fstat(fd)
         written = os.pwrite(fd, data, offset)
         os.utime(fd, ns=(st.st_atime_ns, st.st_mtime_ns))
@@ -116,7 +119,9 @@ class Handles:
             raise
         if self._tree.quota.active:
             self._tree.quota.hold(entry.node, entry.st)
-        return self._opened(entry.node, made[0], True), entry
+        opened = self._opened(entry.node, made[0], True)
+        self._shorten(entry.node, opened.fd)
+        return opened, entry
 
     def close(self, fd: int) -> None:
         """Close a file handle."""
@@ -124,6 +129,7 @@ class Handles:
         self._takes_capability.discard(fd)
         if node.handles is not None:
             node.handles.remove(fd)
+        SHORTCUT.forbid(fd)
         if node.handles or not self._tree.quota.is_held(node):
             os.close(fd)
         else:
@@ -147,6 +153,11 @@ class Handles:
             self._takes_capability.discard(fd)
             self._privileges.revoke_capability(node)
 
+    def _shorten(self, node: Node, fd: int) -> None:
+        """Let a file be read without us, and be written if that takes nothing away from it and nobody counts."""
+        weighed = self._tree.quota.active or fd in self._takes_capability or self._privileges.has_setuid(node)
+        SHORTCUT.allow(fd, writing=node.source.writable and not weighed)
+
     def _open(self, node: Node, flags: int) -> int:
         # The upper's files always for both: the kernel reads what is around a part of a page before it writes that, and
         # truncates by whichever handle there is.
@@ -161,6 +172,7 @@ class Handles:
 
     def _make_room(self) -> None:
         """See that there is a descriptor for one more file. To clients our limit is the system's: ENFILE, open(2)."""
+        SHORTCUT.settle()  # what was closed meanwhile counts no more
         if not self._tree.directories.make_room(len(self._nodes) + 1):
             raise failure(errno.ENFILE)
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from fuse_overlay.layers import Layer
+    from fuse_overlay.listing import Snapshot
     from fuse_overlay.ownership import Owner
 
 ROOT = 1
@@ -36,11 +37,13 @@ class Node:
     `rdev`: the number of a device node whose real file is an empty regular one, since only root can make the node.
     `fixed`: it was found at or beneath a read-only path.
     `default_acl`: a directory's, as an attribute's value, when it is known and nobody but us can change it; b"": none.
+    `attributed`: whether any extended attributes are shown of it, when it is known and nobody but us can change that.
+    `snapshot`: what was in a directory when it was last listed.
     """
 
     __slots__ = (
-        "aliases", "children", "default_acl", "dirs", "fixed", "gone", "handles", "ino", "key", "kind", "lookups",
-        "name", "own", "owner", "parent", "rdev", "seen", "source", "version",
+        "aliases", "attributed", "children", "default_acl", "dirs", "fixed", "gone", "handles", "ino", "key", "kind",
+        "lookups", "name", "own", "owner", "parent", "rdev", "seen", "snapshot", "source", "version",
     )  # fmt: skip
 
     def __init__(self, ino: int, kind: int, key: Key, parent: Node | None, name: bytes, source: Layer) -> None:
@@ -63,6 +66,8 @@ class Node:
         self.rdev: int | None = None
         self.default_acl: bytes | None = None
         self.fixed = False
+        self.snapshot: Snapshot | None = None
+        self.attributed: bool | None = None
 
     @property
     def real_kind(self) -> int:

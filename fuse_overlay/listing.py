@@ -1,13 +1,14 @@
-"""Reading directories: one snapshot of the names for each handle, each entry looked up when it is handed out."""
+"""Reading directories: a snapshot of the names, each entry looked up when it is handed out."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from bisect import bisect_right
+from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay.tree import Missing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from fuse_overlay.inodes import Node
     from fuse_overlay.tree import Entry, Tree
@@ -15,43 +16,70 @@ if TYPE_CHECKING:
 _DOTS = (b".", b"..")
 
 
+class Snapshot(NamedTuple):
+    """What was in a directory when it was last read from its start.
+
+    `cookies`: a number for each of the names, rising. `positions`: for each the first of the directory's layers that
+    has it, as long as the directory's version is `version`. `last`: the highest cookie that was ever given out here.
+    """
+
+    names: list[bytes]
+    cookies: Sequence[int]
+    positions: list[int]
+    version: int
+    last: int
+
+
 class Listing:
     """An open directory.
 
-    A cookie is the number of entries handed out so far, in a snapshot that doesn't change until the directory is read
-    from its start again. So nothing is listed twice, and what was there all the time is listed once.
+    A name keeps its cookie as long as it is in the directory and the directory is known, whoever reads it: the kernel
+    goes on with a cookie of one reader where it has cached what another one read. So what was there all the time is
+    listed once, and nothing is listed twice.
     """
 
-    __slots__ = ("_names", "_positions", "_version", "node")
+    __slots__ = ("_snapshot", "node")
 
     def __init__(self, node: Node) -> None:
         self.node = node
-        self._names: list[bytes] | None = None
-        self._positions: list[int] = []
-        self._version = 0
+        self._snapshot: Snapshot | None = None
 
     def entries(self, tree: Tree, start: int) -> Iterator[tuple[bytes, Entry, int]]:
-        """Name, entry and next cookie of each entry from the cookie `start` on, "." and ".." first.
+        """Name, entry and cookie of each entry that comes after the cookie `start`, "." and ".." first.
 
         The entries' nodes have no look-up counted for them yet.
         """
-        if start == 0 or self._names is None:
-            self._scan(tree)
-        names = self._names or []
-        for index in range(start, len(names) + len(_DOTS)):
-            if index < len(_DOTS):
-                above = self.node.parent if index == 1 and self.node.parent is not None else self.node
-                yield _DOTS[index], tree.attributes(above), index + 1
-                continue
-            name = names[index - len(_DOTS)]
+        node = self.node
+        if start == 0 or self._snapshot is None:
+            self._snapshot = node.snapshot = _taken(tree, node)
+        for cookie in range(start + 1, len(_DOTS) + 1):
+            above = node.parent if cookie == len(_DOTS) and node.parent is not None else node
+            yield _DOTS[cookie - 1], tree.attributes(above), cookie
+        names, cookies, positions, version, _ = self._snapshot
+        for index in range(bisect_right(cookies, start), len(names)):
+            name = names[index]
             # Nothing has changed here since the snapshot: what it says of the layers still holds.
-            first = self._positions[index - len(_DOTS)] if self.node.version == self._version else 0
-            entry = tree.enter(self.node, name, first)
+            entry = tree.enter(node, name, positions[index] if node.version == version else 0)
             if not isinstance(entry, Missing):
-                yield name, entry, index + 1
+                yield name, entry, cookies[index]
 
-    def _scan(self, tree: Tree) -> None:
-        merged = tree.scan(self.node)
-        self._names = list(merged)
-        self._positions = list(merged.values())
-        self._version = self.node.version
+
+def is_settled(node: Node) -> bool:
+    """Whether nobody but us changes what is in a directory."""
+    return not any(layer.live for layer in node.dirs)
+
+
+def _taken(tree: Tree, node: Node) -> Snapshot:
+    before = node.snapshot
+    if before is not None and before.version == node.version and is_settled(node):
+        return before
+    merged = tree.scan(node)
+    if before is None:
+        last = len(_DOTS) + len(merged)
+        return Snapshot(list(merged), range(len(_DOTS) + 1, last + 1), list(merged.values()), node.version, last)
+    known = dict(zip(before.names, before.cookies, strict=True))
+    kept = {name: cookie for name, cookie in known.items() if name in merged}
+    new = [name for name in merged if name not in known]
+    names, last = [*kept, *new], before.last + len(new)
+    cookies = [*kept.values(), *range(before.last + 1, last + 1)]
+    return Snapshot(names, cookies, [merged[name] for name in names], node.version, last)

@@ -3,7 +3,8 @@
 pyfuse3 takes a lock and waits with trio before each request; trio's way round its scheduler costs more than most
 requests. Here the descriptor itself is waited for, and trio is gone to only when nothing has come for some
 milliseconds, or when its other tasks (signals) have waited for long enough. A client that does one thing after another
-leaves a gap before each request, so asking without waiting would find nothing most of the time.
+leaves a gap before each request, so asking without waiting would find nothing most of the time. With the compiled
+helper (kernel/shortcut.py) that wait is the helper's.
 
 pyfuse3 looks up `trio` in its own module at each use, which is how pyfuse3.asyncio plugs in. It uses Lock,
 ClosedResourceError, open_nursery, and from lowlevel: wait_readable, notify_closing, current_task, current_trio_token
@@ -16,8 +17,10 @@ import errno
 import select
 from typing import TYPE_CHECKING
 
-import pyfuse3
 import trio
+
+from fuse_overlay.kernel.shortcut import SHORTCUT
+from fuse_overlay.libfuse import pyfuse3
 
 if TYPE_CHECKING:
     from fuse_overlay.handshake import Handshake
@@ -65,7 +68,11 @@ class _LowLevel:
             self._handshake.finish()
             self._handshake = None
         self._turns += 1
-        ready = self._poll.poll(_GAP)
+        if not SHORTCUT.settle():
+            if self._turns % _TURNS == 0:
+                await trio.lowlevel.checkpoint()
+            return
+        ready = self._poll.poll(0 if SHORTCUT.loaded else _GAP)
         if not ready:
             await trio.lowlevel.wait_readable(fd)
             ready = self._poll.poll(0)

@@ -68,7 +68,7 @@ class Metadata:
         """The value of an extended attribute. Raises OSError ENODATA if there is none."""
         if xattrs.kept_as(name) is None:
             raise failure(xattrs.absence(name))
-        value = self._tree.extended.read(self._tree.file(node), name)
+        value = self._tree.extended_attribute(node, name)
         if value is None:
             raise failure(errno.ENODATA)
         return value
@@ -85,6 +85,7 @@ class Metadata:
             return
         self._to_upper(node, None)
         self._tree.quota.require(len(value))
+        self._tree.note_attributed(node, True)
         self._change(node, kept, value)
 
     def remove(self, node: Node, name: bytes) -> None:
@@ -123,6 +124,7 @@ class Metadata:
             raise failure(errno.EOPNOTSUPP if node.kind == stat.S_IFLNK else errno.EACCES)
         self._to_upper(node, None)
         is_needed = name == xattrs.ACL_DEFAULT or not acl.is_minimal(parsed)
+        self._tree.note_attributed(node, True)
         self._change(node, self._kept_as(name), value if is_needed else None)
         node.default_acl = None
         if name == xattrs.ACL_ACCESS:
@@ -169,10 +171,10 @@ class Metadata:
             self._privileges.revoke_capability(node)
         if wanted.mode is None or node.kind == stat.S_IFLNK:
             return
-        file = self._tree.file(node)
-        value = self._tree.extended.read(file, xattrs.ACL_ACCESS)
+        value = self._tree.extended_attribute(node, xattrs.ACL_ACCESS)
         access = acl.parse(value) if value is not None else None
         if access is not None:
+            file = self._tree.file(node)
             changed = acl.format_value(acl.after_chmod(access, owner.mode))
             self._tree.store.change(file, {self._kept_as(xattrs.ACL_ACCESS): changed})
 

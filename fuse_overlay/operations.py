@@ -9,9 +9,9 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, TypeVar
 
-import pyfuse3
-
 from fuse_overlay.creation import Caller
+from fuse_overlay.kernel.shortcut import SHORTCUT
+from fuse_overlay.libfuse import pyfuse3
 from fuse_overlay.metadata import Wanted
 from fuse_overlay.tree import Missing
 
@@ -69,6 +69,7 @@ class FuseOperations(pyfuse3.Operations):
     def __init__(self, overlay: Overlay) -> None:
         super().__init__()
         self._overlay = overlay
+        SHORTCUT.inform(overlay.release, overlay.releasedir, overlay.forget)
 
     @_request
     def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:

@@ -15,9 +15,10 @@ from fuse_overlay.creation import ROOT, of_new
 from fuse_overlay.errors import OverlayError, failure
 from fuse_overlay.guard import Guard
 from fuse_overlay.handles import Handles
+from fuse_overlay.kernel import shortcut
 from fuse_overlay.layers import Budget, at_fd, open_for_listing
 from fuse_overlay.links import Links
-from fuse_overlay.listing import Listing
+from fuse_overlay.listing import Listing, is_settled
 from fuse_overlay.metadata import Metadata
 from fuse_overlay.privileges import Privileges
 from fuse_overlay.rename import Rename
@@ -157,11 +158,12 @@ class Overlay:
     # Directories
 
     def opendir(self, ino: int) -> int:
-        """Open a directory; returns a handle for `readdir` and `releasedir`."""
+        """Open a directory; returns a handle for `readdir` and `releasedir` that says if its entries can be cached."""
         node = self.tree.node(ino)
         self._last_listing += 1
-        self._listings[self._last_listing] = Listing(node)
-        return self._last_listing
+        handle = self._last_listing | (shortcut.CACHED_DIRECTORY if is_settled(node) else 0)
+        self._listings[handle] = Listing(node)
+        return handle
 
     def readdir(self, handle: int, start: int) -> Iterator[tuple[bytes, Entry, int]]:
         """Names, entries and cookies from the cookie `start` on. The caller reports what it used to `count`."""

@@ -62,7 +62,10 @@ class IdMap:
 
     def exists(self, inside: int) -> bool:
         """Whether this id exists inside: the kernel refuses writes to inodes of any other."""
-        return any(0 <= inside - extent.inside < extent.count for extent in self._extents)
+        for first, count in self._extents:  # noqa: SIM110 - any() takes three times as long, for each chmod
+            if 0 <= inside - first < count:
+                return True
+        return False
 
     def shown(self, host: int) -> int:
         """What a file of the host's id `host` is shown as."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from fuse_overlay import ownership, xattrs
 from fuse_overlay.attributes import carries
+from fuse_overlay.kernel.shortcut import SHORTCUT
 from fuse_overlay.times import move_ctime
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Privileges:
 
     def has_capability(self, node: Node) -> bool:
         """Whether whoever executes this file gets capabilities."""
-        return self._tree.extended.read(self._tree.file(node), xattrs.CAPABILITY) is not None
+        return self._tree.extended_attribute(node, xattrs.CAPABILITY) is not None
 
     def set_owner(self, node: Node, owner: Owner) -> None:
         """Let an upper file show another owner."""
@@ -45,6 +46,14 @@ class Privileges:
         if is_recorded:
             self._tree.records.write(file, owner, node.device)
         node.owner = owner
+        if node.handles and self.has_setuid(node):
+            for fd in node.handles:
+                SHORTCUT.allow(fd, writing=False)
+
+    def has_setuid(self, node: Node) -> bool:
+        """Whether a write takes setuid or setgid away."""
+        owner = self._tree.owner(node)
+        return ownership.without_privilege(node.kind, owner.mode) != owner.mode
 
     def revoke_setuid(self, node: Node) -> None:
         """Take away setuid, and setgid where it means the same, from an upper file."""

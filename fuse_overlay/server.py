@@ -7,11 +7,10 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-import pyfuse3
-
 from fuse_overlay import loop
 from fuse_overlay.errors import OverlayError
 from fuse_overlay.handshake import Handshake
+from fuse_overlay.libfuse import pyfuse3
 from fuse_overlay.operations import FuseOperations
 from fuse_overlay.overlay import Overlay
 

@@ -14,6 +14,7 @@ from fuse_overlay.errors import OverlayError, failure
 from fuse_overlay.extended import Extended
 from fuse_overlay.hiding import Hiding
 from fuse_overlay.inodes import ROOT, Node, Table
+from fuse_overlay.kernel.shortcut import SHORTCUT
 from fuse_overlay.layers import (
     ABSENT,
     Budget,
@@ -222,7 +223,9 @@ class Tree:
         node = self.adopt(parent, name, found)
         if owner is not None:
             node.owner = owner
-        return self._entry(node, found.st, found.live, self.directories.get(parent, found.source).fd, name)
+        # Of the directory, only records are read.
+        fd = self.directories.get(parent, found.source).fd if found.source.records else -1
+        return self._entry(node, found.st, found.live, fd, name)
 
     def require(self, parent: Node, name: bytes) -> Node:
         """The node at a name. Raises OSError ENOENT."""
@@ -273,11 +276,31 @@ class Tree:
         real = node.handles[0] if node.handles else at(*places[0])
         return File(node.source, node.real_kind, node.key[1], real, tuple(places))
 
+    def extended_attribute(self, node: Node, name: bytes) -> bytes | None:
+        """The value of the extended attribute that is `name` inside; None if there is none. Raises OSError."""
+        if node.attributed is False:
+            return None
+        file = self.file(node)
+        if node.attributed is None and not node.source.live:
+            shown = bool(self.extended.names(file))
+            self.note_attributed(node, shown)
+            if not shown:
+                return None
+        return self.extended.read(file, name)
+
+    def note_attributed(self, node: Node, attributed: bool) -> None:
+        """Note whether any extended attributes are shown of a file. It isn't a live layer's."""
+        node.attributed = attributed
+        if attributed:
+            SHORTCUT.ask_for_attributes(node.ino)
+        else:
+            SHORTCUT.no_attributes(node.ino)
+
     def default_acl(self, node: Node) -> bytes | None:
         """The default ACL of a directory, as an attribute's value."""
         if node.default_acl is not None:
             return node.default_acl or None
-        value = self.extended.read(self.file(node), names.ACL_DEFAULT)
+        value = self.extended_attribute(node, names.ACL_DEFAULT)
         if not node.source.live:
             node.default_acl = value or b""
         return value
@@ -298,9 +321,10 @@ class Tree:
             node = None
         if node is None:
             node = Node(0, kind, key, parent, name, found.source)
-            device = self.records.device(found.source, st, self.directories.get(parent, found.source).fd, name)
-            if device is not None:
-                node.kind, node.rdev = device
+            if found.source.records:
+                device = self.records.device(found.source, st, self.directories.get(parent, found.source).fd, name)
+                if device is not None:
+                    node.kind, node.rdev = device
             node.dirs = found.dirs
             node.own = st.st_uid == self._euid
             if found.live:
@@ -393,6 +417,8 @@ class Tree:
         return root
 
     def _released(self, node: Node) -> None:
+        if node.attributed is False:
+            SHORTCUT.ask_for_attributes(node.ino)
         for layer in node.dirs:
             self.directories.close(node, layer)
 

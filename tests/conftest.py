@@ -21,7 +21,8 @@ class Count(Protocol):
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Adds `--long`."""
+    """Adds `--long`, and `--record-requests` for tests/overlay/test_requests.py."""
+    parser.addoption("--record-requests", action="store_true", help="make the record of requests anew")
     parser.addoption("--long", action="store_true", help="run tests at their full counts, which takes long")
 
 

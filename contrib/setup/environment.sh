@@ -11,10 +11,11 @@ finished() {
     [ -f "$venv/set-up.$1" ] && [ -x "$venv/bin/python" ] && IFS= read -r place <"$venv/set-up.$1" && [ "$place" -ef "$venv" ]
 }
 
-# up_to_date run|test: the same, and pyproject.toml is as it was then. contrib/sb asks this in its own words, so as to
-# read no other file.
+# up_to_date run|test: the same, and what is built from is as it was then. contrib/sb asks this in its own words, so as
+# to read no other file.
 up_to_date() {
-    finished "$1" && ! [ "$checkout/pyproject.toml" -nt "$venv/set-up.$1" ]
+    finished "$1" && ! [ "$checkout/pyproject.toml" -nt "$venv/set-up.$1" ] &&
+        ! [ "$checkout/fuse_overlay/kernel/shortcut.c" -nt "$venv/set-up.$1" ]
 }
 
 # One set-up at a time. The lock is held by descriptor 9 and so by the processes started here too: when this shell is
@@ -66,7 +67,7 @@ make_start_fast() {
 }
 
 # build_venv run|test: begins anew where no set-up came to its end. From the removal of the stamps to their return, an
-# interruption leaves none. They get the time of the beginning: pyproject.toml may change meanwhile.
+# interruption leaves none. They get the time of the beginning: what is built from may change meanwhile.
 build_venv() {
     finished run || make_venv || return
     rm -f "$venv/set-up.run" "$venv/set-up.test"

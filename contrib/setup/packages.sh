@@ -21,6 +21,7 @@ fusermount3     fuse3                               fuse3
 test_wants='
 git             git                                 git
 make            make                                make
+fio             fio                                 fio
 sqlite3         sqlite3                             sqlite
 tar             tar                                 tar
 xz              xz-utils                            xz

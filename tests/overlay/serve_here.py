@@ -1,9 +1,11 @@
 """Mounts an overlay in the user namespace that we are root of, serves it, and runs a command in it.
 
 serve_here.py live|layer LOWER UPPER WORK MERGED [OPTION…] -- COMMAND…
-OPTION: --hide=PATH, as often as you like; --bytes-max=N; --audit=FILE; --libfuse-alone
+OPTION: --hide=PATH, as often as you like; --bytes-max=N; --audit=FILE; --count=FILE; --libfuse-alone
 
 With --libfuse-alone the server can't amend the first exchange with the kernel, as where no descriptors are left.
+
+With --count=FILE the numbers of requests are written there: see counting.py.
 
 Both are done as `sb` does them: /dev/fuse is opened and mounted here, and the server gets the descriptor.
 """
@@ -62,7 +64,14 @@ def main() -> int:
             process.Handshake = no_handshake  # type: ignore[assignment, misc]
         audit = next(iter(values(given, "--audit=")), os.devnull)
         audit_fd = os.open(audit, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        counted = next(iter(values(given, "--count=")), "")
+        if counted:
+            import counting  # from beside this file
+
+            seen = counting.watch()
         process.serve(unpack(pack(config)), fuse, audit_fd)
+        if counted:
+            counting.write(counted, seen)
         os._exit(0)
     os.close(fuse)
     runner = os.fork()

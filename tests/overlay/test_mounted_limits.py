@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from fuse_overlay.kernel.shortcut import VARIABLE
+
 if TYPE_CHECKING:
+    import pytest
+
     from tests.conftest import Count
     from tests.overlay.conftest import Mounted
 
@@ -193,8 +197,9 @@ for copied in (False, True):
     )
 
 
-def test_what_pyfuse3_cannot_carry(mounted: Mounted) -> None:
+def test_what_pyfuse3_cannot_carry(mounted: Mounted, monkeypatch: pytest.MonkeyPatch) -> None:
     """What an application sees where a request doesn't come through: errors that programs know how to go on from."""
+    monkeypatch.setenv(VARIABLE, "off")
     (mounted.lower / "f").write_bytes(b"data")
     os.truncate(mounted.lower / "f", MIB)
     mounted.run(

@@ -1,0 +1,98 @@
+"""How many requests the kernel has to send for everyday work: a measure of speed that no load of the machine changes.
+
+The record is requests.json. To make it anew: `contrib/test --tests-only tests/overlay/test_requests.py
+--record-requests`, which prints it.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import pytest
+
+from fuse_overlay.kernel.shortcut import SHORTCUT, VARIABLE
+
+if TYPE_CHECKING:
+    from tests.overlay.conftest import Mounted
+
+Counts: TypeAlias = dict[str, int]
+
+RECORD = Path(__file__).with_name("requests.json")
+
+FILES = "for d in 1 2 3 4 5; do mkdir d$d; for f in $(seq 20); do echo text >d$d/f$f; done; done"
+# What is done in the lower directory first, and then in the merged one.
+ROWS = {
+    "find": (FILES, "find ."),
+    "find, twice": (FILES, "find .; find ."),
+    "ls -lR": (FILES, "ls -lR"),
+    "grep -r": (FILES, "grep -r nothing . || true"),
+    "grep -r, twice": (FILES, "grep -r nothing . || true; grep -r nothing . || true"),
+    "missing files": (FILES, "for n in 1 2 3; do for d in 1 2 3; do ! test -e d$d/none; done; done"),
+    "untar": (f"mkdir t; cd t; {FILES}; tar cf ../a.tar .", "mkdir new; tar xof a.tar -C new"),
+    "rm -rf": (FILES, "rm -rf -- *"),
+    "copy-up": (FILES, "for f in d1/*; do echo more >>$f; done"),
+    "appends": (":", "for n in $(seq 50); do echo line; done >log"),
+    "read, twice": ("head -c 4M /dev/zero >large", "cat large >/dev/null; cat large >/dev/null"),
+    "write": (":", "head -c 4M /dev/zero >large"),
+    "sqlite": ("sqlite3 base 'create table t (a)'", "for n in 1 2 3; do sqlite3 base 'insert into t values (1)'; done"),
+}
+WAYS = ("helper", "python")
+# How data is divided among requests, and whether its times go along, depends on when the kernel gets round to it.
+TIMED = {"getattr", "read", "setattr", "write"}
+
+
+def count(mounted: Mounted, row: str, way: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Counts, Counts]:
+    """Do the work of a row. Returns how many requests came to Python, and how many came at all."""
+    before, script = ROWS[row]
+    subprocess.run(["bash", "-euc", before], cwd=mounted.lower, check=True)
+    if way == "helper" and not SHORTCUT.loaded:
+        pytest.skip("no compiled helper: no compiler at the installation, or it was switched off")
+    if way == "python":
+        monkeypatch.setenv(VARIABLE, "off")
+    report = mounted.base / "counts"
+    mounted.run(script, options=(f"--count={report}",))
+    counts = json.loads(report.read_text())
+    return counts["python"], counts["all"] or counts["python"]
+
+
+def allowed(recorded: Counts, kind: str) -> int:
+    """How many requests of a kind there may be."""
+    number = recorded.get(kind, 0)
+    return number + number // 2 + 1 if kind in TIMED else number
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("row", ROWS)
+def test_no_more_requests_than_on_record(
+    mounted: Mounted, row: str, way: str, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
+) -> None:
+    """Everyday work takes no more requests of any kind than on record."""
+    _, counts = count(mounted, row, way, monkeypatch)
+    recorded = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    if pytestconfig.getoption("--record-requests"):
+        recorded.setdefault(row, {})[way] = dict(sorted(counts.items()))
+        RECORD.write_text(json.dumps(recorded, indent=1) + "\n")
+        return
+    assert {} == {kind: number for kind, number in counts.items() if number > allowed(recorded[row][way], kind)}
+
+
+@pytest.mark.parametrize(("row", "kind"), [("read, twice", "read"), ("write", "write"), ("grep -r", "release")])
+def test_open_files_do_not_come_to_python(
+    mounted: Mounted, row: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The helper answers what concerns an open file."""
+    to_python, counts = count(mounted, row, "helper", monkeypatch)
+    assert counts[kind] > 0
+    assert 0 == to_python.get(kind, 0)
+
+
+@pytest.mark.parametrize(("row", "kind"), [("read, twice", "read"), ("write", "write"), ("grep -r", "release")])
+def test_without_the_helper_python_does_it(
+    mounted: Mounted, row: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the helper switched off the same work is done by Python alone."""
+    to_python, _ = count(mounted, row, "python", monkeypatch)
+    assert to_python[kind] > 0

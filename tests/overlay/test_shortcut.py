@@ -1,0 +1,140 @@
+"""What the compiled helper does by itself is what Python would have done; each test is run with it and without."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fuse_overlay.kernel.shortcut import SHORTCUT, VARIABLE
+
+if TYPE_CHECKING:
+    from tests.overlay.conftest import Mounted
+
+NO_HELPER = "no compiled helper: no compiler at the installation, or it was switched off"
+
+
+@pytest.fixture(params=["helper", "python"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Who answers: the helper, or Python alone."""
+    way: str = request.param
+    if way == "python":
+        monkeypatch.setenv(VARIABLE, "off")
+    elif not SHORTCUT.loaded:
+        pytest.skip(NO_HELPER)
+    return way
+
+
+def python(program: str) -> str:
+    """A script that runs a Python program."""
+    return f"python3 - <<'END'\n{program}\nEND"
+
+
+def test_a_write_takes_setuid_away(mounted: Mounted, way: str) -> None:
+    """A file that becomes setuid while it is open loses that with the next write to it, and keeps it without one."""
+    program = """
+import os, stat
+def mode(name): return oct(stat.S_IMODE(os.stat(name).st_mode))
+for name in ("written", "left"):
+    file = os.open(name, os.O_RDWR | os.O_CREAT, 0o755)
+    os.write(file, b"one")
+    os.fsync(file)
+    os.fchmod(file, 0o6755)
+    if name == "written":
+        os.write(file, b"two")
+        os.fsync(file)
+    os.close(file)
+    print(mode(name))
+"""
+    assert "0o755\n0o6755\n" == mounted.run(python(program))
+
+
+def test_a_read_only_descriptor_shows_what_is_written_after_a_copy_up(mounted: Mounted, way: str) -> None:
+    """A descriptor of a lower file reads the copy's data, and the lower file stays as it was."""
+    (mounted.lower / "f").write_bytes(b"before")
+    program = """
+import os
+reader = os.open("f", os.O_RDONLY)
+print(os.pread(reader, 10, 0))
+writer = os.open("f", os.O_WRONLY)
+os.pwrite(writer, b"after!!", 0)
+os.fsync(writer)
+os.posix_fadvise(reader, 0, 0, os.POSIX_FADV_DONTNEED)
+print(os.pread(reader, 10, 0))
+"""
+    assert "b'before'\nb'after!!'\n" == mounted.run(python(program))
+    assert b"before" == (mounted.lower / "f").read_bytes()
+
+
+@pytest.mark.parametrize("size", [1, 4095, 32768, 131071, 131073, 1 << 20, (1 << 20) + 1])
+def test_reads_of_all_sizes(mounted: Mounted, way: str, size: int) -> None:
+    """What is read, through the cache and around it (O_DIRECT), is what is in the file, up to its end."""
+    (mounted.lower / "f").write_bytes(os.urandom(size))
+    real = mounted.lower / "f"
+    mounted.run(f"cmp f {real}; dd if=f of=copy iflag=direct bs=128K status=none; cmp copy {real}")
+
+
+def test_written_times_are_the_programs(mounted: Mounted, way: str) -> None:
+    """A modification time that was set stays when data that was written before it reaches the file later."""
+    mounted.run("echo line >f; touch -d @1000000 f; sync f; test $(stat -c %Y f) = 1000000")
+    assert 1000000 == int((mounted.upper / "f").stat().st_mtime)
+
+
+def test_preallocation(mounted: Mounted, way: str) -> None:
+    """With the helper fallocate(2) gives a file its size; without it, that is an error."""
+    assert ("0\n4096\n" if way == "helper" else "1\n0\n") == mounted.run(
+        "touch f; fallocate -l 4096 f 2>/dev/null && echo 0 || echo 1; stat -c %s f"
+    )
+
+
+def test_copies_by_the_kernel(mounted: Mounted, way: str) -> None:
+    """copy_file_range(2) copies between upper files, and from a lower one, whoever does it."""
+    content = os.urandom(300_000)
+    (mounted.lower / "f").write_bytes(content)
+    program = """
+import os
+for source, target in (("f", "one"), ("one", "two")):
+    with open(source, "rb") as reader, open(target, "wb") as writer:
+        while os.copy_file_range(reader.fileno(), writer.fileno(), 1 << 20): pass
+"""
+    mounted.run(python(program))
+    assert content == (mounted.upper / "two").read_bytes()
+
+
+def test_two_listings_of_a_directory_that_shrinks(mounted: Mounted, way: str) -> None:
+    """Who goes on listing after names were removed and another one has listed anew, gets every other name once."""
+    for number in range(3000):
+        (mounted.lower / f"a rather long name to fill the listing {number}").touch()
+    program = """
+import os
+names = set(os.listdir("."))
+with os.scandir(".") as entries:
+    seen = [next(entries).name]
+    removed = sorted(names)[::3]
+    for name in removed: os.unlink(name)
+    assert set(os.listdir(".")) == names - set(removed)
+    open("new", "w").close()
+    os.listdir(".")
+    seen += [entry.name for entry in entries]
+assert len(seen) == len(set(seen)), "listed twice"
+assert names - set(removed) <= set(seen), "left out"
+"""
+    mounted.run(python(program))
+
+
+def test_attributes_are_seen_when_there_are_some(mounted: Mounted, way: str) -> None:
+    """An attribute that is set after it was found missing is found, and missing again when it is removed."""
+    program = """
+import errno, os
+def value():
+    try: return os.getxattr("f", "user.one")
+    except OSError as error: return errno.errorcode[error.errno]
+open("f", "w").close()
+found = [value(), value()]
+os.setxattr("f", "user.one", b"1")
+found.append(value())
+os.removexattr("f", "user.one")
+print(*found, value())
+"""
+    assert "ENODATA ENODATA b'1' ENODATA\n" == mounted.run(python(program))
