@@ -65,5 +65,4 @@ def _layer_try(machine: host.Host) -> str:
     except SbError as error:
         return str(error)
     sandboxes.remove(sandbox, machine.uid)
-    sandbox.close()
     return ""

@@ -57,6 +57,12 @@ class Names:
                 os.unlink(name, dir_fd=self._descriptor)
             os.symlink(target, name, dir_fd=self._descriptor)
 
+    def release(self, name: str) -> None:
+        """Have a name stand for nothing any more. Raises SbError."""
+        with Doing(f"cannot take back the name {name}"):
+            if os.path.lexists(f"{self._path}/{name}"):
+                os.unlink(name, dir_fd=self._descriptor)
+
 
 def directory(store: str, name: str) -> str | None:
     """The directory of the sandbox that has this name, if one has."""

@@ -18,7 +18,7 @@ def remove(directory: str, called: str, store: str, uid: int, *, force: bool = F
     An apply that was cut short is undone or finished first; with `force` that may fail.
     """
     with Doing(f"cannot remove {called}"):
-        sandbox = sandboxes.take(directory)
+        sandbox = sandboxes.take(directory, sandboxes.PATIENCE)
         if sandbox is None:
             raise SbError(f"cannot remove {called}", sandboxes.holder(directory), f"sb rm -f {called}")
         try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from rootless_sb import faults, names, paths, state
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
     from rootless_sb.state import State
 
+PATIENCE = 2.0  # seconds, for `take`: a look takes a thousandth of one
+_DOUBT = 0.2  # seconds, for one that seems to run
+_LOOK = 0.01  # seconds between tries
 _PARTS = ("upper", "work", "root", "stage")
 # Descriptors that making a sandbox needs, and that its removal would: without them nothing is begun.
 _DESCRIPTORS = 6
@@ -119,8 +123,11 @@ def _create_in(parent: int, path: str, record: State) -> Sandbox:
     return Sandbox(parent, identifier, f"{path}/{identifier}", own, lock)
 
 
-def take(directory: str) -> Sandbox | None:
-    """Lock a sandbox that is there; None if somebody else holds it or it is gone. Raises OSError."""
+def take(directory: str, patience: float = 0.0) -> Sandbox | None:
+    """Lock a sandbox that is there; None if somebody else holds it or it is gone. Raises OSError.
+
+    `patience`: seconds to wait for whoever only has a look at one that has ended.
+    """
     path, _, name = directory.rpartition("/")
     try:
         parent = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -131,13 +138,30 @@ def take(directory: str) -> Sandbox | None:
     except (FileNotFoundError, NotADirectoryError):
         os.close(parent)
         return None
-    lock = files.lock(own, "lock", wait=False)
+    lock = _lock_within(own, patience)
     if lock is None or os.fstat(own).st_nlink == 0:  # removed meanwhile
         for descriptor in (parent, own, lock):
             if descriptor is not None:
                 os.close(descriptor)
         return None
     return Sandbox(parent, name, directory, own, lock)
+
+
+def _lock_within(own: int, patience: float) -> int | None:
+    begin = time.monotonic()
+    while (lock := files.lock(own, "lock", wait=False)) is None:
+        # Of one that was lost while it ran, the state says that it runs, too.
+        if time.monotonic() - begin >= (min(patience, _DOUBT) if _seems_in_use(own) else patience):
+            return None
+        time.sleep(_LOOK)
+    return lock
+
+
+def _seems_in_use(own: int) -> bool:
+    try:
+        return state.decode(files.read(own, "state")).status in (state.CREATED, state.RUNNING)
+    except (OSError, state.StateError):  # being removed, or another version's
+        return True
 
 
 def holder(directory: str) -> str:

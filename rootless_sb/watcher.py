@@ -75,7 +75,7 @@ def _place(plan: Plan) -> Sandbox:
         record = plan.record._replace(created=int(time.time()))
         return sandboxes.create(record, plan.places, plan.store, plan.uid)
     with Doing(f"cannot open {plan.existing}"):
-        sandbox = sandboxes.take(plan.existing)
+        sandbox = sandboxes.take(plan.existing, sandboxes.PATIENCE)
     if sandbox is None:
         name = plan.record.name or plan.identifier
         with Doing(f"cannot start {name}"):

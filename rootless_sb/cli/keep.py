@@ -24,6 +24,8 @@ def main(arguments: list[str]) -> int:
             held.require_free(parsed.name)
             held.point(parsed.name, known.directory)
             _keep(known, parsed.name)
+            if known.state.name:
+                held.release(known.state.name)
     else:
         _keep(known, "")
     sys.stdout.write(f"{known.state.identifier}\n")

@@ -46,7 +46,7 @@ def add_choices(options: Parser) -> None:
 
 def add_command(options: Parser) -> None:
     """COMMAND and its arguments, which end the options."""
-    options.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    options.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
 
 def command(parsed: argparse.Namespace) -> tuple[str, ...]:

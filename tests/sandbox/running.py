@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import subprocess
@@ -9,7 +10,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, TypedDict
+from typing import IO, TYPE_CHECKING, Any, TypedDict
 
 from tests.sandbox import processes
 
@@ -141,6 +142,20 @@ class Sandboxes:
                 if stream is not None:
                     stream.close()
             process.wait()
+
+
+def listed(sb: Sandboxes, *arguments: str) -> list[dict[str, Any]]:
+    """What `sb ps --json` lists of this test's own sandboxes."""
+    document = json.loads(sb.command("ps", "--json", *arguments).stdout)
+    assert 1 == document["schema"]
+    described = {each["id"] for each in document["sandboxes"]}
+    own = {path.name for path in (*store(sb).glob("*"), *sb.layers.glob("*"))}
+    return [each for each in document["sandboxes"] if each["id"] in described & own]
+
+
+def store(sb: Sandboxes) -> Path:
+    """Where sandboxes that are kept lie."""
+    return sb.layers.parent / "data" / "sb" / "sandboxes"
 
 
 def read_until(descriptor: int, wanted: bytes, data: bytes = b"") -> bytes:

@@ -82,7 +82,7 @@ def test_no_source_of_ours_is_read_from_the_tree(sb: Sandboxes, tree: Path) -> N
 
 def test_device_nodes_of_the_host_keep_their_modes(sb: Sandboxes) -> None:
     """The sandbox's root can't change the mode of /dev/null; it can change that of a file of its own."""
-    done = sb("-q", "--", "sh", "-c", "chmod 600 /dev/null; echo $?; touch /tmp/x; chmod 600 /tmp/x; echo $?")
+    done = sb("-q", "--", "sh", "-c", "chmod 600 /dev/null; echo $?; touch /tmp/sb-x; chmod 600 /tmp/sb-x; echo $?")
     assert "1\n0\n" == done.stdout
     assert 0o666 == stat.S_IMODE(Path("/dev/null").stat().st_mode)
 

@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.sandbox import processes
-from tests.sandbox.running import PATIENCE, eventually, stdout_until
+from tests.sandbox.running import PATIENCE, eventually, listed, stdout_until, store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.conftest import Count
     from tests.sandbox.running import Sandboxes
-
-
-def listed(sb: Sandboxes, *arguments: str) -> list[dict[str, Any]]:
-    """What `sb ps --json` lists of this test's own sandboxes."""
-    document = json.loads(sb.command("ps", "--json", *arguments).stdout)
-    assert 1 == document["schema"]
-    described = {each["id"] for each in document["sandboxes"]}
-    own = {path.name for path in (*store(sb).glob("*"), *sb.layers.glob("*"))}
-    return [each for each in document["sandboxes"] if each["id"] in described & own]
-
-
-def store(sb: Sandboxes) -> Path:
-    """Where sandboxes that are kept lie."""
-    return sb.layers.parent / "data" / "sb" / "sandboxes"
 
 
 def test_a_kept_sandbox_is_listed_and_removed(sb: Sandboxes) -> None:
@@ -89,7 +77,9 @@ def test_a_running_sandbox_can_be_kept(sb: Sandboxes) -> None:
     assert b"" == errors
     (found,) = listed(sb, "-a")
     assert ("box", "exited") == (found["name"], found["status"])
-    assert 0 == sb.command("rm", "box").returncode
+    assert 0 == sb.command("keep", "box", "crate").returncode
+    assert 125 == sb.command("inspect", "box").returncode
+    assert 0 == sb.command("rm", "crate").returncode
 
 
 def test_a_killed_sandbox_is_lost_and_can_be_removed(sb: Sandboxes) -> None:
@@ -222,3 +212,15 @@ def test_interrupted_in_its_last_wait(sb: Sandboxes) -> None:
     assert 5 == run.wait(PATIENCE)
     os.kill(watcher.pid, signal.SIGCONT)
     eventually(lambda: [(each["status"], each["exit_code"]) for each in listed(sb, "-a")] == [("exited", 5)])
+
+
+def test_who_only_has_a_look_is_waited_for(sb: Sandboxes) -> None:
+    """Commands that list and sweep hold each sandbox for a moment, and don't make `start` and `rm` fail."""
+    sb("--name", "box", "true")
+    (found,) = listed(sb, "-a")
+    lock = os.open(store(sb) / found["id"] / "lock", os.O_RDWR)
+    for words in (["start", "-a", "box"], ["rm", "box"]):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        threading.Timer(0.3, lambda: fcntl.flock(lock, fcntl.LOCK_UN)).start()
+        assert 0 == sb.command(*words).returncode
+    os.close(lock)

@@ -34,7 +34,7 @@ def shell(sb: Sandboxes, script: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_callers_umask_is_its_commands_only(sb: Sandboxes) -> None:
     """A hardened umask reaches what the command makes, and neither the root nor what sb puts there."""
-    done = shell(sb, "umask 077; $SB run -q -- sh -c 'stat -c %a / /etc/hosts; touch /tmp/x; stat -c %a /tmp/x'")
+    done = shell(sb, "umask 077; $SB run -q -- sh -c 'stat -c %a / /etc/hosts; touch /tmp/sb-x; stat -c %a /tmp/sb-x'")
     assert "755\n644\n600\n" == done.stdout
 
 

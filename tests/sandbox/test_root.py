@@ -59,7 +59,7 @@ def test_devices_work(sb: Sandboxes) -> None:
 
 def test_no_device_can_be_made(sb: Sandboxes) -> None:
     """mknod of the host's first disk or of a null device is refused, anywhere."""
-    script = "for place in /dev /dev/shm /tmp /root; do mknod $place/x b 8 0; mknod $place/y c 1 3; done 2>&1"
+    script = "for place in /dev /dev/shm /tmp /root; do mknod $place/sb-x b 8 0; mknod $place/sb-y c 1 3; done 2>&1"
     lines = sb("sh", "-c", script).stdout.splitlines()
     assert (8, 8) == (len(lines), sum("Operation not permitted" in line for line in lines))
 

@@ -7,7 +7,7 @@ import os
 import subprocess
 from typing import TYPE_CHECKING
 
-from tests.sandbox.running import PATIENCE, SB, eventually, read_until, stdout_until
+from tests.sandbox.running import PATIENCE, SB, eventually, listed, read_until, stdout_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,7 +83,7 @@ def test_an_exec(sb: Sandboxes, tmp_path: Path) -> None:
     stdout_until(run, b"ready\n")
     eventually(lambda: "box" in sb.command("ps").stdout)
     started, exited = events(sb, tmp_path, "exec", "box", "sh", "-c", "sleep 1; kill -15 $$")
-    (found,) = json.loads(sb.command("ps", "--json").stdout)["sandboxes"]
+    (found,) = listed(sb)
     assert found["id"] == started["id"]
     assert started["pid"] not in (None, found["pid"])
     assert {"event": "exited", "code": 143, "signal": 15, "reason": "signal"} == exited

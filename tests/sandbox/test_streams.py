@@ -81,6 +81,6 @@ def test_a_long_command_line_and_environment(sb: Sandboxes) -> None:
 
 def test_closed_descriptors(sb: Sandboxes) -> None:
     """With stdin, stdout and stderr closed the command still finds all three, as /dev/null."""
-    script = f"'{SB}' run -q -- sh -c 'ls -l /proc/self/fd >/tmp/x; grep -c /dev/null /tmp/x; exit 7' <&- >&- 2>&-"
+    script = f"'{SB}' run -q -- sh -c 'ls -l /proc/self/fd >/tmp/sb; grep -c /dev/null /tmp/sb; exit 7' <&- >&- 2>&-"
     done = shell(sb, script)
     assert (7, "", "") == (done.returncode, done.stdout, done.stderr)

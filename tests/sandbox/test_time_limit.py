@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.sandbox import processes
-from tests.sandbox.running import PATIENCE, eventually, stdout_until
+from tests.sandbox.running import PATIENCE, eventually, listed, stdout_until
 
 if TYPE_CHECKING:
     from tests.sandbox.running import Sandboxes
@@ -39,7 +38,7 @@ def test_the_command_may_tidy_up(sb: Sandboxes) -> None:
 def test_a_kept_sandbox_knows_it(sb: Sandboxes) -> None:
     """The status is written down, and the limit holds when it is started again."""
     assert 124 == sb("--timeout", "0.5s", "--name", "box", "--", "sleep", "1000").returncode
-    (found,) = json.loads(sb.command("ps", "-a", "--json").stdout)["sandboxes"]
+    (found,) = listed(sb, "-a")
     assert 124 == found["exit_code"]
     assert 124 == sb.command("start", "-a", "box").returncode
     assert 124 == sb.command("exec", "--timeout", "0.5s", "box", "sleep", "1000").returncode
