@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -17,6 +16,8 @@ from rootless_sb.review.actions import PUT, SWAP, TAKE, TOUCH, Site
 from rootless_sb.review.journal import STAGING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from rootless_sb.review.actions import Action, Attributes
     from rootless_sb.review.journal import Journal
 
@@ -35,6 +36,8 @@ def commit(root: int, journal: Journal) -> None:
 
 
 def _do(directory: int, action: Action) -> None:
+    if action.kind in (PUT, SWAP) and sites.key_of(directory, action.staged) != action.new:
+        raise failure(errno.ESTALE)  # somebody who may write to the directory as well
     if action.kind == TOUCH:
         _touch(directory, action, action.after)
     elif action.kind == PUT:
@@ -53,34 +56,64 @@ def _do(directory: int, action: Action) -> None:
 def undo(root: int, journal: Journal) -> None:
     """Bring the host back to where it was before. Raises OSError, when all that can be undone is.
 
-    What somebody has put in a changed file's place meanwhile stays there. In a directory that is gone there is nothing
-    to be undone.
+    What somebody has put in a changed file's place meanwhile stays there.
     """
-    do = _drop if journal.phase == STAGING else _undo
+    ordered = sorted(journal.actions, key=lambda action: action.kind != TOUCH)
+    failures = _whatever_happens(root, journal, ordered, _drop if journal.phase == STAGING else _undo)
+    failures += _set_finals(root, journal, done=False)
+    if failures:
+        raise failures[0]
+
+
+def _whatever_happens(
+    root: int, journal: Journal, actions: Iterable[Action], do: Callable[[int, Action], None]
+) -> list[OSError]:
+    """Do something for each action, directory by directory, whatever happens at the others; the errors are returned.
+
+    That a file or directory is gone is none: there is nothing to do then.
+    """
     failures: list[OSError] = []
-    for number, site in enumerate(journal.sites):
-        here = [action for action in journal.actions if action.site == number]
+
+    def attempt(directory: int, action: Action) -> None:
         try:
-            sites.widen(root, [site])
-            sites.each(root, journal.sites, sorted(here, key=lambda action: action.kind != TOUCH), do)
+            do(directory, action)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            error.filename = os.path.join(journal.sites[action.site].path, action.name)
+            failures.append(error)
+
+    by_site: dict[int, list[Action]] = {}
+    for action in actions:
+        by_site.setdefault(action.site, []).append(action)
+    for number, here in sorted(by_site.items()):
+        try:
+            sites.widen(root, [journal.sites[number]])
+            sites.each(root, journal.sites, here, attempt)
         except FileNotFoundError:
             continue
         except OSError as error:
             failures.append(error)
-    for final in _finals(journal, done=False):
+    return failures
+
+
+def _set_finals(root: int, journal: Journal, *, done: bool) -> list[OSError]:
+    """Give directories the modes that they are to have in the end; the errors are returned."""
+    failures: list[OSError] = []
+    for final in _finals(journal, done=done):
         try:
             sites.set_modes(root, [final])
         except FileNotFoundError:
             continue
         except OSError as error:
             failures.append(error)
-    if failures:
-        raise failures[0]
+    return failures
 
 
 def _undo(directory: int, action: Action) -> None:
     if action.kind == TOUCH:
-        _touch(directory, action, action.before)
+        if sites.key_of(directory, action.name) == action.old:
+            _touch(directory, action, action.before)
         return
     if action.kind == PUT:
         if sites.key_of(directory, action.name) == action.new and sites.key_of(directory, action.staged) is None:
@@ -109,9 +142,10 @@ def _take_back(directory: int, action: Action) -> None:
         return
     if sites.key_of(directory, action.staged) in (action.new, None):
         return
-    if action.kind == TAKE:
+    there = sites.key_of(directory, action.name)
+    if there is None:
         _move(directory, action.staged, action.name)
-    elif sites.key_of(directory, action.name) in (action.new, None):
+    elif action.kind == SWAP and there == action.new:
         _exchange(directory, action)
 
 
@@ -122,8 +156,10 @@ def _drop(directory: int, action: Action) -> None:
 
 def finish(root: int, journal: Journal) -> None:
     """Clear away what was replaced, and give directories the modes that they are to have. Raises OSError."""
-    sites.each(root, journal.sites, [each for each in journal.actions if each.kind in (SWAP, TAKE)], _clear)
-    sites.set_modes(root, _finals(journal, done=True))
+    replaced = [each for each in journal.actions if each.kind in (SWAP, TAKE)]
+    failures = [*_whatever_happens(root, journal, replaced, _clear), *_set_finals(root, journal, done=True)]
+    if failures:
+        raise failures[0]
 
 
 def _clear(directory: int, action: Action) -> None:
@@ -142,10 +178,7 @@ def restored(root: int, journal: Journal) -> list[tuple[bytes, os.stat_result]]:
             found.append((os.path.join(journal.sites[action.site].path, action.name), st))
 
     if journal.phase != STAGING:
-        for number in range(len(journal.sites)):
-            with contextlib.suppress(FileNotFoundError):  # there is nothing any more
-                here = [each for each in journal.actions if each.site == number and each.old is not None]
-                sites.each(root, journal.sites, here, look)
+        _whatever_happens(root, journal, [each for each in journal.actions if each.old is not None], look)
     return found
 
 

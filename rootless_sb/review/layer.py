@@ -52,10 +52,6 @@ class LayerView:
         self.upper.close()
         self.lower.close()
 
-    def is_empty(self) -> bool:
-        """Whether the layer holds nothing at all. Raises OSError."""
-        return not os.listdir(at(self.upper.root.source.root.fd, b"."))
-
     def open(self, tree: Tree, node: Node) -> int:
         """Open a regular file of one of the two trees for reading. Raises OSError."""
         directory, name = tree.place(node)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rootless_sb.review.layer import LayerView
     from rootless_sb.review.owners import Identity
 
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # link(2): not from this file, not across file systems, not more names.
 _UNLINKABLE = (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOENT, errno.EOPNOTSUPP)
 
@@ -70,7 +71,11 @@ class Stage:
             faults.point("apply-file-staged")
         for change, spot in reversed(directories):  # what is in them comes first: it changes their times
             above = self._directory(spot)
-            dressing.dress(at(above.fd, spot.names[-1]), change, self._who, self._given(change), above)
+            made = os.open(spot.names[-1], _DIRECTORY, dir_fd=above.fd)
+            try:
+                dressing.dress(made, change, self._who, self._given(change), above)
+            finally:
+                os.close(made)
         self.close()
 
     def close(self) -> None:
