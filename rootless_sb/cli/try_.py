@@ -31,10 +31,13 @@ def main(arguments: list[str]) -> int:
     try:
         from rootless_sb.status_stream import StatusStream
 
-        parsed = run.parse(parser(), arguments)
-        choice = _choice(parsed)
+        options = parser()
+        parsed = run.parse(options, arguments)
+        # What is set for all of sb's runs, by a configuration file say, is no answer to what is asked here.
+        choice = _choice(options.parse_strictly(arguments))
         with StatusStream(parsed.status_fd) as status:
-            decided = run.decide(parsed, run.run_spec(parsed)._replace(keep=True))
+            parsed.rm = False
+            decided = run.decide(parsed, run.run_spec(parsed)._replace(keep=True, detach=False))
         if decided is None:
             return 0
         from rootless_sb import supervisor

@@ -108,7 +108,7 @@ def test_interrupted(sb: Sandboxes, host: Path, number: signal.Signals) -> None:
     """Ctrl-C undoes what was begun at once, and says so."""
     before = snapshot(host)
     change(sb, host, CHANGES)
-    with stopped(sb, "apply-action-done") as process:
+    with Stopped(sb, "apply-action-done") as process:
         process.send_signal(number)
         os.kill(process.pid, signal.SIGCONT)
         _, errors = process.communicate(timeout=PATIENCE)
@@ -134,7 +134,7 @@ def test_a_full_disk(sb: Sandboxes, host: Path, program: Callable[[str], Path]) 
     assert 300000 == (host / "small/large").stat().st_size
 
 
-class stopped:  # noqa: N801 - reads as what it is in a `with`
+class Stopped:
     """An `sb apply box` that is stopped at a point."""
 
     def __init__(self, sb: Sandboxes, point: str) -> None:
@@ -181,7 +181,7 @@ def test_a_symlink_is_swapped_in(sb: Sandboxes, host: Path, tmp_path: Path, poin
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "inner").write_text("mine\n")
-    with stopped(sb, point) as process:
+    with Stopped(sb, point) as process:
         (host / "mode").rename(host / "aside")
         (host / "mode").symlink_to(elsewhere)
         said = go_on(process)
@@ -219,7 +219,7 @@ def test_a_symlink_from_the_start(sb: Sandboxes, host: Path, tmp_path: Path) -> 
 def test_the_target_changes_meanwhile(sb: Sandboxes, host: Path, act: Callable[[Path], object]) -> None:
     """What comes between the look and the renaming is seen at the last moment: the host keeps its own, and all else."""
     change(sb, host, "echo two >file; rm other; mkdir new; rm gone/inner")
-    with stopped(sb, "apply-committing") as process:
+    with Stopped(sb, "apply-committing") as process:
         act(host)
         before = {name: what for name, what in snapshot(host).items() if ".sb-apply" not in name}
         said = go_on(process)

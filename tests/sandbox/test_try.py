@@ -85,6 +85,14 @@ def test_nobody_to_ask(sb: Sandboxes, host: Path) -> None:
     assert (125, "") == (done.returncode, done.stdout)
 
 
+def test_what_is_set_for_all_runs_is_no_answer(sb: Sandboxes, host: Path) -> None:
+    """A configuration that keeps every sandbox doesn't contradict --apply, nor decide what is to be asked."""
+    sb.environment["SB_KEEP"] = "1"
+    done = attempt(sb, host, "--apply", "echo two >file")
+    assert (0, "two\n", []) == (done.returncode, (host / "file").read_text(), kept(sb))
+    assert 125 == attempt(sb, host, "echo three >file").returncode
+
+
 def test_a_command_that_is_not_there(sb: Sandboxes, host: Path) -> None:
     """It is 127, as with sb run, and nothing is left."""
     done = sb.command("try", "--keep", "no-such-program")
