@@ -223,9 +223,11 @@ static int note(uint64_t number, uint64_t count)
 	return 1;
 }
 
-static int answer_release(int device, uint64_t unique, const struct fuse_release_in *in)
+/* The handle of a directory that isn't cached is no descriptor, though it may look like one: `known` says whether this
+ * handle is ours to release. */
+static int answer_release(int device, uint64_t unique, uint64_t handle, int known)
 {
-	if (!(may(in->fh, MAY_READ) || in->fh & CACHED_DIRECTORY) || !note(in->fh, 0))
+	if (!known || !note(handle, 0))
 		return 0;
 	reply(device, unique, 0, NULL, 0);
 	return 1;
@@ -271,8 +273,15 @@ static int answered(int device, const void *request, size_t size)
 		       answer_getxattr(device, header, (const char *)body + sizeof(struct fuse_getxattr_in),
 				       room - sizeof(struct fuse_getxattr_in));
 	case FUSE_RELEASE:
-	case FUSE_RELEASEDIR:
-		return room >= sizeof(struct fuse_release_in) && answer_release(device, header->unique, body);
+	case FUSE_RELEASEDIR: {
+		const struct fuse_release_in *in = body;
+
+		if (room < sizeof *in)
+			return 0;
+		return answer_release(device, header->unique, in->fh,
+				      header->opcode == FUSE_RELEASE ? may(in->fh, MAY_READ)
+								     : (in->fh & CACHED_DIRECTORY) != 0);
+	}
 	case FUSE_FORGET:
 		return room >= sizeof(struct fuse_forget_in) &&
 		       note(header->nodeid, ((const struct fuse_forget_in *)body)->nlookup);

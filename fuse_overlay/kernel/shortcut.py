@@ -16,12 +16,10 @@ if TYPE_CHECKING:
 
 VARIABLE = "FUSE_OVERLAY_SHORTCUT"
 
-# As in shortcut.c.
+# As in shortcut.c, which says what each is.
 _READ, _WRITE = 1, 2
 _DESCRIPTORS = 1 << 20
 CACHED_DIRECTORY = 1 << 62
-
-
 _NOTES = 1 << 14
 _BARE = 1 << 17
 _OPCODES = 64

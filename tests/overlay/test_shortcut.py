@@ -138,3 +138,19 @@ os.removexattr("f", "user.one")
 print(*found, value())
 """
     assert "ENODATA ENODATA b'1' ENODATA\n" == mounted.run(python(program))
+
+
+def test_handles_of_files_and_live_directories_are_told_apart(mounted: Mounted, way: str) -> None:
+    """Files stay open and readable while directories of a live tree, in the same number, are opened and closed."""
+    for number in range(100):
+        (mounted.lower / f"f{number}").write_text(str(number))
+    program = """
+import os
+files = [os.open(f"f{number}", os.O_RDONLY) for number in range(100)]
+for _ in range(300): os.listdir(".")
+for number, file in enumerate(files):
+    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+    assert os.read(file, 10) == str(number).encode()
+    os.close(file)
+"""
+    mounted.run(python(program), live=True)
