@@ -172,7 +172,6 @@ class Handles:
 
     def _make_room(self) -> None:
         """See that there is a descriptor for one more file. To clients our limit is the system's: ENFILE, open(2)."""
-        SHORTCUT.settle()  # what was closed meanwhile counts no more
         if not self._tree.directories.make_room(len(self._nodes) + 1):
             raise failure(errno.ENFILE)
 

@@ -45,6 +45,7 @@ def _request(
 
     async def handler(self: FuseOperations, /, *args: P.args, **kwargs: P.kwargs) -> R:
         try:
+            SHORTCUT.settle()  # what the helper did came before this request: a release may have made room for it
             return method(self, *args, **kwargs)
         except pyfuse3.FUSEError:
             raise

@@ -154,3 +154,21 @@ for number, file in enumerate(files):
     os.close(file)
 """
     mounted.run(python(program), live=True)
+
+
+def test_what_is_closed_counts_no_more(mounted: Mounted, way: str) -> None:
+    """The space of a file without a name is free again for the request after its last close."""
+    program = """
+import os
+other = os.open("other", os.O_RDWR | os.O_CREAT)
+for _ in range(20):
+    file = os.open("f", os.O_RDWR | os.O_CREAT)
+    os.write(file, bytes(1 << 20))
+    os.fsync(file)
+    os.unlink("f")
+    os.close(file)
+    os.write(other, b"x" * 4096)
+    os.fsync(other)
+    os.ftruncate(other, 0)
+"""
+    mounted.run(python(program), options=(f"--bytes-max={1 << 20}",))
