@@ -66,9 +66,29 @@ def count(upper: int, work: int) -> Usage:
 
 
 def _entries(top: int) -> Iterator[os.stat_result]:
-    """All that is below a directory but whiteouts and marks."""
-    for _, directories, files, fd in os.fwalk(b".", dir_fd=top):
-        for name in (*directories, *files):
+    """All that is below a directory but whiteouts and marks; os.fwalk recurses, and what is deep would stop it."""
+    opened = [_listed(top, b".")]
+    try:
+        while opened:
+            fd, left = opened[-1]
+            if not left:
+                opened.pop()
+                os.close(fd)
+                continue
+            name = os.fsencode(left.pop())
             st = os.stat(name, dir_fd=fd, follow_symlinks=False)
             if not (whiteout.is_whiteout(st) or whiteout.is_mark(name)):
                 yield st
+            if stat.S_ISDIR(st.st_mode):
+                try:
+                    opened.append(_listed(fd, name))
+                except PermissionError:
+                    continue  # not of our making, and nothing that we can count
+    finally:
+        for fd, _ in opened:
+            os.close(fd)
+
+
+def _listed(directory: int, name: bytes) -> tuple[int, list[str]]:
+    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    return fd, os.listdir(fd)

@@ -7,12 +7,14 @@ import errno
 import os
 import random
 import stat
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from fuse_overlay import usage
+from fuse_overlay import quota, usage
 from fuse_overlay.creation import Caller
+from fuse_overlay.work import remove_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,6 +164,25 @@ def test_what_is_used_survives(stage: Stage) -> None:
     stage.drive(stage.config(stage.lower("lower", {}))).unlink("outside")
     stage.close()
     assert held == used(drive(stage))  # a mount without limits, which doesn't count, has left no note
+
+
+def test_a_deep_tree_is_counted(stage: Stage) -> None:
+    """After a kill, too, when it is deeper than Python recurses."""
+    config = stage.config(stage.lower("lower", {}))._replace(bytes_max=1 << 30)
+    fd = os.open(stage.upper, os.O_RDONLY)
+    depth = sys.getrecursionlimit() + 200
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    above = os.open(stage.base, os.O_RDONLY)
+    try:
+        assert (depth * quota.DIRECTORY, depth) == used(stage.drive(config))
+    finally:
+        remove_tree(above, b"upper")  # which pytest couldn't
+        os.close(above)
 
 
 @pytest.mark.parametrize(
