@@ -58,19 +58,13 @@ class Handles:
         if writing and quota.active:
             quota.hold(node, self._tree.attributes(node).st)
         fd = self._open(node, flags & (_KEPT | os.O_TRUNC))
-        if flags & os.O_TRUNC and quota.active:
-            quota.measured(node, os.fstat(fd))
-        keep = True
-        if node.source.live:
-            st = os.fstat(fd)
-            keep = node.seen == (st.st_ctime_ns, st.st_size)
-        opened = self._opened(node, fd, keep)
-        if writing and self._privileges.has_capability(node):
-            self._takes_capability.add(fd)
-        if flags & os.O_TRUNC:
-            self._revoke(node, fd)
-        self._shorten(node, fd)
-        return opened
+        self._add(node, fd)
+        try:
+            keep = self._see_to(node, fd, writing=writing, truncated=bool(flags & os.O_TRUNC))
+        except BaseException:
+            self.close(fd)  # nobody else will: the client has no handle
+            raise
+        return Opened(fd, keep)
 
     def write(self, fd: int, data: bytes, offset: int) -> int:
         """Write, and take away what a write takes away. Returns the number of bytes written. Raises OSError.
@@ -119,9 +113,9 @@ class Handles:
             raise
         if self._tree.quota.active:
             self._tree.quota.hold(entry.node, entry.st)
-        opened = self._opened(entry.node, made[0], True)
-        self._shorten(entry.node, opened.fd)
-        return opened, entry
+        self._add(entry.node, made[0])
+        self._shorten(entry.node, made[0])
+        return Opened(made[0], True), entry
 
     def close(self, fd: int) -> None:
         """Close a file handle."""
@@ -147,6 +141,21 @@ class Handles:
         os.close(fd)
         self._tree.quota.closed(node, st if node.gone else self._tree.attributes(node).st)
 
+    def _see_to(self, node: Node, fd: int, *, writing: bool, truncated: bool) -> bool:
+        """Do what opening a file brings about. Returns whether what the kernel has cached of it is still right."""
+        quota = self._tree.quota
+        if truncated and quota.active:
+            quota.measured(node, os.fstat(fd))
+        if writing and self._privileges.has_capability(node):
+            self._takes_capability.add(fd)
+        if truncated:
+            self._revoke(node, fd)
+        self._shorten(node, fd)
+        if not node.source.live:
+            return True
+        st = os.fstat(fd)
+        return node.seen == (st.st_ctime_ns, st.st_size)
+
     def _revoke(self, node: Node, fd: int) -> None:
         self._privileges.revoke_setuid(node)
         if fd in self._takes_capability:
@@ -155,8 +164,8 @@ class Handles:
 
     def _shorten(self, node: Node, fd: int) -> None:
         """Let a file be read without us, and be written if that takes nothing away from it and nobody counts."""
-        weighed = self._tree.quota.active or fd in self._takes_capability or self._privileges.has_setuid(node)
-        SHORTCUT.allow(fd, writing=node.source.writable and not weighed)
+        free = node.source.writable and not self._tree.quota.active and fd not in self._takes_capability
+        SHORTCUT.allow(fd, writing=free and not self._privileges.has_setuid(node))
 
     def _open(self, node: Node, flags: int) -> int:
         # The upper's files always for both: the kernel reads what is around a part of a page before it writes that, and
@@ -175,9 +184,8 @@ class Handles:
         if not self._tree.directories.make_room(len(self._nodes) + 1):
             raise failure(errno.ENFILE)
 
-    def _opened(self, node: Node, fd: int, keep: bool) -> Opened:
+    def _add(self, node: Node, fd: int) -> None:
         self._nodes[fd] = node
         if node.handles is None:
             node.handles = []
         node.handles.append(fd)
-        return Opened(fd, keep)

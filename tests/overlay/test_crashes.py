@@ -298,3 +298,31 @@ def test_errors_from_below(tmp_path: Path, count: Count, number: int) -> None:
         shutil.rmtree(stage.base)
     assert [] == wrong
     assert tried > 0
+
+
+def test_an_open_that_fails_leaves_nothing_open(stage: Stage) -> None:
+    """Whichever call fails while a file is opened that has privilege to lose, its descriptor is closed again."""
+    driver = stage.over(stage.lower("lower", {}))
+    driver.write("f", b"f")
+    number = driver.ino("f")
+
+    def open_files() -> list[str]:
+        targets = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+        return [target for target in targets if target == str(stage.upper / "f")]
+
+    failures = 0
+    for call in range(1, 40):
+        driver.overlay.setxattr(number, b"security.capability", bytes(20))
+        driver.set("f", mode=0o4755)
+        sys.setprofile(before_call(call, failing(errno.EIO)))
+        try:
+            opened = [driver.overlay.open(number, os.O_WRONLY | os.O_TRUNC).fd]
+        except OSError:
+            opened = []
+            failures += 1
+        finally:
+            sys.setprofile(None)
+        assert len(opened) == len(open_files()), call
+        for fd in opened:
+            driver.overlay.release(fd)
+    assert failures > 3
