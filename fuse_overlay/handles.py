@@ -118,17 +118,19 @@ class Handles:
         return Opened(made[0], True), entry
 
     def close(self, fd: int) -> None:
-        """Close a file handle."""
+        """Close a file handle. Raises OSError what close(2) says; the handle is gone all the same."""
         node = self._nodes.pop(fd)
         self._takes_capability.discard(fd)
         if node.handles is not None:
             node.handles.remove(fd)
         SHORTCUT.forbid(fd)
-        if node.handles or not self._tree.quota.is_held(node):
-            os.close(fd)
-        else:
-            self._close_last(node, fd)
-        self._tree.table.settle(node)
+        try:
+            if node.handles or not self._tree.quota.is_held(node):
+                os.close(fd)
+            else:
+                self._close_last(node, fd)
+        finally:
+            self._tree.table.settle(node)
 
     def close_all(self) -> None:
         """Close whatever is open."""
@@ -138,8 +140,10 @@ class Handles:
     def _close_last(self, node: Node, fd: int) -> None:
         """Close the last descriptor of a file and count what it leaves: some file systems trim it then."""
         st = os.fstat(fd)
-        os.close(fd)
-        self._tree.quota.closed(node, st if node.gone else self._tree.attributes(node).st)
+        try:
+            os.close(fd)  # whatever it says, the descriptor is gone (close(2))
+        finally:
+            self._tree.quota.closed(node, st if node.gone else self._tree.attributes(node).st)
 
     def _see_to(self, node: Node, fd: int, *, writing: bool, truncated: bool) -> bool:
         """Do what opening a file brings about. Returns whether what the kernel has cached of it is still right."""

@@ -326,3 +326,28 @@ def test_an_open_that_fails_leaves_nothing_open(stage: Stage) -> None:
         for fd in opened:
             driver.overlay.release(fd)
     assert failures > 3
+
+
+def test_a_close_that_fails(stage: Stage) -> None:
+    """A removed file whose last close(2) says EIO is forgotten all the same, and counts no more."""
+    driver = stage.drive(stage.config(stage.lower("lower", {}))._replace(bytes_max=1 << 20))
+    driver.write("f", b"f")
+    fd = driver.overlay.open(driver.ino("f"), os.O_RDONLY).fd
+    number = driver.ino("f")
+    driver.unlink("f")
+    tree = driver.overlay.tree
+    driver.overlay.forget(number, tree.node(number).lookups)
+
+    def deny(called: str) -> None:
+        assert "close" == called
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    sys.setprofile(before_call(2, deny))  # the first is fstat
+    try:
+        with pytest.raises(OSError, match="Input/output error"):
+            driver.overlay.release(fd)
+    finally:
+        sys.setprofile(None)
+    os.close(fd)
+    assert number not in tree.table.nodes
+    assert (0, 0) == (tree.quota.bytes, tree.quota.inodes)
