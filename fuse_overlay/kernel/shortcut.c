@@ -233,7 +233,12 @@ static int answer_release(int device, uint64_t unique, uint64_t handle, int know
 	return 1;
 }
 
-/* The kernel expects no reply to either of these. */
+/* The kernel expects no reply to either of these. No look-ups would read as a release. */
+static int answer_forget(uint64_t number, uint64_t lookups)
+{
+	return lookups == 0 || note(number, lookups);
+}
+
 static int answer_forgets(const struct fuse_batch_forget_in *in, size_t room)
 {
 	const struct fuse_forget_one *each = (const void *)(in + 1);
@@ -241,8 +246,7 @@ static int answer_forgets(const struct fuse_batch_forget_in *in, size_t room)
 	if (in->count * sizeof *each > room - sizeof *in || in->count > NOTES - shortcut_noted)
 		return 0;
 	for (uint32_t number = 0; number < in->count; number++)
-		if (each[number].nlookup)
-			note(each[number].nodeid, each[number].nlookup);
+		answer_forget(each[number].nodeid, each[number].nlookup);
 	return 1;
 }
 
@@ -284,7 +288,7 @@ static int answered(int device, const void *request, size_t size)
 	}
 	case FUSE_FORGET:
 		return room >= sizeof(struct fuse_forget_in) &&
-		       note(header->nodeid, ((const struct fuse_forget_in *)body)->nlookup);
+		       answer_forget(header->nodeid, ((const struct fuse_forget_in *)body)->nlookup);
 	case FUSE_BATCH_FORGET:
 		return room >= sizeof(struct fuse_batch_forget_in) && answer_forgets(body, room);
 	default:
