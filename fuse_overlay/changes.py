@@ -51,7 +51,7 @@ class Changes:
             self._make_aside(directory, name, new, maker)
         else:
             try:
-                if self._upper.has_mark(directory, name) and new.kind == stat.S_IFDIR:
+                if new.kind == stat.S_IFDIR and self._upper.has_mark(directory, name):
                     raise failure(errno.EEXIST)
                 maker(directory, name)
             except FileExistsError:
