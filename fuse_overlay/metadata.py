@@ -91,7 +91,7 @@ class Metadata:
     def remove(self, node: Node, name: bytes) -> None:
         """Remove an extended attribute. Raises OSError; for an ACL that isn't there, it doesn't (acl(5))."""
         kept = self._kept_as(name)
-        if self._tree.extended.read(self._tree.file(node), name) is None:
+        if self._tree.extended_attribute(node, name) is None:
             if name in (xattrs.ACL_ACCESS, xattrs.ACL_DEFAULT):
                 return
             raise failure(errno.ENODATA)
