@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-_MODES = {os.O_RDONLY: "r", os.O_WRONLY: "w", os.O_RDWR: "rw"}
+# The last one asks for both rights, and gives neither (open(2), "access mode 3").
+_MODES = {os.O_RDONLY: "r", os.O_WRONLY: "w", os.O_RDWR: "rw", os.O_ACCMODE: "rw"}
 
 
 class AuditedOperations(FuseOperations):

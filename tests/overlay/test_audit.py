@@ -112,6 +112,13 @@ def test_what_is_refused_is_recorded(mounted: Mounted) -> None:
     assert expected == [(each["op"], each["path"], each["result"], each["comm"]) for each in refused]
 
 
+def test_an_open_for_neither_reading_nor_writing(mounted: Mounted) -> None:
+    """open(2)'s access mode 3, which asks for both rights and gives neither, is recorded as one for both."""
+    script = "touch f; python3 -c 'import os; os.open(\"f\", 3)'; cat f"
+    opened = [each["mode"] for each in records(mounted, script) if each["op"] == "open"]
+    assert ["rw", "r"] == opened[-2:]
+
+
 def test_nobody_waits_for_a_reader(pipe: tuple[int, int]) -> None:
     """When a pipe is full, a mebibyte waits and the rest is dropped; a line says how much when there is room again."""
     reader, writer = pipe
