@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from fuse_overlay.overlay import Overlay
+    from fuse_overlay.tree import Missing
 
 R = TypeVar("R")
 
@@ -34,11 +35,12 @@ class AuditedOperations(FuseOperations):
         self._audited = audited
         self._put = put
 
-    async def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
-        found = await super().lookup(parent_inode, name, ctx)
-        if found.st_ino == 0 and "lookup" in self._audited and self._overlay.hides(parent_inode, name):
+    def _absent(
+        self, missing: Missing, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        if missing.hidden:
             self._note("lookup", ctx, self._overlay.path(parent_inode, name), errno.ENOENT)
-        return found
+        return super()._absent(missing, parent_inode, name, ctx)
 
     async def setattr(
         self,

@@ -75,7 +75,18 @@ class FuseOperations(pyfuse3.Operations):
     @_request
     def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         entry = self._overlay.lookup(parent_inode, name)
-        return _absent(entry) if isinstance(entry, Missing) else _attributes(entry)
+        if isinstance(entry, Missing):
+            return self._absent(entry, parent_inode, name, ctx)
+        return _attributes(entry)
+
+    def _absent(
+        self, missing: Missing, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        """The answer that lets the kernel remember that there is nothing."""
+        attributes = pyfuse3.EntryAttributes()
+        attributes.st_ino = 0
+        attributes.entry_timeout = _LIVE if missing.live else _FOREVER
+        return attributes
 
     @_request
     def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
@@ -263,12 +274,4 @@ def _attributes(entry: Entry) -> pyfuse3.EntryAttributes:
     attributes.st_atime_ns = st.st_atime_ns
     attributes.st_mtime_ns = st.st_mtime_ns
     attributes.st_ctime_ns = st.st_ctime_ns
-    return attributes
-
-
-def _absent(missing: Missing) -> pyfuse3.EntryAttributes:
-    """The answer that lets the kernel remember that there is nothing."""
-    attributes = pyfuse3.EntryAttributes()
-    attributes.st_ino = 0
-    attributes.entry_timeout = _LIVE if missing.live else _FOREVER
     return attributes

@@ -127,11 +127,6 @@ class Overlay:
         if node is not None:
             self.tree.table.forget(node, count)
 
-    def hides(self, parent: int, name: bytes) -> bool:
-        """Whether there is nothing at a name because it is hidden."""
-        found = self.tree.resolve(self.tree.node(parent), name)
-        return isinstance(found, Missing) and found.hidden
-
     def path(self, ino: int, name: bytes = b"") -> bytes:
         """The path of a file, or of a name in a directory, from the root; empty for a file that isn't known any more.
 
