@@ -56,6 +56,8 @@ class Quota:
 
     def made(self, node: Node, st: os.stat_result) -> None:
         """A file or directory has come to the upper."""
+        if not self.active:
+            return
         self.bytes += weight(st)
         self.inodes += 1
         self._latest = (node, weight(st))
