@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import signal
+import stat
 import time
 from typing import TYPE_CHECKING
 
@@ -130,6 +131,7 @@ def test_another_persons_store(images: Images, loaded: Callable[..., str]) -> No
     try:
         assert "xy" == images.inside(name, "sh", "-c", "cat /secret /closed/f; touch /new").strip()
         assert [str(site)] == [each["store"] for each in images.ls().values()]
+        assert 0o700 == stat.S_IMODE((images.store / "layers").stat().st_mode)  # for what lies beneath every image
         assert "there is no image" in images.refused("rm", name)
     finally:
         _open(site)
