@@ -8,13 +8,14 @@ import random
 import shutil
 import signal
 import stat
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.images.archives import Member, archive, directory
-from tests.sandbox.running import PATIENCE, eventually, stdout_until, tell
+from tests.sandbox.running import PATIENCE, SB, eventually, stdout_until, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,6 +110,42 @@ def test_an_image_that_a_sandbox_uses_stays(images: Images, loaded: Callable[...
     images.command("rm", "kept")
     images.image("prune", "-f")
     assert ({}, set()) == (images.ls(), layers(images))
+
+
+def test_prune_says_what_was_freed(images: Images, layout: Layout, tmp_path: Path) -> None:
+    """A layer that another image has isn't."""
+    from tests.images.layouts import Layout as NewLayout
+
+    large = archive(Member("large", os.urandom(3_000_000)))
+    layout.image([large, ONE], "a:1")
+    load(images, layout)
+    newer = NewLayout(tmp_path / "newer")
+    newer.image([large], "a:1")
+    load(images, newer)
+    said = images.try_image("prune", "-f").stderr
+    assert said.endswith("kB freed\n"), said
+    assert "MB freed" in images.try_image("prune", "-af").stderr
+
+
+def test_prune_looks_once_more_when_it_was_told_to(images: Images, loaded: Callable[..., str]) -> None:
+    """An image that a sandbox has come to use while the person was asked stays, with its name."""
+    name = loaded()
+    keyboard, terminal = os.openpty()
+    command = [SB, "image", "prune", "-a"]
+    process = subprocess.Popen(command, env=images.environment, stdin=terminal, stderr=subprocess.PIPE)
+    images.adopt(process)
+    assert process.stderr is not None
+    asked = b""
+    while not asked.endswith(b"[y/N] "):
+        asked += os.read(process.stderr.fileno(), 1)
+    assert 0 == images("--image", name, "--name", "kept", "--", "touch", "/new").returncode
+    os.write(keyboard, b"y\n")
+    assert 0 == process.wait(PATIENCE)
+    assert {"docker.io/library/test:1"} == images.names()
+    images.command("rm", "kept")
+    for end in (keyboard, terminal):
+        os.close(end)
+    process.stderr.close()
 
 
 def test_a_store_can_be_moved(images: Images, loaded: Callable[..., str]) -> None:

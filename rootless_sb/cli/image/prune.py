@@ -31,15 +31,17 @@ def main(arguments: list[str]) -> int:
     if held is None:
         raise SbError("cannot prune", "an image is just being added", "try again when that is done")
     with held:
-        for image in going:
-            for name in names.get(image.identifier, []):
-                own.drop_name(name)
-        for identifier in collection.collect(held, users):
-            sys.stdout.write(f"{identifier}\n")
+        users, names = set(lookup.users()), own.names()  # once more: whoever was asked may have taken their time
+        for image in going if parsed.all else []:
+            if image.identifier not in users:
+                for name in names.get(image.identifier, []):
+                    own.drop_name(name)
+        gone = collection.collect(held, users)
+        sys.stdout.write("".join(f"{identifier}\n" for identifier in gone.images))
         needed = {digest for image in own.images() for digest in _blobs(own.read(image.identifier, "manifest"))}
         with Doing(f"cannot remove blobs from {where.cache.path}"):
             freed = where.cache.drop(needed)
-    messages.say(f"{messages.human_size(freed + sum(each.size for each in going))} freed")
+    messages.say(f"{messages.human_size(freed + gone.freed)} freed")
     return 0
 
 

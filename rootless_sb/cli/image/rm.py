@@ -49,7 +49,7 @@ def remove(called: str, own: Store, *, force: bool) -> None:
         return
     with held:
         gone = collection.collect(held, set(lookup.users()), {image.identifier})
-    if not gone and not force:
+    if not gone.images and not force:
         raise SbError(f"cannot remove {called}", "a sandbox runs on it", "sb ps")
 
 
