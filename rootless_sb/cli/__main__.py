@@ -52,12 +52,11 @@ def main() -> int:
     """The console script. Returns the exit status, by way of os._exit: tearing the interpreter down takes 20 ms."""
     _take_signals_as_they_come()
     _open_standard()
-    if sys.stdout is not None and sys.stdout.encoding != "utf-8":
+    if sys.stdout.encoding != "utf-8":
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a TextIOWrapper, as Python starts it
     try:
         status = _dispatch(sys.argv[1:])
-        if sys.stdout is not None:  # None: it was closed when Python started
-            sys.stdout.flush()
+        sys.stdout.flush()
     except BrokenPipeError:  # who read stdout has had enough
         status = 0
     os._exit(status)
@@ -72,10 +71,16 @@ def _take_signals_as_they_come() -> None:
 
 
 def _open_standard() -> None:
-    """Have /dev/null stand for what the caller has closed of 0, 1 and 2: no file of ours may take its place."""
+    """Have /dev/null stand for what the caller has closed of 0, 1 and 2: no file of ours may take its place.
+
+    Python has None for such a stream.
+    """
     while (descriptor := os.open("/dev/null", os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False))
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -148,6 +148,22 @@ def test_prune_looks_once_more_when_it_was_told_to(images: Images, loaded: Calla
     process.stderr.close()
 
 
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        *(("image ls >&-", 0), ("image save test:1 >&-", 0), ("ps >&-", 0), ("image ls 2>&-", 0)),
+        *(("image prune -a <&-", 125), ("image load <&-", 125)),
+    ],
+)
+def test_streams_that_are_closed(images: Images, loaded: Callable[..., str], command: str, status: int) -> None:
+    """Who closes one gets no traceback for it."""
+    loaded()
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" {command}', SB], env=images.environment, capture_output=True, text=True, check=False
+    )
+    assert (status, False) == (done.returncode, "Traceback" in done.stderr), done.stderr
+
+
 def test_a_store_can_be_moved(images: Images, loaded: Callable[..., str]) -> None:
     """By mv, and then SB_DATA_HOME: everything in it goes on working."""
     name = loaded(archive(Member("etc/note", b"moved", uid=7)))
