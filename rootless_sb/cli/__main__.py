@@ -41,11 +41,11 @@ options:
 example: sb run /bin/bash
 """
 
-# The module of each command has its name, with a `_` behind where that is a word of Python's.
-_COMMANDS = (
-    *("run", "try", "exec", "start", "attach", "stop", "kill", "keep", "rm", "prune"),
+_NAMES = (
+    *("run", "exec", "start", "attach", "stop", "kill", "keep", "rm", "prune"),
     *("diff", "apply", "export", "cp", "ps", "top", "stats", "logs", "inspect", "image", "doctor"),
 )
+_MODULES = {name: f"rootless_sb.cli.{name}" for name in _NAMES} | {"try": "rootless_sb.cli.try_"}
 
 
 def main() -> int:
@@ -101,27 +101,14 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _run_command(arguments: list[str]) -> int:
-    from rootless_sb.errors import SbError, nearest
-
-    if not arguments:
-        sys.stderr.write(_USAGE)
-        return 125
-    command, *rest = arguments
-    if command in ("--help", "-h", "help"):
-        sys.stdout.write(_USAGE)
-        return 0
-    if command == "--version":
+    if arguments[:1] == ["--version"]:
         from rootless_sb import __version__
 
         sys.stdout.write(f"sb {__version__}\n")
         return 0
-    if command in _COMMANDS:
-        import importlib
+    from rootless_sb.cli import parsing
 
-        module = "try_" if command == "try" else command
-        status: int = importlib.import_module(f"rootless_sb.cli.{module}").main(rest)
-        return status
-    raise SbError(f"unknown command {command}", hint=f"sb {nearest(command, _COMMANDS) or 'run'} --help, or sb --help")
+    return parsing.run_subcommand("sb", arguments, _USAGE, _MODULES)
 
 
 if __name__ == "__main__":

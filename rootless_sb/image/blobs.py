@@ -1,4 +1,4 @@
-"""The cache of blobs as registries have them: compressed layers, manifests and configurations, by digest.
+"""The cache of blobs as registries have them: compressed layers and configurations, by digest.
 
 CACHE/sha256/HEX       a whole blob, checked      CACHE/sha256/.HEX       one that is on its way, locked by whoever
 fetches it: what is there of it when that one dies is where the next one goes on
