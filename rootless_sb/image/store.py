@@ -104,7 +104,10 @@ class Store:
             for link in links:
                 if link[0] in ":@":
                     name = reference.parse(f"{path[len(top) + 1 :]}{link}")
-                    found.setdefault(os.readlink(f"{path}/{link}"), []).append(name)
+                    try:
+                        found.setdefault(os.readlink(f"{path}/{link}"), []).append(name)
+                    except FileNotFoundError:  # somebody has just removed it
+                        continue
         return {identifier: sorted(names) for identifier, names in found.items()}
 
     def read(self, identifier: str, part: str) -> bytes:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from rootless_sb.image import reference
+from rootless_sb.image.store import Store
 from tests.images.archives import Member, archive, directory
 from tests.sandbox.running import PATIENCE, SB, eventually, stdout_until, tell
 
@@ -52,6 +54,21 @@ def test_layers_are_shared_and_go_with_the_last_image(images: Images, layout: La
     images.image("rm", "b:1")
     assert set() == layers(images)
     assert "there is no image b:1 here" in images.refused("rm", "b:1")
+
+
+def test_a_name_that_goes_while_names_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ls` beside `rm` doesn't list it, and doesn't fail."""
+    store = Store(str(tmp_path))
+    store.name(reference.parse("a:1"), "0" * 64)
+    readlink = os.readlink
+
+    def read_what_has_gone(path: str) -> str:
+        os.unlink(path)
+        return readlink(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "readlink", read_what_has_gone)
+        assert {} == store.names()
 
 
 def test_an_image_with_several_names(images: Images, layout: Layout) -> None:
