@@ -41,23 +41,22 @@ options:
 example: sb run /bin/bash
 """
 
-# The module of each command has its name, with a `_` behind where that is a word of Python's.
-_COMMANDS = (
-    *("run", "try", "exec", "start", "attach", "stop", "kill", "keep", "rm", "prune"),
+_NAMES = (
+    *("run", "exec", "start", "attach", "stop", "kill", "keep", "rm", "prune"),
     *("diff", "apply", "export", "cp", "ps", "top", "stats", "logs", "inspect", "image", "doctor"),
 )
+_MODULES = {name: f"rootless_sb.cli.{name}" for name in _NAMES} | {"try": "rootless_sb.cli.try_"}
 
 
 def main() -> int:
     """The console script. Returns the exit status, by way of os._exit: tearing the interpreter down takes 20 ms."""
     _take_signals_as_they_come()
     _open_standard()
-    if sys.stdout is not None and sys.stdout.encoding != "utf-8":
+    if sys.stdout.encoding != "utf-8":
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a TextIOWrapper, as Python starts it
     try:
         status = _dispatch(sys.argv[1:])
-        if sys.stdout is not None:  # None: it was closed when Python started
-            sys.stdout.flush()
+        sys.stdout.flush()
     except BrokenPipeError:  # who read stdout has had enough
         status = 0
     os._exit(status)
@@ -72,10 +71,16 @@ def _take_signals_as_they_come() -> None:
 
 
 def _open_standard() -> None:
-    """Have /dev/null stand for what the caller has closed of 0, 1 and 2: no file of ours may take its place."""
+    """Have /dev/null stand for what the caller has closed of 0, 1 and 2: no file of ours may take its place.
+
+    Python has None for such a stream.
+    """
     while (descriptor := os.open("/dev/null", os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False))
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -96,27 +101,14 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _run_command(arguments: list[str]) -> int:
-    from rootless_sb.errors import SbError, nearest
-
-    if not arguments:
-        sys.stderr.write(_USAGE)
-        return 125
-    command, *rest = arguments
-    if command in ("--help", "-h", "help"):
-        sys.stdout.write(_USAGE)
-        return 0
-    if command == "--version":
+    if arguments[:1] == ["--version"]:
         from rootless_sb import __version__
 
         sys.stdout.write(f"sb {__version__}\n")
         return 0
-    if command in _COMMANDS:
-        import importlib
+    from rootless_sb.cli import parsing
 
-        module = "try_" if command == "try" else command
-        status: int = importlib.import_module(f"rootless_sb.cli.{module}").main(rest)
-        return status
-    raise SbError(f"unknown command {command}", hint=f"sb {nearest(command, _COMMANDS) or 'run'} --help, or sb --help")
+    return parsing.run_subcommand("sb", arguments, _USAGE, _MODULES)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from rootless_sb import sandboxes
-from rootless_sb.cli import lookup, parsing
+from rootless_sb.cli import asking, lookup, parsing
 from rootless_sb.cli import options as shared
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.review import applying, assessment, choosing, history, journal, opening, owners
@@ -126,9 +126,7 @@ def _path(given: str) -> bytes:
 
 def _ask(verdict: Verdict) -> bool:
     """Ask whoever sits at the terminal about a risky change."""
-    sys.stderr.write(f"sb: {shown.line(verdict.change)}: {verdict.risk}. Apply it? [y/N] ")
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    return asking.confirmed(f"{shown.line(verdict.change)}: {verdict.risk}. Apply it?")
 
 
 def _print(judged: Judged, *, as_json: bool) -> None:

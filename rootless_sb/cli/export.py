@@ -6,7 +6,7 @@ import os
 import sys
 from typing import IO, TYPE_CHECKING
 
-from rootless_sb.cli import lookup, parsing
+from rootless_sb.cli import lookup, output, parsing
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.review import archiving, opening
 
@@ -36,21 +36,13 @@ def main(arguments: list[str]) -> int:
                 raise error.__cause__ from None
             raise
         return 0
-    with Doing(f"cannot write {parsed.output}"):
-        unfinished = f"{parsed.output}.{os.getpid()}.part"
-        try:
-            with open(unfinished, "xb") as file:
-                _write(known, file)
-            os.rename(unfinished, parsed.output)
-        except BaseException:
-            if os.path.exists(unfinished):
-                os.unlink(unfinished)
-            raise
+    with output.whole_file(parsed.output) as file:
+        _write(known, file)
     return 0
 
 
-def _write(known: Known, output: IO[bytes]) -> None:
-    archive = archiving.Archive(output)
+def _write(known: Known, file: IO[bytes]) -> None:
+    archive = archiving.Archive(file)
     if known.state.wanted.rootfs is None:
         archive.add_changes(opening.view(known.state, known.directory))
     else:

@@ -1,12 +1,16 @@
-"""What every subcommand's parser has in common: errors in sb's form, no abbreviations, times."""
+"""What subcommands have in common: how one is found; a parser with errors in sb's form and no abbreviations; times."""
 
 from __future__ import annotations
 
 import argparse
 import os
-from typing import NoReturn
+import sys
+from typing import TYPE_CHECKING, NoReturn
 
-from rootless_sb.errors import SbError, did_you_mean
+from rootless_sb.errors import SbError, did_you_mean, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _COLUMNS = 80
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -55,6 +59,28 @@ class Parser(argparse.ArgumentParser):
             hint = f"{near} ({self.prog} --help lists all)" if near else f"{self.prog} --help lists all"
             raise SbError(f"unknown option {option}", hint=hint)
         return parsed
+
+
+def run_subcommand(program: str, arguments: list[str], usage: str, modules: Mapping[str, str]) -> int:
+    """Run the subcommand that comes first in `arguments`, and import its module only; its exit status is returned.
+
+    `program`: the words before it, `sb image` say; `modules`: the module of each subcommand. Raises SbError.
+    """
+    if not arguments:
+        sys.stderr.write(usage)
+        return 125
+    command, *rest = arguments
+    if command in ("--help", "-h", "help"):
+        sys.stdout.write(usage)
+        return 0
+    if command not in modules:
+        near = nearest(command, modules)
+        hint = f"{program} {near} --help, or {program} --help" if near else f"{program} --help"
+        raise SbError(f"unknown command {f'{program} {command}'.removeprefix('sb ')}", hint=hint)
+    import importlib
+
+    status: int = importlib.import_module(modules[command]).main(rest)
+    return status
 
 
 def seconds(text: str) -> float:

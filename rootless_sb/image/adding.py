@@ -79,9 +79,9 @@ async def add(source: Source, wanted: str, platform: Platform, means: Means) -> 
     config = manifest.parse_config(raw)
     manifest.check_layers(found, config)
     await _add_layers(source, found, config, means)
-    digest = found.config.digest if found.config.digest.startswith("sha256:") else manifest.digest_of(raw)
     layers = [each.partition(":")[2] for each in config.diff_ids]
-    image = record.image_of(config, digest.partition(":")[2], sum(map(means.store.layer_size, layers)))
+    identifier = manifest.digest_of(raw).partition(":")[2]
+    image = record.image_of(config, identifier, sum(map(means.store.layer_size, layers)))
     faults.point("layers-added")
     means.store.add(image, data, raw)
     return image

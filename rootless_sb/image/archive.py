@@ -242,12 +242,8 @@ def _read(files: Files, path: str, most: int = manifest.LARGEST) -> bytes:
 
 def _copy(files: Files, path: str, partial: Partial, told: Callable[[int], None]) -> None:
     """Copy a file to a blob. Raises SbError."""
-    partial.restart()
     with files.open(path) as file:
-        while data := file.read(CHUNK):
-            partial.write(data)
-            told(len(data))
-    partial.finish()
+        partial.take(file, told)
 
 
 def _named(text: str) -> tuple[Reference, ...]:

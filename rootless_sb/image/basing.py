@@ -84,7 +84,7 @@ def _pull_here(called: str, platform: str, starter: Channel, *, quiet: bool) -> 
 
     processes.die_with_parent()
     try:
-        pull.one(called, platforms.parse(platform) if platform else platforms.own(), quiet=quiet)
+        pull.one(called, platforms.asked(platform), quiet=quiet)
     except SbError as error:
         starter.try_send(protocol.failed(error))
         return error.status

@@ -1,4 +1,4 @@
-"""The cache of blobs as registries have them: compressed layers, manifests and configurations, by digest.
+"""The cache of blobs as registries have them: compressed layers and configurations, by digest.
 
 CACHE/sha256/HEX       a whole blob, checked      CACHE/sha256/.HEX       one that is on its way, locked by whoever
 fetches it: what is there of it when that one dies is where the next one goes on
@@ -14,7 +14,7 @@ from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
 CHUNK = 1 << 18  # bytes read at once
 _HINT = "make room: sb image prune, sb prune; or set XDG_CACHE_HOME to a directory on another disk"
@@ -55,17 +55,6 @@ class Cache:
         with self.open(digest) as file:
             return file.read()
 
-    def put(self, data: bytes, digest: str) -> None:
-        """Keep a small blob that was checked. Raises SbError."""
-        if self.has(digest, len(data)):
-            return
-        directory = self._directory(digest)
-        try:
-            with Doing(f"cannot write to {self.path}", _HINT):
-                files.write_atomically(directory, digest.partition(":")[2], data, durable=False)
-        finally:
-            os.close(directory)
-
     def begin(self, digest: str) -> Partial | None:
         """A blob that is to come, locked; None while somebody else fetches it. Raises SbError."""
         directory = self._directory(digest)
@@ -75,19 +64,12 @@ class Cache:
                 lock = files.lock(directory, f".{name}", wait=False)
                 if lock is None:
                     return None
-                if os.fstat(lock).st_nlink == 0:  # whoever had it has just finished
+                if not _is_at(lock, directory, f".{name}"):  # whoever had it has just finished: this is the whole blob
                     os.close(lock)
                     return None
                 return Partial(os.dup(directory), name, lock, digest)
         finally:
             os.close(directory)
-
-    def digests(self) -> Iterator[str]:
-        """All whole blobs."""
-        for algorithm in ("sha256", "sha512"):
-            for name in _names(f"{self.path}/{algorithm}"):
-                if not name.startswith("."):
-                    yield f"{algorithm}:{name}"
 
     def drop(self, needed: set[str]) -> int:
         """Remove all blobs but the `needed` ones, and all that nobody is fetching; the bytes freed. Raises OSError."""
@@ -168,10 +150,27 @@ class Partial:
         with Doing("cannot keep a blob", _HINT):
             os.rename(f".{self._name}", self._name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
 
+    def take(self, file: IO[bytes], told: Callable[[int], None]) -> None:
+        """Have all of it from a file, and let others see it; `told` hears of each piece. Raises SbError."""
+        self.restart()
+        while data := file.read(CHUNK):
+            self.write(data)
+            told(len(data))
+        self.finish()
+
     def close(self) -> None:
         """Let go of it; what there is of it stays for the next one."""
         os.close(self._file)
         os.close(self._directory)
+
+
+def _is_at(descriptor: int, directory: int, name: str) -> bool:
+    """Whether an open file still has this name. Raises OSError."""
+    try:
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(found, os.fstat(descriptor))
 
 
 def _names(path: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rootless_sb import faults
 from rootless_sb.errors import Doing
@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from rootless_sb.image.store import Store
 
 _HINT = "set SB_DATA_HOME to a directory on another disk"
+
+
+class Collected(NamedTuple):
+    """What was removed: the ids of images, and the bytes that their layers and what else was left over occupied."""
+
+    images: list[str]
+    freed: int
 
 
 class Held:
@@ -64,9 +71,9 @@ def removing(store: Store) -> Held | None:
     return held if held.try_to_enter() else None
 
 
-def collect(held: Held, keep: set[str], drop: set[str] | None = None) -> list[str]:
+def collect(held: Held, keep: set[str], drop: set[str] | None = None) -> Collected:
     """Remove the images that have no name and aren't in `keep`, only those in `drop` if that is given, and then all
-    layers that no image has; the ids of the images. One that a sandbox runs on stays. Raises SbError.
+    layers that no image has. One that a sandbox runs on stays. Raises SbError.
     """
     store = held.store
     removed = []
@@ -77,7 +84,7 @@ def collect(held: Held, keep: set[str], drop: set[str] | None = None) -> list[st
             wanted = identifier not in keep and identifier not in names and (drop is None or identifier in drop)
             if wanted and _remove_image(images, identifier):
                 removed.append(identifier)
-        _sweep(images)
+        freed = _sweep(images)
         os.close(images)
         needed = {layer for image in store.images() for layer in image.layers}
         layers = store.open("layers")
@@ -85,9 +92,9 @@ def collect(held: Held, keep: set[str], drop: set[str] | None = None) -> list[st
             if layer not in needed and layer != "empty":
                 os.rename(layer, f".{layer}", src_dir_fd=layers, dst_dir_fd=layers)
         faults.point("layers-hidden")
-        _sweep(layers)
+        freed += _sweep(layers)
         os.close(layers)
-    return removed
+    return Collected(removed, freed)
 
 
 def _remove_image(images: int, identifier: str) -> bool:
@@ -107,10 +114,12 @@ def _remove_image(images: int, identifier: str) -> bool:
     return True
 
 
-def _sweep(directory: int) -> None:
-    """Remove what is hidden in a part of the store, which nobody else adds to meanwhile. Raises OSError."""
+def _sweep(directory: int) -> int:
+    """Remove what is hidden in a part of the store, which nobody adds to meanwhile; the bytes freed. Raises OSError."""
+    freed = 0
     for name in os.listdir(directory):
         if name.endswith(".lock"):
             os.unlink(name, dir_fd=directory)
         elif name.startswith("."):
-            trees.remove_tree(directory, name)
+            freed += trees.remove_tree(directory, name).bytes
+    return freed

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 18  # bytes that are read or made at once
 # What a compressed file begins with: RFC 1952, RFC 8878, bzip2, and the .xz file format.
 _MAGIC = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2"), (b"\xfd7zXZ\x00", "xz"))
+_LONGEST_MAGIC = 6
+# A frame of zstd that holds no content begins with one of 16 bytes and this: RFC 8878, 3.1.2. zstd:chunked ends so.
+_SKIPPABLE = b"\x2a\x4d\x18"
 # What tarfile lets through of what goes wrong in it with headers that nobody has checked yet.
 UNREADABLE = (tarfile.TarError, ValueError, OverflowError, LookupError, EOFError, RecursionError, struct.error)
 _ADVICE = "it may be a decompression bomb: don't use this image"
@@ -74,6 +77,8 @@ class _Gzip:
 
 def kind_of(beginning: bytes) -> str:
     """How a file that begins so is compressed: `gzip`, `zstd`, `bzip2`, `xz`, or empty for not at all. Pure."""
+    if beginning[1:4] == _SKIPPABLE and beginning[0] >> 4 == 5:
+        return "zstd"
     return next((name for magic, name in _MAGIC if beginning.startswith(magic)), "")
 
 
@@ -89,9 +94,8 @@ class TarStream:
         self._compressed_size = compressed_size
         self._most = min(limits.size, max(limits.ratio_from, compressed_size * limits.ratio))
         self._hash = hashlib.sha256()
-        self._buffer = memoryview(file.read(_CHUNK))
-        self._next = self._decompressed(kind_of(bytes(self._buffer[:6])))
-        self._raw = bytes(self._buffer)
+        self._raw = file.read(_CHUNK)
+        self._next = self._decompressed(kind_of(self._raw))
         self._buffer = memoryview(b"")
         self._start = 0  # where the buffer begins in the stream
         self._place = 0  # in the buffer
@@ -178,8 +182,9 @@ class TarStream:
             nonlocal decompressor
             while decompressor is not None:
                 if decompressor.eof:  # another member may follow: RFC 1952, 2.2
-                    rest = decompressor.unused_data or self._raw_bytes()
-                    self._raw = rest.lstrip(b"\0") if rest else b""
+                    self._raw = (decompressor.unused_data or self._raw_bytes()).lstrip(b"\0")
+                    if 0 < len(self._raw) < _LONGEST_MAGIC:
+                        self._raw += self._file.read(_CHUNK)
                     decompressor = make() if kind_of(self._raw) == kind else None
                     if self._raw and decompressor is None:
                         raise _damaged(f"garbage follows the {kind} data")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
-import stat
 import tarfile
 import tempfile
 import time
 from typing import IO, TYPE_CHECKING
 
-from rootless_sb.errors import Doing, SbError
+from rootless_sb.errors import Doing
 from rootless_sb.image import decompression, manifest
 from rootless_sb.image.archive import digest_of_file
-from rootless_sb.image.blobs import CHUNK
 from rootless_sb.image.manifest import Descriptor, Manifest
 
 if TYPE_CHECKING:
@@ -48,15 +47,8 @@ class Rootfs:
 
     async def fetch(self, wanted: Descriptor, partial: Partial, told: Callable[[int], None]) -> None:
         """See adding.Source."""
-        partial.restart()
-        if wanted.media_type == manifest.OCI_CONFIG:
-            partial.write(self._config)
-        else:
-            self._file.seek(0)
-            while data := self._file.read(CHUNK):
-                partial.write(data)
-                told(len(data))
-        partial.finish()
+        self._file.seek(0)
+        partial.take(io.BytesIO(self._config) if wanted.media_type == manifest.OCI_CONFIG else self._file, told)
 
 
 def archive_of(directory: str) -> IO[bytes]:
@@ -69,8 +61,6 @@ def archive_of(directory: str) -> IO[bytes]:
         info.uname = info.gname = ""
         return info
 
-    if not stat.S_ISDIR(os.stat(directory).st_mode):
-        raise SbError(f"cannot import {directory}", "it is no directory")
     with Doing(f"cannot import {directory}", "read it as root, or set TMPDIR to a directory on another disk"):
         copy = tempfile.TemporaryFile()  # noqa: SIM115 (whoever asked for it closes it)
         with tarfile.open(fileobj=copy, mode="w", format=tarfile.PAX_FORMAT) as archive:

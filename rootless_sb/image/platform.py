@@ -60,6 +60,11 @@ def own() -> Platform:
     return Platform("linux", architecture, variant)
 
 
+def asked(text: str | None) -> Platform:
+    """What `--platform` says, this machine's without it. Raises SbError."""
+    return parse(text) if text else own()
+
+
 def best(wanted: Platform, offered: Iterable[Platform]) -> int | None:
     """The place of the best match in `offered`, None if nothing runs on `wanted`.
 

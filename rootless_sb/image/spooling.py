@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import tempfile
 from typing import IO, TYPE_CHECKING
@@ -16,12 +17,14 @@ if TYPE_CHECKING:
 
 
 def opened(path: str) -> IO[bytes]:
-    """A file that can be read anywhere; `-` is stdin, which is copied if it is a pipe. Raises SbError."""
+    """A file that can be read anywhere; `-` is stdin, which is copied unless it is a file. Raises SbError."""
     if path != "-":
         with Doing(f"cannot read {path}"):
             return open(path, "rb")
-    if sys.stdin is None or sys.stdin.isatty():
-        raise SbError("there is nothing on stdin", hint="sb image load -i FILE, or … | sb image load")
+    if sys.stdin.isatty():
+        raise SbError("there is nothing on stdin", hint="name a file, or redirect stdin from one")
+    if stat.S_ISREG(os.fstat(0).st_mode) and os.lseek(0, 0, os.SEEK_CUR) == 0:
+        return os.fdopen(os.dup(0), "rb")
     with Doing("cannot copy stdin", "set TMPDIR to a directory on another disk"):
         copy = tempfile.TemporaryFile()  # noqa: SIM115 (whoever asked for it closes it)
         while data := os.read(0, CHUNK):

@@ -104,7 +104,10 @@ class Store:
             for link in links:
                 if link[0] in ":@":
                     name = reference.parse(f"{path[len(top) + 1 :]}{link}")
-                    found.setdefault(os.readlink(f"{path}/{link}"), []).append(name)
+                    try:
+                        found.setdefault(os.readlink(f"{path}/{link}"), []).append(name)
+                    except FileNotFoundError:  # somebody has just removed it
+                        continue
         return {identifier: sorted(names) for identifier, names in found.items()}
 
     def read(self, identifier: str, part: str) -> bytes:
@@ -140,16 +143,19 @@ class Store:
         place = f"{self.path}/layers/empty"
         if os.path.isdir(place):
             return place
-        with Doing(f"cannot write to {self.path}", _HINT):
-            fresh = f"{self.path}/layers/.empty.{os.getpid()}"
-            for name in _MOUNTPOINTS:
-                os.makedirs(f"{fresh}/{name}", 0o755)
-            for name in _MOUNT_FILES:
-                os.close(os.open(f"{fresh}/{name}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
-            try:
-                os.rename(fresh, place)
-            except OSError:  # somebody else was quicker
-                trees.remove_tree(self.open("layers"), os.path.basename(fresh))
+        directory = self.open("layers")
+        fresh = f".empty.{os.getpid()}"
+        try:
+            with Doing(f"cannot write to {self.path}", _HINT):
+                for name in _MOUNTPOINTS:
+                    os.makedirs(f"{self.path}/layers/{fresh}/{name}", 0o755, exist_ok=True)
+                for name in _MOUNT_FILES:
+                    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+                    os.close(os.open(f"{fresh}/{name}", flags, 0o644, dir_fd=directory))
+                self._put_into_place(directory, fresh, "empty")
+        finally:
+            trees.remove_if_there(directory, fresh)
+            os.close(directory)
         return place
 
     def add_layer(self, layer: str, blob: IO[bytes], limits: Limits, told: Told | None = None) -> None:
@@ -182,31 +188,22 @@ class Store:
         try:
             with Doing(f"cannot write to {self.path}", _HINT):
                 os.mkdir(fresh, 0o700 | (os.fstat(directory).st_mode & 0o055), dir_fd=directory)
-                own = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
-                for name, data in (
-                    ("lock", b""),
-                    ("manifest", manifest),
-                    ("config", config),
-                    ("record", record.encode(image)),
-                ):
-                    files.write_atomically(own, name, data, durable=True, mode=mode)
-                os.close(own)
+                changing = {"manifest": manifest, "record": record.encode(image)}
+                _write_files(directory, fresh, {"lock": b"", "config": config, **changing}, mode)
                 faults.point("image-written")
                 if not self._put_into_place(directory, fresh, image.identifier):
-                    own = os.open(image.identifier, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
-                    for name, data in (("manifest", manifest), ("record", record.encode(image))):
-                        files.write_atomically(own, name, data, durable=True, mode=mode)
-                    os.close(own)
+                    _write_files(directory, image.identifier, changing, mode)
         finally:
             trees.remove_if_there(directory, fresh)
             os.close(directory)
 
     @staticmethod
-    def _put_into_place(directory: int, fresh: str, identifier: str) -> bool:
+    def _put_into_place(directory: int, fresh: str, name: str) -> bool:
+        """Rename a directory, unless there is one of that name already; whether that was needed. Raises OSError."""
         try:
-            os.rename(fresh, identifier, src_dir_fd=directory, dst_dir_fd=directory)
+            os.rename(fresh, name, src_dir_fd=directory, dst_dir_fd=directory)
         except OSError:  # ENOTEMPTY: it is there already
-            if not os.path.isdir(f"/proc/self/fd/{directory}/{identifier}"):
+            if not os.path.isdir(f"/proc/self/fd/{directory}/{name}"):
                 raise
             return False
         return True
@@ -257,6 +254,16 @@ def find(called: str, stores: tuple[Store, ...]) -> Found | None:
         if (image := store.find(called)) is not None:
             return Found(image, store)
     return None
+
+
+def _write_files(parent: int, name: str, content: dict[str, bytes], mode: int) -> None:
+    """Write files in the directory `name` in `parent`. Raises OSError."""
+    own = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        for file, data in content.items():
+            files.write_atomically(own, file, data, durable=True, mode=mode)
+    finally:
+        os.close(own)
 
 
 def _make_layer(directory: int, layer: str, blob: IO[bytes], limits: Limits, told: Told | None) -> None:

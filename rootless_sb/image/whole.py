@@ -11,6 +11,7 @@ from rootless_sb.image.manifest import Manifest
 if TYPE_CHECKING:
     from rootless_sb.image.blobs import Cache
     from rootless_sb.image.manifest import Descriptor
+    from rootless_sb.image.record import Image
     from rootless_sb.image.store import Found, Store
 
 
@@ -30,9 +31,7 @@ def gather(found: Found, cache: Cache) -> Whole:
     """
     data = found.store.read(found.image.identifier, "manifest")
     config = found.store.read(found.image.identifier, "config")
-    known = manifest.parse(data)
-    if not isinstance(known, Manifest):
-        raise SbError(f"cannot read the image {found.image.identifier[:12]}", "its manifest is none")
+    known = _understood(data, found.image)
     diff_ids = manifest.parse_config(config).diff_ids
     if all(cache.has(each.digest, each.size) for each in known.layers):
         return Whole(known, data, config, diff_ids)
@@ -43,6 +42,18 @@ def gather(found: Found, cache: Cache) -> Whole:
     )
     changed = known._replace(layers=layers)
     return Whole(changed, manifest.render(changed), config, diff_ids)
+
+
+def manifest_of(image: Image, store: Store) -> Manifest:
+    """The manifest that an image came with. Raises SbError."""
+    return _understood(store.read(image.identifier, "manifest"), image)
+
+
+def _understood(data: bytes, image: Image) -> Manifest:
+    found = manifest.parse(data)
+    if not isinstance(found, Manifest):
+        raise SbError(f"cannot read the image {image.identifier[:12]}", "its manifest is none")
+    return found
 
 
 def _other(others: dict[str, Descriptor], diff_id: str, cache: Cache) -> Descriptor:
@@ -57,9 +68,7 @@ def _blobs_by_layer(store: Store, cache: Cache) -> dict[str, Descriptor]:
     """The blobs in the cache, of all images, by the digests of what is in them."""
     found: dict[str, Descriptor] = {}
     for image in store.images():
-        known = manifest.parse(store.read(image.identifier, "manifest"))
-        if isinstance(known, Manifest):
-            for layer, digits in zip(known.layers, image.layers, strict=True):
-                if cache.has(layer.digest, layer.size):
-                    found[f"sha256:{digits}"] = layer
+        for layer, digits in zip(manifest_of(image, store).layers, image.layers, strict=True):
+            if cache.has(layer.digest, layer.size):
+                found[f"sha256:{digits}"] = layer
     return found

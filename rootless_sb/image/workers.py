@@ -50,7 +50,10 @@ class Workers:
             os.waitpid(pid, 0)
 
     async def unpack(self, number: int, layer: str, blob: str, told: Callable[[int], None]) -> None:
-        """Have the worker of this number unpack the blob at a path as a layer. Raises SbError."""
+        """Have the worker of this number unpack the blob at a path as a layer. Raises SbError.
+
+        Who was cancelled (a mirror has failed) has left it at work: what it says of that layer is passed over.
+        """
         import trio
 
         end = self._ends[number]
@@ -61,6 +64,8 @@ class Workers:
             answer = fields.decode(message)
             if not answer:
                 raise SbError("cannot unpack a layer", "the process that does it was ended", "was memory short?")
+            if answer["layer"] != [layer]:
+                continue
             if "done" in answer:
                 return
             if "what" in answer:
@@ -74,12 +79,14 @@ def _serve(end: Channel, store: Store, limits: Limits) -> int:
     processes.set_name("sb-unpack")
     while message := end.receive()[0]:
         wanted = fields.decode(message)
+        layer, blob = wanted["layer"][0], wanted["blob"][0]
         try:
-            _unpack(end, store, limits, wanted["layer"][0], wanted["blob"][0])
+            _unpack(end, store, limits, layer, blob)
         except SbError as error:
-            end.try_send(fields.encode((("what", error.what), ("why", error.why), ("hint", error.hint))))
+            answer = [("what", error.what), ("why", error.why), ("hint", error.hint)]
         else:
-            end.try_send(fields.encode((("done", ""),)))
+            answer = [("done", "")]
+        end.try_send(fields.encode((("layer", layer), *answer)))
     return 0
 
 
@@ -90,7 +97,8 @@ def _unpack(end: Channel, store: Store, limits: Limits, layer: str, blob: str) -
         nonlocal last
         if done - last >= _STEP:
             last = done
-            end.send(fields.encode((("progress", str(done)),)))  # when nobody waits any more, this ends the unpacking
+            # When nobody waits any more, this ends the unpacking.
+            end.send(fields.encode((("layer", layer), ("progress", str(done)))))
 
     with Doing(f"cannot read {blob}"):
         descriptor = os.open(blob, os.O_RDONLY | os.O_CLOEXEC)

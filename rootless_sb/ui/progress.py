@@ -25,7 +25,7 @@ def shown(what: str, *, quiet: bool) -> Iterator[Progress]:
     """Somebody to tell of the layers' progress, for as long as it takes. `what`: what is done, in words."""
     if quiet:
         yield Silence()
-    elif sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+    elif sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
         with _rich(what) as bars:
             yield Bars(bars)
     else:

@@ -8,13 +8,13 @@ import os
 import shutil
 import socket
 import subprocess
-import threading
 import time
 import urllib.parse
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.images.serving import Handler, Server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,7 +84,21 @@ def with_passwords(place: Path) -> Registry:
     return Registry(place, f"auth: {{htpasswd: {{realm: tests, path: '{place}/htpasswd'}}}}\n")
 
 
-class TokenServer:
+class _Tokens(Handler):
+    owner: TokenServer
+
+    def get(self) -> None:
+        query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
+        login = self.headers.get("Authorization", "")
+        known = login == "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        if login and not known:
+            self.send_error(401)
+            return
+        token = self.owner.token(query.get("scope", [""])[0], known=known)
+        self.answer(200, json.dumps({"token": token}).encode())
+
+
+class TokenServer(Server):
     """Gives tokens as docker's token servers do: to anybody for pulling `open/…`, to one user for all."""
 
     def __init__(self, place: Path) -> None:
@@ -101,28 +115,7 @@ class TokenServer:
         self._chain = "".join(self.certificate.read_text().splitlines()[1:-1])
         self.lifetime = 300  # seconds
         self.given = 0
-        tokens = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
-                login = self.headers.get("Authorization", "")
-                known = login == "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-                if login and not known:
-                    self.send_error(401)
-                    return
-                data = json.dumps({"token": tokens.token(query.get("scope", [""])[0], known=known)}).encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *arguments: object) -> None:
-                return
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self._server.server_port}/token"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        super().__init__(_Tokens)
 
     def token(self, scope: str, *, known: bool) -> str:
         """A signed token for what may be done (distribution, docs/spec/auth/jwt.md)."""
@@ -152,17 +145,55 @@ class TokenServer:
         """A registry that believes these tokens."""
         return Registry(
             place,
-            f"auth: {{token: {{realm: '{self.address}', service: tests, issuer: tests, "
+            f"auth: {{token: {{realm: 'http://{self.host}/token', service: tests, issuer: tests, "
             f"rootcertbundle: '{self.certificate}'}}}}\n",
         )
 
-    def close(self) -> None:
-        """End it."""
-        self._server.shutdown()
-        self._server.server_close()
+
+class _Failing(Handler):
+    owner: Unreliable
+    protocol_version = "HTTP/1.1"
+
+    def get(self) -> None:
+        self.owner.requests.append(self.path)
+        if self.path == "/v2/":
+            self.answer(200, b"")
+        elif "/manifests/" in self.path:
+            self.manifest(self.path.rpartition("/")[2])
+        else:
+            self.blob(self.path.rpartition(":")[2])
+
+    def manifest(self, wanted: str) -> None:
+        if not wanted.startswith("sha256:"):
+            wanted = json.loads((self.owner.layout / "index.json").read_text())["manifests"][0]["digest"]
+        data = (self.owner.layout / "blobs" / wanted.replace(":", "/")).read_bytes()
+        self.answer(200, data, [("Content-Type", json.loads(data)["mediaType"])])
+
+    def blob(self, digits: str) -> None:
+        if self.owner.busy > 0:
+            self.owner.busy -= 1
+            self.answer(503, b"busy", [("Retry-After", "0")])
+            return
+        data = (self.owner.layout / "blobs/sha256" / digits).read_bytes() + bytes(self.owner.longer)
+        if self.owner.wrong:
+            data = data[:-1] + bytes([data[-1] ^ 1])
+        start = 0
+        if self.owner.ranges and (wanted := self.headers.get("Range")):
+            start = int(wanted.removeprefix("bytes=").rstrip("-"))
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        cut = self.owner.cut if self.owner.cuts > 0 else 0
+        self.owner.cuts -= 1
+        part = data[start : start + cut] if cut else data[start:]
+        self.wfile.write(part)
+        self.owner.sent += len(part)
+        self.close_connection = len(part) < len(data) - start
 
 
-class Unreliable:
+class Unreliable(Server):
     """A registry of our own over an OCI layout, which fails as it is told to.
 
     `cut`: bytes after which the connection of a blob ends, the first `cuts` times; `busy`: so many requests for blobs
@@ -176,71 +207,12 @@ class Unreliable:
         self.wrong = False
         self.ranges = True
         self.requests: list[str] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                outer.requests.append(self.path)
-                if self.path == "/v2/":
-                    self.answer(200, b"")
-                elif "/manifests/" in self.path:
-                    self.manifest(self.path.rpartition("/")[2])
-                else:
-                    self.blob(self.path.rpartition(":")[2])
-
-            def manifest(self, wanted: str) -> None:
-                if not wanted.startswith("sha256:"):
-                    wanted = json.loads((layout / "index.json").read_text())["manifests"][0]["digest"]
-                data = (layout / "blobs" / wanted.replace(":", "/")).read_bytes()
-                self.answer(200, data, [("Content-Type", json.loads(data)["mediaType"])])
-
-            def blob(self, digits: str) -> None:
-                if outer.busy > 0:
-                    outer.busy -= 1
-                    self.answer(503, b"busy", [("Retry-After", "0")])
-                    return
-                data = (layout / "blobs/sha256" / digits).read_bytes() + bytes(outer.longer)
-                if outer.wrong:
-                    data = data[:-1] + bytes([data[-1] ^ 1])
-                start = 0
-                if outer.ranges and (wanted := self.headers.get("Range")):
-                    start = int(wanted.removeprefix("bytes=").rstrip("-"))
-                self.send_response(206 if start else 200)
-                if start:
-                    self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-                self.send_header("Content-Length", str(len(data) - start))
-                self.end_headers()
-                cut = outer.cut if outer.cuts > 0 else 0
-                outer.cuts -= 1
-                part = data[start : start + cut] if cut else data[start:]
-                self.wfile.write(part)
-                outer.sent += len(part)
-                self.close_connection = len(part) < len(data) - start
-
-            def answer(self, status: int, data: bytes, headers: list[tuple[str, str]] = []) -> None:  # noqa: B006 (only read)
-                self.send_response(status)
-                for header in (*headers, ("Content-Length", str(len(data)))):
-                    self.send_header(*header)
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *arguments: object) -> None:
-                return
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.host = f"127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.layout = layout
+        super().__init__(_Failing)
 
     def asked_for(self, blob: Descriptor) -> int:
         """How often a blob was asked for."""
         return sum(path.endswith(blob.digest) for path in self.requests)
-
-    def close(self) -> None:
-        """End it."""
-        self._server.shutdown()
-        self._server.server_close()
 
 
 def free_port() -> int:

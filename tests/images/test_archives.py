@@ -59,6 +59,13 @@ def test_what_is_saved_is_what_was_loaded(images: Images, layout: Layout, tmp_pa
             assert any(file.read() == layer for each in archive_ if (file := archive_.extractfile(each)) is not None)
 
 
+def test_saving_to_what_is_no_regular_file(images: Images, loaded: Callable[..., str], tmp_path: Path) -> None:
+    """A device is written to, a directory is refused, and both stay what they are."""
+    name = loaded()
+    images.image("save", "-o", "/dev/null", name)
+    assert "Is a directory" in images.refused("save", "-o", str(tmp_path), name)
+
+
 def test_pipes_and_compression(images: Images, layout: Layout, tmp_path: Path) -> None:
     """`save | xz | load`: stdout and stdin, compressed."""
     from tests.sandbox.running import SB

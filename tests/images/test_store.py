@@ -7,13 +7,17 @@ import os
 import random
 import shutil
 import signal
+import stat
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from rootless_sb.image import reference
+from rootless_sb.image.store import Store
 from tests.images.archives import Member, archive, directory
-from tests.sandbox.running import PATIENCE, eventually, stdout_until, tell
+from tests.sandbox.running import PATIENCE, SB, eventually, stdout_until, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +54,21 @@ def test_layers_are_shared_and_go_with_the_last_image(images: Images, layout: La
     images.image("rm", "b:1")
     assert set() == layers(images)
     assert "there is no image b:1 here" in images.refused("rm", "b:1")
+
+
+def test_a_name_that_goes_while_names_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ls` beside `rm` doesn't list it, and doesn't fail."""
+    store = Store(str(tmp_path))
+    store.name(reference.parse("a:1"), "0" * 64)
+    readlink = os.readlink
+
+    def read_what_has_gone(path: str) -> str:
+        os.unlink(path)
+        return readlink(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "readlink", read_what_has_gone)
+        assert {} == store.names()
 
 
 def test_an_image_with_several_names(images: Images, layout: Layout) -> None:
@@ -110,6 +129,58 @@ def test_an_image_that_a_sandbox_uses_stays(images: Images, loaded: Callable[...
     assert ({}, set()) == (images.ls(), layers(images))
 
 
+def test_prune_says_what_was_freed(images: Images, layout: Layout, tmp_path: Path) -> None:
+    """A layer that another image has isn't."""
+    from tests.images.layouts import Layout as NewLayout
+
+    large = archive(Member("large", os.urandom(3_000_000)))
+    layout.image([large, ONE], "a:1")
+    load(images, layout)
+    newer = NewLayout(tmp_path / "newer")
+    newer.image([large], "a:1")
+    load(images, newer)
+    said = images.try_image("prune", "-f").stderr
+    assert said.endswith("kB freed\n"), said
+    assert "MB freed" in images.try_image("prune", "-af").stderr
+
+
+def test_prune_looks_once_more_when_it_was_told_to(images: Images, loaded: Callable[..., str]) -> None:
+    """An image that a sandbox has come to use while the person was asked stays, with its name."""
+    name = loaded()
+    keyboard, terminal = os.openpty()
+    command = [SB, "image", "prune", "-a"]
+    process = subprocess.Popen(command, env=images.environment, stdin=terminal, stderr=subprocess.PIPE)
+    images.adopt(process)
+    assert process.stderr is not None
+    asked = b""
+    while not asked.endswith(b"[y/N] "):
+        asked += os.read(process.stderr.fileno(), 1)
+    assert 0 == images("--image", name, "--name", "kept", "--", "touch", "/new").returncode
+    os.write(keyboard, b"y\n")
+    assert 0 == process.wait(PATIENCE)
+    assert {"docker.io/library/test:1"} == images.names()
+    images.command("rm", "kept")
+    for end in (keyboard, terminal):
+        os.close(end)
+    process.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        *(("image ls >&-", 0), ("image save test:1 >&-", 0), ("ps >&-", 0), ("image ls 2>&-", 0)),
+        *(("image prune -a <&-", 125), ("image load <&-", 125)),
+    ],
+)
+def test_streams_that_are_closed(images: Images, loaded: Callable[..., str], command: str, status: int) -> None:
+    """Who closes one gets no traceback for it."""
+    loaded()
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" {command}', SB], env=images.environment, capture_output=True, text=True, check=False
+    )
+    assert (status, False) == (done.returncode, "Traceback" in done.stderr), done.stderr
+
+
 def test_a_store_can_be_moved(images: Images, loaded: Callable[..., str]) -> None:
     """By mv, and then SB_DATA_HOME: everything in it goes on working."""
     name = loaded(archive(Member("etc/note", b"moved", uid=7)))
@@ -130,6 +201,7 @@ def test_another_persons_store(images: Images, loaded: Callable[..., str]) -> No
     try:
         assert "xy" == images.inside(name, "sh", "-c", "cat /secret /closed/f; touch /new").strip()
         assert [str(site)] == [each["store"] for each in images.ls().values()]
+        assert 0o700 == stat.S_IMODE((images.store / "layers").stat().st_mode)  # for what lies beneath every image
         assert "there is no image" in images.refused("rm", name)
     finally:
         _open(site)

@@ -242,6 +242,24 @@ def test_compressions(tmp_path: Path, compress: Callable[[bytes], bytes]) -> Non
         assert digest == unpacked(tmp_path / "two", compress(data[:half]) + compress(data[half:])).diff_id
 
 
+@pytest.mark.parametrize("there", [1, 2, 5])
+def test_a_member_that_begins_where_a_read_ends(tmp_path: Path, there: int) -> None:
+    """So few bytes of it are there at first that they don't say what it is."""
+    data = archive(Member("f", b"content"))
+    first = gzip.compress(data[:600], mtime=0)
+    name = b"n" * ((1 << 18) - there - len(first) - 1)  # the member's file name: RFC 1952, 2.3
+    blob = first[:3] + b"\x08" + first[4:10] + name + b"\0" + first[10:] + gzip.compress(data[600:])
+    assert f"sha256:{hashlib.sha256(data).hexdigest()}" == unpacked(tmp_path / "layer", blob).diff_id
+
+
+def test_frames_of_zstd_that_hold_nothing(tmp_path: Path) -> None:
+    """They are skipped, at the beginning and at the end, where zstd:chunked has its table of contents."""
+    data = archive(Member("f", b"content"))
+    nothing = b"\x5e\x2a\x4d\x18\x05\0\0\0table"
+    found = unpacked(tmp_path / "layer", nothing + zstd(data) + nothing + nothing)
+    assert f"sha256:{hashlib.sha256(data).hexdigest()}" == found.diff_id
+
+
 def test_kinds_are_known_by_their_beginning() -> None:
     """What a blob is counts, not what its type says."""
     assert ["gzip", "zstd", "bzip2", "xz", ""] == [

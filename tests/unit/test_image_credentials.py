@@ -114,6 +114,7 @@ def test_helpers_may_say_anything(data: bytes) -> None:
         ('basic Realm = "a \\"b\\""', [("basic", {"realm": 'a "b"'})]),
         ('Basic realm="x", Bearer realm="y"', [("basic", {"realm": "x"}), ("bearer", {"realm": "y"})]),
         ("Negotiate", [("negotiate", {})]),
+        ("Negotiate, Basic realm=x, NTLM", [("negotiate", {}), ("basic", {"realm": "x"}), ("ntlm", {})]),
         ("", []),
     ],
 )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-from rootless_sb.errors import SbError, did_you_mean
+from rootless_sb.cli import parsing
 
 _USAGE = """\
 usage: sb image COMMAND [OPTIONS] …
@@ -28,24 +26,10 @@ options:
 example: sb image pull ubuntu:24.04
 """
 
-_MODULES = {
-    **{name: name for name in ("pull", "push", "load", "save", "ls", "inspect", "rm", "prune")},
-    "import": "importing",
-}
+_NAMES = ("pull", "push", "load", "save", "ls", "inspect", "rm", "prune")
+_MODULES = {name: f"rootless_sb.cli.image.{name}" for name in _NAMES} | {"import": "rootless_sb.cli.image.importing"}
 
 
 def main(arguments: list[str]) -> int:
     """Run the command line after `sb image`; returns the exit status. Raises SbError."""
-    if not arguments:
-        sys.stderr.write(_USAGE)
-        return 125
-    command, *rest = arguments
-    if command in ("--help", "-h", "help"):
-        sys.stdout.write(_USAGE)
-        return 0
-    if command not in _MODULES:
-        raise SbError(f"unknown command image {command}", hint=did_you_mean(command, _MODULES) or "sb image --help")
-    import importlib
-
-    status: int = importlib.import_module(f"rootless_sb.cli.image.{_MODULES[command]}").main(rest)
-    return status
+    return parsing.run_subcommand("sb image", arguments, _USAGE, _MODULES)

@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
     options.add_argument("source", metavar="SOURCE", help="the archive or directory; - is stdin")
     options.add_argument("name", metavar="NAME", nargs="?", help="what to call the image")
     parsed = options.parse_strictly(arguments)
-    wanted = platform.parse(parsed.platform) if parsed.platform else platform.own()
+    wanted = platform.asked(parsed.platform)
     names = (reference.parse(parsed.name),) if parsed.name else ()
     where = surroundings.look()
     with Workers(where.own) as workers, progress.shown(f"import {parsed.source}", quiet=parsed.quiet) as shown:

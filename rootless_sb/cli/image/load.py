@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> int:
     options.add_argument("--platform", metavar="OS/ARCH", help="another platform's image (default: this machine's)")
     options.add_argument("-q", "--quiet", action="store_true", help="no progress")
     parsed = options.parse_strictly(arguments)
-    wanted = platform.parse(parsed.platform) if parsed.platform else platform.own()
+    wanted = platform.asked(parsed.platform)
     where = surroundings.look()
     with Workers(where.own) as workers, progress.shown(f"load {parsed.input}", quiet=parsed.quiet) as shown:
         from rootless_sb.image import archive, load, spooling

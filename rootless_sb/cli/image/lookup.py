@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from rootless_sb import leftovers
 from rootless_sb.cli import lookup
 from rootless_sb.errors import SbError, did_you_mean
-from rootless_sb.image import store
+from rootless_sb.image import reference, store
 
 if TYPE_CHECKING:
+    from rootless_sb.image.reference import Reference
     from rootless_sb.image.store import Found, Store
 
 
@@ -21,6 +22,15 @@ def find(called: str, stores: tuple[Store, ...]) -> Found:
         known = [name.familiar() for each in stores for names in each.names().values() for name in names]
         raise SbError(f"there is no image {called} here", hint=did_you_mean(called, known) or f"sb image pull {called}")
     return found
+
+
+def meant(called: str, names: list[Reference]) -> list[Reference]:
+    """Which of an image's names somebody means who calls it so: that one, or all of them by its id."""
+    try:
+        wanted = reference.parse(called)
+    except SbError:
+        return names
+    return [wanted] if wanted in names else names
 
 
 def users() -> dict[str, list[str]]:

@@ -7,7 +7,7 @@ import sys
 from rootless_sb.cli import asking, parsing
 from rootless_sb.cli.image import lookup
 from rootless_sb.errors import Doing, SbError
-from rootless_sb.image import collection, manifest, surroundings
+from rootless_sb.image import collection, surroundings, whole
 from rootless_sb.ui import messages
 
 
@@ -31,21 +31,16 @@ def main(arguments: list[str]) -> int:
     if held is None:
         raise SbError("cannot prune", "an image is just being added", "try again when that is done")
     with held:
-        for image in going:
-            for name in names.get(image.identifier, []):
-                own.drop_name(name)
-        for identifier in collection.collect(held, users):
-            sys.stdout.write(f"{identifier}\n")
-        needed = {digest for image in own.images() for digest in _blobs(own.read(image.identifier, "manifest"))}
+        users, names = set(lookup.users()), own.names()  # once more: whoever was asked may have taken their time
+        for image in going if parsed.all else []:
+            if image.identifier not in users:
+                for name in names.get(image.identifier, []):
+                    own.drop_name(name)
+        gone = collection.collect(held, users)
+        sys.stdout.write("".join(f"{identifier}\n" for identifier in gone.images))
+        manifests = [whole.manifest_of(image, own) for image in own.images()]
+        needed = {blob.digest for each in manifests for blob in (each.config, *each.layers)}
         with Doing(f"cannot remove blobs from {where.cache.path}"):
             freed = where.cache.drop(needed)
-    messages.say(f"{messages.human_size(freed + sum(each.size for each in going))} freed")
+    messages.say(f"{messages.human_size(freed + gone.freed)} freed")
     return 0
-
-
-def _blobs(data: bytes) -> list[str]:
-    """The digests of all blobs of a manifest."""
-    found = manifest.parse(data)
-    return (
-        [found.config.digest, *(each.digest for each in found.layers)] if isinstance(found, manifest.Manifest) else []
-    )

@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
     options.add_argument("-q", "--quiet", action="store_true", help="no progress")
     options.add_argument("name", metavar="NAME", nargs="+", help="an image's name: ubuntu, ghcr.io/a/b:1.2, x@sha256:…")
     parsed = options.parse_strictly(arguments)
-    wanted = platform.parse(parsed.platform) if parsed.platform else platform.own()
+    wanted = platform.asked(parsed.platform)
     for name in parsed.name:
         sys.stdout.write(f"{one(name, wanted, quiet=parsed.quiet).identifier}\n")
     return 0

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 from rootless_sb.cli import each, parsing
 from rootless_sb.cli.image import lookup
 from rootless_sb.errors import SbError
-from rootless_sb.image import collection, reference, surroundings
+from rootless_sb.image import collection, surroundings
 from rootless_sb.ui import messages
 
 if TYPE_CHECKING:
-    from rootless_sb.image.reference import Reference
     from rootless_sb.image.store import Store
 
 
@@ -30,7 +29,7 @@ def remove(called: str, own: Store, *, force: bool) -> None:
     """Remove one image, or one name of it. Raises SbError: a sandbox uses it, say."""
     image = lookup.find(called, (own,)).image
     names = own.names().get(image.identifier, [])
-    dropped = _to_drop(called, names)
+    dropped = lookup.meant(called, names)
     if len(dropped) > 1 and not force:
         listed = ", ".join(name.familiar() for name in dropped)
         raise SbError(f"cannot remove {called}", f"it has several names: {listed}", f"sb image rm -f {called}")
@@ -49,14 +48,5 @@ def remove(called: str, own: Store, *, force: bool) -> None:
         return
     with held:
         gone = collection.collect(held, set(lookup.users()), {image.identifier})
-    if not gone and not force:
+    if not gone.images and not force:
         raise SbError(f"cannot remove {called}", "a sandbox runs on it", "sb ps")
-
-
-def _to_drop(called: str, names: list[Reference]) -> list[Reference]:
-    """The names that are to go: the one given, or all of an image that was given by its id."""
-    try:
-        wanted = reference.parse(called)
-    except SbError:
-        return names
-    return [wanted] if wanted in names else names

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
-from rootless_sb.cli import parsing
+from rootless_sb.cli import output, parsing
 from rootless_sb.cli.image import lookup
-from rootless_sb.errors import Doing, SbError
-from rootless_sb.image import reference, saving, surroundings, whole
+from rootless_sb.errors import SbError
+from rootless_sb.image import saving, surroundings, whole
 
 
 def main(arguments: list[str]) -> int:
@@ -22,25 +21,12 @@ def main(arguments: list[str]) -> int:
     where = surroundings.look()
     found = lookup.find(parsed.name, where.stores)
     gathered = whole.gather(found, where.cache)
-    known = found.store.names().get(found.image.identifier, [])
-    try:
-        wanted = reference.parse(parsed.name)
-        names = [wanted] if wanted in known else known
-    except SbError:  # an id
-        names = known
+    names = lookup.meant(parsed.name, found.store.names().get(found.image.identifier, []))
     if parsed.output is None:
         if sys.stdout.isatty():
             raise SbError("an archive is nothing for a terminal", hint=f"sb image save -o FILE {parsed.name}")
         saving.write(sys.stdout.buffer, parsed.format, gathered, names, where.cache)
         return 0
-    with Doing(f"cannot write {parsed.output}"):
-        fresh = f"{parsed.output}.{os.getpid()}"
-        try:
-            with open(fresh, "wb") as file:
-                saving.write(file, parsed.format, gathered, names, where.cache)
-            os.rename(fresh, parsed.output)
-        except BaseException:
-            if os.path.exists(fresh):
-                os.unlink(fresh)
-            raise
+    with output.whole_file(parsed.output) as file:
+        saving.write(file, parsed.format, gathered, names, where.cache)
     return 0
