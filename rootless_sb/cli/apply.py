@@ -10,7 +10,7 @@ from rootless_sb import sandboxes
 from rootless_sb.cli import lookup, parsing
 from rootless_sb.cli import options as shared
 from rootless_sb.errors import Doing, SbError
-from rootless_sb.review import applying, assessment, choosing, history, journal, opening, owners
+from rootless_sb.review import applying, assessment, choosing, history, journal, opening, owners, roots
 from rootless_sb.review.choosing import Wish
 from rootless_sb.ui import changes as shown
 from rootless_sb.ui import messages
@@ -34,8 +34,9 @@ _AGAINST = ("conflict", "risk", "obstacle")
 
 
 class Judged(NamedTuple):
-    """The changes of a sandbox that is held, and what speaks against each."""
+    """The changes of a sandbox that is held, and what speaks against each. `root`: what they are brought to."""
 
+    root: str
     view: LayerView
     who: owners.Identity
     verdicts: list[Verdict]
@@ -95,8 +96,7 @@ def carry_out(known: Known, held: Sandbox, paths: Sequence[bytes], wish: Wish, *
             messages.say(line)
         raise
     if chosen:
-        root = known.state.wanted.rootfs or "/"
-        applying.apply(held.own, judged.view, root, chosen, judged.who)
+        applying.apply(held.own, judged.view, judged.root, chosen, judged.who)
     if not quiet:
         left_out = len(judged.verdicts) - len(chosen)
         rest = f"; {left_out} left out" if left_out else ""
@@ -109,12 +109,13 @@ def carry_out(known: Known, held: Sandbox, paths: Sequence[bytes], wish: Wish, *
 
 def judge(known: Known, held: Sandbox, paths: Sequence[bytes]) -> Judged:
     """The changes at some paths, all if none is given, and what speaks against each. Raises SbError."""
+    root = roots.target(known.state)
     view = opening.view(known.state, known.directory)
     who = owners.identity(opening.config_of(known.state), os.geteuid(), os.getegid(), frozenset(os.getgroups()))
     with Doing(f"cannot look at what {known.state.name or known.state.identifier} changed"):
         found = choosing.at_paths(view.changes(), paths)
         created = known.state.created * 1_000_000_000
-        return Judged(view, who, assessment.assess(view, found, who, history.read(held.own), created))
+        return Judged(root, view, who, assessment.assess(view, found, who, history.read(held.own), created))
 
 
 def _path(given: str) -> bytes:
