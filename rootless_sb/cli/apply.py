@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
     parsed = parser().parse_strictly(arguments)
     known = lookup.find(parsed.name, lookup.places())
     wish = Wish(parsed.conflicts, parsed.allow_risky)
-    paths = [_path(path) for path in parsed.path]
+    paths = [_path(known, path) for path in parsed.path]
     held = hold(known, parsed.name)
     try:
         if parsed.dry_run:
@@ -118,8 +118,12 @@ def judge(known: Known, held: Sandbox, paths: Sequence[bytes]) -> Judged:
         return Judged(root, view, who, assessment.assess(view, found, who, history.read(held.own), created))
 
 
-def _path(given: str) -> bytes:
-    """A path as the sandbox has it: absolute, through no symbolic link but its own last name."""
+def _path(known: Known, given: str) -> bytes:
+    """A path as the sandbox has it: absolute, and on this machine's own view through no symbolic link but its own last
+    name. In another root, where this machine's links mean nothing, a relative one begins as it does for `sb cp`.
+    """
+    if roots.is_whole(known.state):
+        return os.fsencode(os.path.normpath(os.path.join(known.state.directory, given)))
     path = os.path.abspath(given)
     above, name = os.path.split(path)
     return os.fsencode(os.path.join(os.path.realpath(above), name) if name else above)

@@ -268,6 +268,26 @@ def test_one_that_runs(sb: Sandboxes, host: Path) -> None:
     assert [] == [each for each in os.listdir(host) if each == "new"]
 
 
+def test_named_changes_of_another_root(sb: Sandboxes, tmp_path: Path) -> None:
+    """Their paths are that root's, whatever this machine has there: a symlink, say."""
+    root = tmp_path / "root"
+    for name in ("bin", "proc", "dev", "sys", "etc"):
+        (root / name).mkdir(parents=True)
+    for name in ("busybox", "sh"):
+        subprocess.run(["cp", "/bin/busybox", root / "bin" / name], check=True)
+    link = f"{tmp_path}/link"
+    os.symlink("root", link)
+    script = f"echo x >/new; echo x >/etc/new; /bin/busybox mkdir -p {link}; echo x >{link}/new"
+    assert 0 == sb("--rootfs", str(root), "--name", "box", "-w", "/etc", "--", "/bin/sh", "-c", script).returncode
+    apply(sb, "box", f"{link}/new")
+    apply(sb, "box", "new")
+    assert ["x\n", "x\n", False] == [
+        (root / f"{link[1:]}/new").read_text(),
+        (root / "etc/new").read_text(),
+        (root / "new").exists(),
+    ]
+
+
 def test_a_root_that_is_gone(sb: Sandboxes, host: Path, tmp_path: Path) -> None:
     """Applying to a directory that isn't there any more is an error with its path."""
     root = tmp_path / "root"
