@@ -112,7 +112,8 @@ def test_what_is_left_out_takes_nothing_with_it(sb: Sandboxes, host: Path, tmp_p
     (tmp_path / "target").mkdir()
     (tmp_path / "target/file").write_text("precious\n")
     done = sb.command("cp", f"box:{host}/new/.", str(tmp_path / "target"))
-    assert (0, "sb: warning: left out: file: neither a file nor a directory nor a symlink\n") == (done.returncode, done.stderr)
+    said = "sb: warning: left out: file: neither a file nor a directory nor a symlink\n"
+    assert (0, said) == (done.returncode, done.stderr)
     assert "precious\n" == (tmp_path / "target/file").read_text()
 
 
