@@ -30,7 +30,7 @@ shell start-up files, git hooks, ~/.ssh …) is asked for one by one."""
 
 
 # What can speak against a change, as `Verdict` calls it.
-_AGAINST = ("conflict", "risk", "obstacle")
+_AGAINST = ("conflict", "risk", "obstacle", "hidden")
 
 
 class Judged(NamedTuple):

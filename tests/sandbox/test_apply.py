@@ -258,6 +258,26 @@ def test_what_is_hidden_is_not_overwritten(sb: Sandboxes, host: Path) -> None:
     assert ("one\n", "inner\n") == ((host / "file").read_text(), (host / "directory/inner").read_text())
 
 
+def test_what_is_hidden_by_default_is_not_overwritten(sb: Sandboxes, host: Path) -> None:
+    """A key that the sandbox puts where it saw no directory doesn't reach the one that is there; it is called what it
+    is, nothing that root could do; and the rest can be applied by name.
+    """
+    sb.environment["HOME"] = str(host)
+    (host / ".ssh").mkdir()
+    (host / ".ssh/config").write_text("precious\n")
+    change(sb, host, "mkdir .ssh; echo x >.ssh/authorized_keys; mkdir .aws; echo x >.aws/credentials; echo two >file")
+    said = refused(sb, "box", "--allow-risky", "--conflicts", "sandbox")
+    assert f"sb: hidden: {host}/.ssh: something is there that is hidden from the sandbox\n" in said
+    assert "root" not in said
+    assert "hint: name the paths that you want" in said
+    shown = sb.command("apply", "--dry-run", "box").stdout
+    assert f"A {host}/.ssh  (hidden: something is there that is hidden from the sandbox)\n" in shown
+    refused(sb, "box", "--allow-risky", str(host / ".ssh/authorized_keys"))
+    apply(sb, "box", str(host / ".aws"), str(host / "file"))
+    assert (["config"], ["credentials"]) == (os.listdir(host / ".ssh"), os.listdir(host / ".aws"))
+    assert "two\n" == (host / "file").read_text()
+
+
 def test_one_that_runs(sb: Sandboxes, host: Path) -> None:
     """Nothing is applied of a sandbox that still writes; who holds it is said, and how to end it."""
     run = sb.start("--name", "box", "-w", str(host), "--", "sh", "-c", "echo x >new; echo ready; read line")
