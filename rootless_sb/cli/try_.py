@@ -41,10 +41,8 @@ def main(arguments: list[str]) -> int:
             decided = run.decide(parsed, run.run_spec(parsed)._replace(keep=True, detach=False))
         if decided is None:
             return 0
-        if choice == APPLY:
-            from rootless_sb.review import roots
-
-            roots.target(decided.record)  # that it can't be is said before anything is run
+        if choice == APPLY and decided.record.image:
+            raise SbError("--apply", "the files are an image's, not this machine's", "--keep or --discard")
         from rootless_sb import supervisor
 
         with status:

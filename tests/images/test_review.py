@@ -49,7 +49,7 @@ def test_trying_on_an_image(images: Images, loaded: Callable[..., str], tmp_path
     words = ("--image", loaded(), "--name", "tried", "--", "sh", "-c", f"echo ran; mkdir -p {tmp_path}/new")
     done = images.command("try", "--apply", *words)
     assert (125, "") == (done.returncode, done.stdout)
-    assert "its files are an image's, not this machine's" in done.stderr
+    assert "sb: --apply: the files are an image's, not this machine's\n\nhint: --keep or --discard\n" == done.stderr
     done = images.command("try", "--discard", *words)
     assert (0, "ran\n", False) == (done.returncode, done.stdout, (tmp_path / "new").exists())
 
