@@ -126,6 +126,24 @@ def test_conflicts(sb: Sandboxes, host: Path, inside: str, outside: Callable[[Pa
     assert "2\n" == (host / "other").read_text()
 
 
+def test_in_a_directory_that_was_made_anew(sb: Sandboxes, host: Path) -> None:
+    """What was in one of its directories is deleted too, unless the host has changed it since all of it was: be it
+    before the sandbox made a directory of that name again.
+    """
+    for name in ("kept", "changed"):
+        (host / "directory" / name).mkdir()
+        (host / "directory" / name / "file").write_text("one\n")
+    change(sb, host, "rm -r directory; mkdir directory")
+    (host / "directory/changed/file").write_text("two\n")
+    again = [f"{host}/directory/{name}" for name in ("kept", "changed")]
+    assert 0 == sb.command("exec", "box", "mkdir", *again).returncode
+    said = refused(sb, "box").splitlines()
+    assert [f"sb: conflict: {host}/directory/changed/file: the host has changed it"] == said[:1]
+    assert said[1].startswith("sb: cannot apply 1 of the changes")
+    apply(sb, "box", "--conflicts", "host")
+    assert ([], ["file"]) == (os.listdir(host / "directory/kept"), os.listdir(host / "directory/changed"))
+
+
 def test_the_sandbox_can_win(sb: Sandboxes, host: Path) -> None:
     """With `--conflicts sandbox` the host's version goes."""
     change(sb, host, "echo two >file; rm -r directory; echo x >other")
