@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.images.archives import Member, archive, directory
+from tests.sandbox.reviewing import at_a_terminal
+from tests.sandbox.running import PATIENCE, read_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +55,18 @@ def test_trying_on_an_image(images: Images, loaded: Callable[..., str], tmp_path
     assert "sb: --apply: the files are an image's, not this machine's\n\nhint: --keep or --discard\n" == done.stderr
     done = images.command("try", "--discard", *words)
     assert (0, "ran\n", False) == (done.returncode, done.stdout, (tmp_path / "new").exists())
+
+
+def test_asked_about_an_image(images: Images, loaded: Callable[..., str]) -> None:
+    """Applying isn't offered, and an `a` is no answer."""
+    process, master = at_a_terminal(images, "--image", loaded(), "--", "sh", "-c", "echo x >/new")
+    assert b"keep the sandbox, or discard it?" in read_until(master, b"[k/d] ")
+    os.write(master, b"a\n")
+    read_until(master, b"[k/d] ")
+    os.write(master, b"d\n")
+    read_until(master, b"discarded")
+    assert 0 == process.wait(PATIENCE)
+    os.close(master)
 
 
 def test_the_merged_tree_as_an_archive(images: Images, box: str, tmp_path: Path) -> None:
