@@ -10,7 +10,7 @@ from rootless_sb import sandboxes
 from rootless_sb.cli import asking, lookup, parsing
 from rootless_sb.cli import options as shared
 from rootless_sb.errors import Doing, SbError
-from rootless_sb.review import applying, assessment, choosing, history, journal, opening, owners
+from rootless_sb.review import applying, assessment, choosing, history, journal, opening, owners, roots
 from rootless_sb.review.choosing import Wish
 from rootless_sb.ui import changes as shown
 from rootless_sb.ui import messages
@@ -30,12 +30,13 @@ shell start-up files, git hooks, ~/.ssh …) is asked for one by one."""
 
 
 # What can speak against a change, as `Verdict` calls it.
-_AGAINST = ("conflict", "risk", "obstacle")
+_AGAINST = ("conflict", "risk", "obstacle", "hidden")
 
 
 class Judged(NamedTuple):
-    """The changes of a sandbox that is held, and what speaks against each."""
+    """The changes of a sandbox that is held, and what speaks against each. `root`: what they are brought to."""
 
+    root: str
     view: LayerView
     who: owners.Identity
     verdicts: list[Verdict]
@@ -46,7 +47,7 @@ def main(arguments: list[str]) -> int:
     parsed = parser().parse_strictly(arguments)
     known = lookup.find(parsed.name, lookup.places())
     wish = Wish(parsed.conflicts, parsed.allow_risky)
-    paths = [_path(path) for path in parsed.path]
+    paths = [_path(known, path) for path in parsed.path]
     held = hold(known, parsed.name)
     try:
         if parsed.dry_run:
@@ -95,8 +96,7 @@ def carry_out(known: Known, held: Sandbox, paths: Sequence[bytes], wish: Wish, *
             messages.say(line)
         raise
     if chosen:
-        root = known.state.wanted.rootfs or "/"
-        applying.apply(held.own, judged.view, root, chosen, judged.who)
+        applying.apply(held.own, judged.view, judged.root, chosen, judged.who)
     if not quiet:
         left_out = len(judged.verdicts) - len(chosen)
         rest = f"; {left_out} left out" if left_out else ""
@@ -109,16 +109,21 @@ def carry_out(known: Known, held: Sandbox, paths: Sequence[bytes], wish: Wish, *
 
 def judge(known: Known, held: Sandbox, paths: Sequence[bytes]) -> Judged:
     """The changes at some paths, all if none is given, and what speaks against each. Raises SbError."""
+    root = roots.target(known.state)
     view = opening.view(known.state, known.directory)
     who = owners.identity(opening.config_of(known.state), os.geteuid(), os.getegid(), frozenset(os.getgroups()))
     with Doing(f"cannot look at what {known.state.name or known.state.identifier} changed"):
         found = choosing.at_paths(view.changes(), paths)
         created = known.state.created * 1_000_000_000
-        return Judged(view, who, assessment.assess(view, found, who, history.read(held.own), created))
+        return Judged(root, view, who, assessment.assess(view, found, who, history.read(held.own), created))
 
 
-def _path(given: str) -> bytes:
-    """A path as the sandbox has it: absolute, through no symbolic link but its own last name."""
+def _path(known: Known, given: str) -> bytes:
+    """A path as the sandbox has it: absolute, and on this machine's own view through no symbolic link but its own last
+    name. In another root, where this machine's links mean nothing, a relative one begins as it does for `sb cp`.
+    """
+    if roots.is_whole(known.state):
+        return os.fsencode(os.path.normpath(os.path.join(known.state.directory, given)))
     path = os.path.abspath(given)
     above, name = os.path.split(path)
     return os.fsencode(os.path.join(os.path.realpath(above), name) if name else above)

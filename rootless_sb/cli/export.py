@@ -8,14 +8,15 @@ from typing import IO, TYPE_CHECKING
 
 from rootless_sb.cli import lookup, output, parsing
 from rootless_sb.errors import Doing, SbError
-from rootless_sb.review import archiving, opening
+from rootless_sb.review import archiving, opening, roots
 
 if TYPE_CHECKING:
     from rootless_sb.cli.lookup import Known
 
 _DESCRIPTION = """\
-Write a sandbox's files as a tar archive, with the owners and attributes that it sees: all files of one with --rootfs,
-and what was changed of one on this machine's own (what was deleted is an empty file .wh.NAME, as in images)."""
+Write a sandbox's files as a tar archive, with the owners and attributes that it sees: all files of one with --image or
+--rootfs, and what was changed of one on this machine's own (what was deleted is an empty file .wh.NAME, as in
+images)."""
 
 
 def main(arguments: list[str]) -> int:
@@ -43,8 +44,8 @@ def main(arguments: list[str]) -> int:
 
 def _write(known: Known, file: IO[bytes]) -> None:
     archive = archiving.Archive(file)
-    if known.state.wanted.rootfs is None:
-        archive.add_changes(opening.view(known.state, known.directory))
-    else:
+    if roots.is_whole(known.state):
         archive.add_tree(opening.tree(known.state, known.directory))
+    else:
+        archive.add_changes(opening.view(known.state, known.directory))
     archive.close()

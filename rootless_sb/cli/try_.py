@@ -22,6 +22,7 @@ Run a command in a sandbox, show what it changed, and ask: apply it to this mach
 The exit status is the command's. Takes the options of sb run too."""
 
 APPLY, KEEP, DISCARD = "apply", "keep", "discard"
+_QUESTIONS = {APPLY: "apply it", KEEP: "keep the sandbox", DISCARD: "discard it"}
 _SHOWN = 60  # lines of the tree
 
 
@@ -40,6 +41,8 @@ def main(arguments: list[str]) -> int:
             decided = run.decide(parsed, run.run_spec(parsed)._replace(keep=True, detach=False))
         if decided is None:
             return 0
+        if choice == APPLY and decided.record.image:
+            raise SbError("--apply", "the files are an image's, not this machine's", "--keep or --discard")
         from rootless_sb import supervisor
 
         with status:
@@ -92,7 +95,7 @@ def _conclude(parsed: argparse.Namespace, decided: Plan, choice: str, code: int)
         return
     if not parsed.quiet or not choice:
         _show(lines, identifier)
-    choice = choice or _ask(code)
+    choice = choice or _ask(code, (KEEP, DISCARD) if decided.record.image else (APPLY, KEEP, DISCARD))
     if choice == APPLY:
         _apply(parsed, identifier, called)
     if choice == KEEP:
@@ -125,16 +128,18 @@ def _show(lines: list[str], identifier: str) -> None:
     sys.stderr.flush()
 
 
-def _ask(code: int) -> str:
-    """Ask what to do; who says nothing keeps it."""
+def _ask(code: int, choices: tuple[str, ...]) -> str:
+    """Ask which of these to do; who says nothing keeps it."""
+    *others, last = (_QUESTIONS[choice] for choice in choices)
+    letters = "/".join(choice[0] for choice in choices)
     ended = f" (the command ended with {code})" if code else ""
     while True:
-        sys.stderr.write(f"sb: apply it, keep the sandbox, or discard it?{ended} [a/k/d] ")
+        sys.stderr.write(f"sb: {', '.join(others)}, or {last}?{ended} [{letters}] ")
         sys.stderr.flush()
         answer = sys.stdin.readline()
         if not answer:
             return KEEP
-        for choice in (APPLY, KEEP, DISCARD):
+        for choice in choices:
             if answer.strip() and choice.startswith(answer.strip().lower()):
                 return choice
 

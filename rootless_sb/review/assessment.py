@@ -28,13 +28,15 @@ class Verdict(NamedTuple):
     """What speaks against a change, in words, each empty if nothing does.
 
     `conflict`: what the host has done meanwhile. `risk`: why it acts by itself. `obstacle`: why it can't be made.
-    `attributes`: the extended attributes that the sandbox sees of the file.
+    `hidden`: what of the host's it would destroy that the sandbox couldn't see. `attributes`: the extended attributes
+    that the sandbox sees of the file.
     """
 
     change: Change
     conflict: str
     risk: str
     obstacle: str
+    hidden: str
     attributes: dict[bytes, bytes]
 
 
@@ -53,16 +55,17 @@ def assess(
         place = None
         if not any(path in new for path in directories_above(change.path)):
             place = places.get(above) or places.setdefault(above, _place(view, above, who))
-        below = subtrees.Contents(0, "")
+        below = subtrees.Contents(0)
         if goes_whole(change):
             below = subtrees.contents(view, change.path, who.uid)
         trace = traces.trace(view, change, applied, created, below.newest)
         attributes = _attributes(view, change)
         obstacle = obstacles.obstacle(change, who, place, attributes) or below.obstacle
-        if change.before is None and place is not None and not obstacle and _is_there(view, change.path):
-            obstacle = "something is there that is hidden from the sandbox"
+        hidden = below.hidden
+        if change.before is None and place is not None and _is_there(view, change.path):
+            hidden = "something is there that is hidden from the sandbox"
         conflict, risk = conflicts.conflict(change, trace), risks.risk(change)
-        verdicts.append(Verdict(change, conflict, risk, obstacle, attributes))
+        verdicts.append(Verdict(change, conflict, risk, obstacle, hidden, attributes))
     return verdicts
 
 

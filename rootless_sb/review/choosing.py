@@ -52,8 +52,8 @@ def at_paths(changes: Sequence[Change], paths: Iterable[bytes]) -> list[Change]:
 def choose(verdicts: Sequence[Verdict], wish: Wish, ask: Callable[[Verdict], bool] | None) -> list[Verdict]:
     """The changes to bring to the host. `ask` is asked for each risky one; None: there is nobody to ask.
 
-    Raises RefusedError where nothing may be written: a conflict, something that only root could do, a risk that nobody
-    has agreed to.
+    Raises RefusedError where nothing may be written: a conflict, something that only root could do, something hidden
+    in the way, a risk that nobody has agreed to.
     """
     skipped = [each for each in verdicts if each.conflict and wish.conflicts == HOST]
     left = _without(verdicts, skipped)
@@ -63,6 +63,9 @@ def choose(verdicts: Sequence[Verdict], wish: Wish, ask: Callable[[Verdict], boo
     if hindered := [(each.change, each.obstacle) for each in left if each.obstacle]:
         hint = "name the paths that you want: sb apply NAME PATH …"
         raise RefusedError("not yours", hindered, "only root could", hint)
+    if covered := [(each.change, each.hidden) for each in left if each.hidden]:
+        hint = "name the paths that you want; sb run --show PATH shows what is hidden by default"
+        raise RefusedError("hidden", covered, "what the sandbox couldn't see would be lost", hint)
     risky = [each for each in left if each.risk] if not wish.allow_risky else []
     if risky and ask is None:
         reasons = [(each.change, each.risk) for each in risky]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fuse_overlay.tree import Entry, Tree
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_KINDS = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK)
 _MODE = 0o777  # what of a mode goes along: neither setuid nor the like
 
 
@@ -65,6 +66,9 @@ class CopyOut:
 
     def _one(self, path: bytes, entry: Entry) -> None:
         node = entry.node
+        if node.kind not in _KINDS:
+            warn(f"left out: {shown(path or self._name)}: neither a file nor a directory nor a symlink")
+            return
         fd, name = self._place(path)
         try:
             there = sites.key_of(fd, name) is not None
@@ -76,10 +80,8 @@ class CopyOut:
                     os.mkdir(name, 0o700, dir_fd=fd)
             elif node.kind == stat.S_IFLNK:
                 os.symlink(merged.link_target(self._tree, node), name, dir_fd=fd)
-            elif node.kind == stat.S_IFREG:
-                self._data(entry, fd, name)
             else:
-                warn(f"left out: {shown(path or self._name)}: neither a file nor a directory nor a symlink")
+                self._data(entry, fd, name)
         finally:
             os.close(fd)
 

@@ -10,6 +10,7 @@ from fuse_overlay import merge
 from fuse_overlay.attributes import File
 from fuse_overlay.layers import ABSENT, Budget, at, open_regular
 from fuse_overlay.tree import Missing, Tree
+from rootless_sb.kernel import births
 from rootless_sb.review.changes import ADDED, CHANGED, DELETED, Change, Item, aspects
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ _BLOCK = 1 << 20
 
 
 class _Pair(NamedTuple):
-    """A directory of the layer, the one below it if there is one, and whether nothing of that shows through."""
+    """A directory of the layer, the one below it if there is one, and whether nothing of that shows through: the one
+    that it lies in is opaque, or there is a mark beside it.
+    """
 
     above: Node
     below: Node | None
@@ -46,6 +49,8 @@ class LayerView:
         self._last: dict[Tree, tuple[bytes, Node]] = {}
         # Where files with hard links lie that haven't changed, by the layer's (st_dev, st_ino).
         self.unchanged_links: dict[Key, bytes] = {}
+        # The directories that hide all below them, and lie in none that does: when each was made (`births`).
+        self.opaque: dict[bytes, int | None] = {}
 
     def close(self) -> None:
         """Let go of it."""
@@ -130,7 +135,7 @@ class LayerView:
             names = merge.merge([scan])
             gone = merge.taken_away(scan)
             if below is not None:
-                opaque = opaque or layer.is_opaque(self.upper.directories.get(above, layer).fd, b".")
+                opaque = opaque or self._is_opaque(above, path)
                 removed = set(self.lower.scan(below)) if opaque else gone
                 yield from self._deleted(below, removed - names.keys(), path)
         except FileNotFoundError:  # the sandbox runs, and has just removed it
@@ -144,12 +149,24 @@ class LayerView:
             yield from self._compared(at_name, entry, under)
             if entry.node.kind == stat.S_IFDIR:
                 merged = under is not None and under.node.kind == stat.S_IFDIR
-                held = _Pair(entry.node, under.node if under and merged else None, at_name, name in gone)
+                if name in gone and not opaque:
+                    self._note_opaque(above, name, at_name)
+                held = _Pair(entry.node, under.node if under and merged else None, at_name, opaque or name in gone)
                 waiting.append(held)
                 held.above.lookups += 1
                 if held.below is not None:
                     held.below.lookups += 1
             self._settle(entry, under)
+
+    def _is_opaque(self, above: Node, path: bytes) -> bool:
+        """Whether a directory of the layer, at a path, is opaque by itself."""
+        if not above.source.is_opaque(self.upper.directories.get(above, above.source).fd, b"."):
+            return False
+        self._note_opaque(above, b".", path)
+        return True
+
+    def _note_opaque(self, above: Node, name: bytes, path: bytes) -> None:
+        self.opaque[path] = births.birth_time(self.upper.directories.get(above, above.source).fd, name)
 
     def _deleted(self, below: Node, names: Iterable[bytes], path: bytes) -> Iterator[Change]:
         for name in names:

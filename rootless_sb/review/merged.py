@@ -26,10 +26,9 @@ def find(tree: Tree, path: bytes, *, follow: bool) -> Entry:
     The node is held by a look-up of ours. Raises OSError.
     """
     waiting = [name for name in reversed(path.split(b"/")) if name]
-    at = tree.root
-    held = [at]
+    held = [tree.root]
     links = 0
-    entry = tree.attributes(at)
+    entry = tree.attributes(tree.root)
     while waiting:
         name = waiting.pop()
         if name == b".":
@@ -52,6 +51,7 @@ def find(tree: Tree, path: bytes, *, follow: bool) -> Entry:
             waiting += [part for part in reversed(target.split(b"/")) if part]
             if target.startswith(b"/"):
                 held = [tree.root]
+                entry = tree.attributes(tree.root)
             continue
         held.append(found.node)
         entry = found

@@ -19,11 +19,12 @@ _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 class Contents(NamedTuple):
     """`newest`: the latest st_ctime in a directory, in nanoseconds, without its own.
 
-    `obstacle`: why it can't be removed, empty if it can.
+    `obstacle`: why it can't be removed, empty if it can. `hidden`: what would be lost unseen, in words.
     """
 
     newest: int
-    obstacle: str
+    obstacle: str = ""
+    hidden: str = ""
 
 
 def contents(view: LayerView, path: bytes, uid: int) -> Contents:
@@ -44,7 +45,7 @@ def contents(view: LayerView, path: bytes, uid: int) -> Contents:
             for name in names:
                 entry = view.lower.enter(node, name)
                 if isinstance(entry, Missing):
-                    return Contents(newest, f"{shown(here + b'/' + name)} in it is hidden from the sandbox")
+                    return Contents(newest, hidden=f"{shown(here + b'/' + name)} in it is hidden from the sandbox")
                 newest = max(newest, entry.st.st_ctime_ns)
                 if entry.node.kind == stat.S_IFDIR:
                     entry.node.lookups += 1
@@ -54,7 +55,7 @@ def contents(view: LayerView, path: bytes, uid: int) -> Contents:
             return Contents(newest, f"{shown(here)} can't be read")
         finally:
             view.lower.table.forget(node, 1)
-    return Contents(newest, "")
+    return Contents(newest)
 
 
 def _names(view: LayerView, node: Node) -> list[bytes]:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import stat
 from typing import TYPE_CHECKING
 
 from fuse_overlay import origin, whiteout, xattrs
 from rootless_sb.kernel import births
+from rootless_sb.review.changes import directories_above
 from rootless_sb.review.conflicts import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fuse_overlay.inodes import Node
     from fuse_overlay.origin import Origin
     from rootless_sb.review.changes import Change
     from rootless_sb.review.layer import LayerView
@@ -29,7 +28,7 @@ def trace(view: LayerView, change: Change, applied: Mapping[bytes, Origin], crea
     fd = view.descriptor_of(view.upper, above)
     known = applied.get(change.path)
     if change.after is None:
-        made = _whiteout_time(view, fd, name) or _birth_of(view, view.directory_at(view.upper, above))
+        made = _whiteout_time(view, fd, name) or _opaque_time(view, change.path)
         return Trace(known, made or created, newest)
     if known is None:
         value = view.upper.store.read(view.file(change), xattrs.ORIGIN)
@@ -50,10 +49,6 @@ def _whiteout_time(view: LayerView, fd: int, name: bytes) -> int | None:
     return None
 
 
-def _birth_of(view: LayerView, node: Node) -> int | None:
-    """When the directory was made that hides all below it; the nearest one will do, the others are older."""
-    above = node.parent
-    if above is None:
-        return None
-    fd = view.upper.directories.get(above, above.source).fd
-    return births.birth_time(fd, node.name) if stat.S_ISDIR(node.kind) else None
+def _opaque_time(view: LayerView, path: bytes) -> int | None:
+    """When the directory was made that hides all below it, this path among that."""
+    return next((view.opaque[above] for above in directories_above(path) if above in view.opaque), None)

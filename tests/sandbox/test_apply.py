@@ -126,6 +126,24 @@ def test_conflicts(sb: Sandboxes, host: Path, inside: str, outside: Callable[[Pa
     assert "2\n" == (host / "other").read_text()
 
 
+def test_in_a_directory_that_was_made_anew(sb: Sandboxes, host: Path) -> None:
+    """What was in one of its directories is deleted too, unless the host has changed it since all of it was: be it
+    before the sandbox made a directory of that name again.
+    """
+    for name in ("kept", "changed"):
+        (host / "directory" / name).mkdir()
+        (host / "directory" / name / "file").write_text("one\n")
+    change(sb, host, "rm -r directory; mkdir directory")
+    (host / "directory/changed/file").write_text("two\n")
+    again = [f"{host}/directory/{name}" for name in ("kept", "changed")]
+    assert 0 == sb.command("exec", "box", "mkdir", *again).returncode
+    said = refused(sb, "box").splitlines()
+    assert [f"sb: conflict: {host}/directory/changed/file: the host has changed it"] == said[:1]
+    assert said[1].startswith("sb: cannot apply 1 of the changes")
+    apply(sb, "box", "--conflicts", "host")
+    assert ([], ["file"]) == (os.listdir(host / "directory/kept"), os.listdir(host / "directory/changed"))
+
+
 def test_the_sandbox_can_win(sb: Sandboxes, host: Path) -> None:
     """With `--conflicts sandbox` the host's version goes."""
     change(sb, host, "echo two >file; rm -r directory; echo x >other")
@@ -258,6 +276,26 @@ def test_what_is_hidden_is_not_overwritten(sb: Sandboxes, host: Path) -> None:
     assert ("one\n", "inner\n") == ((host / "file").read_text(), (host / "directory/inner").read_text())
 
 
+def test_what_is_hidden_by_default_is_not_overwritten(sb: Sandboxes, host: Path) -> None:
+    """A key that the sandbox puts where it saw no directory doesn't reach the one that is there; it is called what it
+    is, nothing that root could do; and the rest can be applied by name.
+    """
+    sb.environment["HOME"] = str(host)
+    (host / ".ssh").mkdir()
+    (host / ".ssh/config").write_text("precious\n")
+    change(sb, host, "mkdir .ssh; echo x >.ssh/authorized_keys; mkdir .aws; echo x >.aws/credentials; echo two >file")
+    said = refused(sb, "box", "--allow-risky", "--conflicts", "sandbox")
+    assert f"sb: hidden: {host}/.ssh: something is there that is hidden from the sandbox\n" in said
+    assert "root" not in said
+    assert "hint: name the paths that you want" in said
+    shown = sb.command("apply", "--dry-run", "box").stdout
+    assert f"A {host}/.ssh  (hidden: something is there that is hidden from the sandbox)\n" in shown
+    refused(sb, "box", "--allow-risky", str(host / ".ssh/authorized_keys"))
+    apply(sb, "box", str(host / ".aws"), str(host / "file"))
+    assert (["config"], ["credentials"]) == (os.listdir(host / ".ssh"), os.listdir(host / ".aws"))
+    assert "two\n" == (host / "file").read_text()
+
+
 def test_one_that_runs(sb: Sandboxes, host: Path) -> None:
     """Nothing is applied of a sandbox that still writes; who holds it is said, and how to end it."""
     run = sb.start("--name", "box", "-w", str(host), "--", "sh", "-c", "echo x >new; echo ready; read line")
@@ -266,6 +304,26 @@ def test_one_that_runs(sb: Sandboxes, host: Path) -> None:
     assert said.startswith("sb: cannot apply box: process ")
     assert said.endswith("hint: sb stop box\n")
     assert [] == [each for each in os.listdir(host) if each == "new"]
+
+
+def test_named_changes_of_another_root(sb: Sandboxes, tmp_path: Path) -> None:
+    """Their paths are that root's, whatever this machine has there: a symlink, say."""
+    root = tmp_path / "root"
+    for name in ("bin", "proc", "dev", "sys", "etc"):
+        (root / name).mkdir(parents=True)
+    for name in ("busybox", "sh"):
+        subprocess.run(["cp", "/bin/busybox", root / "bin" / name], check=True)
+    link = f"{tmp_path}/link"
+    os.symlink("root", link)
+    script = f"echo x >/new; echo x >/etc/new; /bin/busybox mkdir -p {link}; echo x >{link}/new"
+    assert 0 == sb("--rootfs", str(root), "--name", "box", "-w", "/etc", "--", "/bin/sh", "-c", script).returncode
+    apply(sb, "box", f"{link}/new")
+    apply(sb, "box", "new")
+    assert ["x\n", "x\n", False] == [
+        (root / f"{link[1:]}/new").read_text(),
+        (root / "etc/new").read_text(),
+        (root / "new").exists(),
+    ]
 
 
 def test_a_root_that_is_gone(sb: Sandboxes, host: Path, tmp_path: Path) -> None:

@@ -79,6 +79,18 @@ def test_what_is_no_change(sb: Sandboxes, host: Path, script: str) -> None:
     assert [] == changes(sb)
 
 
+def test_in_a_directory_that_was_made_anew(sb: Sandboxes, host: Path) -> None:
+    """What was in its directories is deleted, at any depth, though they have been made again."""
+    (host / "directory/a/b").mkdir(parents=True)
+    for name in ("a", "a/b"):
+        (host / "directory" / name / "old").write_text("old\n")
+    change(sb, host, "rm -r directory; mkdir -p directory/a/b; echo x >directory/a/b/new")
+    shown = diff(sb, host)
+    assert ["D directory/a/old", "A directory/a/b/new", "D directory/a/b/old"] == sorted(
+        (line for line in shown if "/a/" in line), key=lambda line: (line.count("/"), line)
+    )
+
+
 def test_in_json(sb: Sandboxes, host: Path) -> None:
     """Kind, path, type and size of each, and in what a file has changed; bytes that aren't UTF-8 in base64."""
     change(sb, host, "echo three >file; chmod 600 file; rm other; mkdir d; printf 12345 >$'d/\\xff'")

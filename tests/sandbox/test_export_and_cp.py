@@ -99,6 +99,24 @@ def test_out_of_a_sandbox(sb: Sandboxes, host: Path, tmp_path: Path) -> None:
     assert (125, f"sb: cannot copy {host}/file: No such file or directory\n") == (gone.returncode, gone.stderr)
 
 
+def test_through_a_symlink_to_the_root(sb: Sandboxes, host: Path) -> None:
+    """A link to / at the end of a path is the root, not the directory that the link lies in."""
+    change(sb, host, "ln -s / root")
+    assert 0 == sb.command("cp", str(host / "file"), f"box:{host}/root").returncode
+    assert ["A /file", "A root"] == diff(sb, host)
+
+
+def test_what_is_left_out_takes_nothing_with_it(sb: Sandboxes, host: Path, tmp_path: Path) -> None:
+    """A FIFO isn't copied, so the file of its name stays."""
+    change(sb, host, "mkdir new; mkfifo new/file")
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target/file").write_text("precious\n")
+    done = sb.command("cp", f"box:{host}/new/.", str(tmp_path / "target"))
+    said = "sb: warning: left out: file: neither a file nor a directory nor a symlink\n"
+    assert (0, said) == (done.returncode, done.stderr)
+    assert "precious\n" == (tmp_path / "target/file").read_text()
+
+
 def test_a_symlink_leads_nowhere(sb: Sandboxes, host: Path, tmp_path: Path) -> None:
     """A link that an earlier copy brought doesn't lead a later one out of the target."""
     precious = tmp_path / "precious"

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import subprocess
-import termios
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.sandbox.running import PATIENCE, SB, read_until
+from tests.sandbox.reviewing import at_a_terminal
+from tests.sandbox.running import PATIENCE, read_until
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
     from tests.sandbox.running import Sandboxes
@@ -102,16 +101,7 @@ def test_a_command_that_is_not_there(sb: Sandboxes, host: Path) -> None:
 @pytest.mark.parametrize(("answer", "content"), [("a", "two\n"), ("d", "one\n"), ("k", "one\n")])
 def test_asked(sb: Sandboxes, host: Path, answer: str, content: str) -> None:
     """Who sits at a terminal is shown the changes and asked; an answer that is none is asked again."""
-    master, slave = os.openpty()
-    process = subprocess.Popen(
-        [SB, "try", "-w", str(host), "--", "sh", "-c", "echo two >file"],
-        env=sb.environment,
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 (there are no threads here)
-    )
+    process, master = at_a_terminal(sb, "-w", str(host), "--", "sh", "-c", "echo two >file")
     shown = read_until(master, b"[a/k/d] ")
     assert b"C " in shown
     os.write(master, b"what?\n")
@@ -121,4 +111,3 @@ def test_asked(sb: Sandboxes, host: Path, answer: str, content: str) -> None:
     assert 0 == process.wait(PATIENCE)
     assert (content, answer == "k") == ((host / "file").read_text(), bool(kept(sb)))
     os.close(master)
-    os.close(slave)

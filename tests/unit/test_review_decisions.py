@@ -128,9 +128,9 @@ def test_choosing_paths() -> None:
     assert new[:3] + new[4:] == without(new, [new[3]])
 
 
-def verdict(change: Change, *, conflict: str = "", risk: str = "", obstacle: str = "") -> Verdict:
+def verdict(change: Change, *, conflict: str = "", risk: str = "", obstacle: str = "", hidden: str = "") -> Verdict:
     """A change and what speaks against it."""
-    return Verdict(change, conflict, risk, obstacle, {})
+    return Verdict(change, conflict, risk, obstacle, hidden, {})
 
 
 def test_choosing_by_verdicts() -> None:
@@ -143,6 +143,8 @@ def test_choosing_by_verdicts() -> None:
     assert [fine, clash] == choosing.choose([fine, clash], choosing.Wish("sandbox"), None)
     with pytest.raises(SbError, match="only root could"):
         choosing.choose([fine, hindered], choosing.Wish("sandbox"), None)
+    with pytest.raises(SbError, match="the sandbox couldn't see"):
+        choosing.choose([fine, verdict(added(b"/e"), hidden="h", risk="r")], choosing.Wish("sandbox"), None)
     with pytest.raises(SbError, match="what runs by itself"):
         choosing.choose([fine, risky], choosing.Wish(), None)
     assert [fine, risky] == choosing.choose([fine, risky], choosing.Wish(allow_risky=True), None)
