@@ -54,6 +54,14 @@ def test_a_symlink_in_a_mounts_place(sb: Sandboxes, tree: Path, tmp_path: Path, 
     assert not (tmp_path / "etc").exists()
 
 
+def test_a_symlink_for_proc_lifts_no_limit(sb: Sandboxes, tree: Path) -> None:
+    """Memory is counted through the sandbox's /proc: a root that would have it elsewhere is refused."""
+    command = ("-q", "--memory", "50m", "--rootfs", str(tree), "/bin/busybox", "dd", "if=/dev/zero", "of=/dev/null")
+    assert 137 == sb(*command, "bs=200M").returncode
+    (tree / "proc").symlink_to("etc")
+    assert 125 == sb(*command, "bs=200M", "count=50").returncode
+
+
 @pytest.mark.parametrize("name", ["hosts", "hostname"])
 def test_a_trap_in_the_place_of_a_file(sb: Sandboxes, tree: Path, name: str) -> None:
     """/etc/hosts as a directory, a loop or a way out of the tree is left alone."""
