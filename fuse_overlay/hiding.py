@@ -43,7 +43,8 @@ class Hiding:
 
     def __init__(self, config: Config) -> None:
         """Look up what is hidden now. Raises ValueError for a path that isn't absolute."""
-        resolved = [_resolved(path) for path in config.hidden]
+        directories: dict[bytes, bytes] = {}
+        resolved = [_resolved(path, directories) for path in config.hidden]
         self._paths = policy.hidden_paths(config.lowers, (*config.hidden, *resolved))
         self._wanted = tuple(dict.fromkeys((*config.hidden, *resolved)))
         self._directory_names = frozenset(config.hidden_names)
@@ -99,19 +100,30 @@ class Hiding:
         """Note which files and directories are at the hidden paths."""
         for path in self._wanted:
             for top in _matches(path):
-                for follow in (False, True):
-                    try:
-                        st = os.stat(top, follow_symlinks=follow)
-                    except OSError:
-                        continue  # nothing there now, or a link to nowhere: the path alone hides what may come
-                    self._keys.add((st.st_dev, st.st_ino))
-                    self._owners.add(st.st_uid)
+                try:
+                    st = os.lstat(top)
+                    self._note(st)
+                    if stat.S_ISLNK(st.st_mode):
+                        self._note(os.stat(top))
+                except OSError:
+                    continue  # nothing there now, or a link to nowhere: the path alone hides what may come
+
+    def _note(self, st: os.stat_result) -> None:
+        self._keys.add((st.st_dev, st.st_ino))
+        self._owners.add(st.st_uid)
 
 
-def _resolved(path: bytes) -> bytes:
-    """The path without symbolic links, but for what a pattern may stand for."""
-    directory, name = os.path.split(os.path.normpath(path))
-    return os.path.join(os.path.realpath(directory), name) if policy.is_pattern(path) else os.path.realpath(path)
+def _resolved(path: bytes, directories: dict[bytes, bytes]) -> bytes:
+    """The path without symbolic links, but for what a pattern may stand for. `directories`: those looked up so far,
+    without links. (Many paths lie in one, and somebody waits for the start.)
+    """
+    directory, name = os.path.split(path.rstrip(b"/"))
+    if name in (b"", b".", b".."):
+        return os.path.realpath(path)
+    if directory not in directories:
+        directories[directory] = os.path.realpath(directory)
+    place = os.path.join(directories[directory], name)
+    return os.path.realpath(place) if os.path.islink(place) and not policy.is_pattern(path) else place
 
 
 def _matches(path: bytes) -> list[bytes]:

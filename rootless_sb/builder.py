@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rootless_sb import requirements, steps
@@ -12,14 +13,14 @@ from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import mounts, namespaces, network, terminals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 
 class Builder:
     """Builds one root. `stage` is the directory to mount the stage on, `root` the overlay's; both are host paths."""
 
-    __slots__ = ("_devpts", "_root", "_stage", "_terminal_opened", "_volumes", "devpts", "proc")
+    __slots__ = ("_root", "_stage", "_terminal_opened", "_volumes", "devpts", "proc")
 
     def __init__(self, stage: str, root: str, terminal_opened: Callable[[int, int], None]) -> None:
         self._stage = stage
@@ -36,6 +37,12 @@ class Builder:
 
     def _at(self, place: str) -> str:
         return f"{self._stage}/{place}"
+
+    def _open_root(self) -> int:
+        return os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def _make_file(self, place: str) -> None:
+        os.close(os.open(self._at(place), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
 
     def _mount_stage(self, step: steps.MountStage) -> None:
         with Doing("cannot mount a tmpfs", requirements.hint("mounts")):
@@ -71,19 +78,18 @@ class Builder:
 
     def _bind_device(self, step: steps.BindDevice) -> None:
         with Doing(f"cannot bind {step.source}"):
-            os.close(os.open(self._at(step.place), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+            self._make_file(step.place)
             mounts.mount(step.source, self._at(step.place), None, mounts.BIND)
             mounts.make_read_only(self._at(step.place))
 
     def _bind_host(self, step: steps.BindHost) -> None:
         with Doing(f"cannot bind {step.source}"):
-            source = os.open(step.source, os.O_PATH | os.O_CLOEXEC)
-            if stat.S_ISDIR(os.fstat(source).st_mode):
-                os.mkdir(self._at(step.place), 0o755)
-            else:
-                os.close(os.open(self._at(step.place), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
-            mounts.mount(f"/proc/self/fd/{source}", self._at(step.place), None, mounts.BIND | mounts.REC)
-            os.close(source)
+            with _closing(os.open(step.source, os.O_PATH | os.O_CLOEXEC)) as source:
+                if stat.S_ISDIR(os.fstat(source).st_mode):
+                    os.mkdir(self._at(step.place), 0o755)
+                else:
+                    self._make_file(step.place)
+                mounts.mount(f"/proc/self/fd/{source}", self._at(step.place), None, mounts.BIND | mounts.REC)
             mounts.restrict(self._at(step.place), read_only=step.read_only)
             self._volumes.add(os.stat(self._at(step.place)).st_dev)
 
@@ -97,12 +103,12 @@ class Builder:
     def _mask(self, step: steps.Mask) -> None:
         with Doing(f"cannot mask /{step.place}"):
             try:
-                place = os.open(self._at(step.place), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+                found = os.open(self._at(step.place), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
             except FileNotFoundError:
                 return
-            source = self._at(step.directory if stat.S_ISDIR(os.fstat(place).st_mode) else step.file)
-            mounts.mount(source, f"/proc/self/fd/{place}", None, mounts.BIND)
-            os.close(place)
+            with _closing(found) as place:
+                source = self._at(step.directory if stat.S_ISDIR(os.fstat(place).st_mode) else step.file)
+                mounts.mount(source, f"/proc/self/fd/{place}", None, mounts.BIND)
             mounts.make_read_only(self._at(step.place))
 
     def _set_hostname(self, step: steps.SetHostname) -> None:
@@ -119,45 +125,39 @@ class Builder:
         self._terminal_opened(master, slave)
 
     def _attach(self, step: steps.Attach) -> None:
-        with Doing(f"cannot mount {step.target}"):
-            root = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        with Doing(f"cannot mount {step.target}"), _closing(self._open_root()) as root:
+            name = step.target.lstrip("/")
+            # No symlink, though it led nowhere else: `memory` looks for them by these names, and would find nothing.
+            flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             try:
-                target = mounts.open_in_root(root, step.target)
+                found = os.open(name, flags, dir_fd=root)
             except FileNotFoundError:
-                os.mkdir(step.target.lstrip("/"), 0o755, dir_fd=root)
-                target = mounts.open_in_root(root, step.target)
-            _require_same_mount(root, target)
-            mounts.mount(self._at(step.place), f"/proc/self/fd/{target}", None, mounts.MOVE)
-            os.close(target)
-            os.close(root)
+                os.mkdir(name, 0o755, dir_fd=root)
+                found = os.open(name, flags, dir_fd=root)
+            with _closing(found) as target:
+                mounts.mount(self._at(step.place), f"/proc/self/fd/{target}", None, mounts.MOVE)
 
     def _attach_file(self, step: steps.AttachFile) -> None:
-        with Doing(f"cannot mount {step.target}"):
-            root = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            target = mounts.open_in_root(root, step.target)
+        with (
+            Doing(f"cannot mount {step.target}"),
+            _closing(self._open_root()) as root,
+            _closing(mounts.open_in_root(root, step.target)) as target,
+        ):
             _require_same_mount(root, target)
-            os.close(root)
             mounts.mount(self._at(step.place), f"/proc/self/fd/{target}", None, mounts.BIND)
-            os.close(target)
 
     def _make_target_directory(self, step: steps.MakeTargetDirectory) -> None:
-        with Doing(f"cannot make {step.target}"):
-            root = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.close(self._open_or_make(root, step.target, is_directory=True))
-            finally:
-                os.close(root)
+        with Doing(f"cannot make {step.target}"), _closing(self._open_root()) as root:
+            os.close(self._open_or_make(root, step.target, is_directory=True))
 
     def _attach_volume(self, step: steps.AttachVolume) -> None:
-        with Doing(f"cannot mount {step.target}"):
-            root = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            is_directory = os.path.isdir(self._at(step.place))
-            try:
-                target = self._open_or_make(root, step.target, is_directory=is_directory)
-            finally:
-                os.close(root)
+        is_directory = os.path.isdir(self._at(step.place))
+        with (
+            Doing(f"cannot mount {step.target}"),
+            _closing(self._open_root()) as root,
+            _closing(self._open_or_make(root, step.target, is_directory=is_directory)) as target,
+        ):
             mounts.mount(self._at(step.place), f"/proc/self/fd/{target}", None, mounts.MOVE)
-            os.close(target)
 
     def _open_or_make(self, root: int, path: str, *, is_directory: bool) -> int:
         """A descriptor of a place in the sandbox's root, in the overlay or in a volume; in the overlay it is made if
@@ -167,13 +167,12 @@ class Builder:
         try:
             target = mounts.open_in_root(root, path)
         except FileNotFoundError:
-            parent = self._open_or_make(root, above, is_directory=True) if above else os.dup(root)
-            _require_same_mount(root, parent)
-            if is_directory:
-                os.mkdir(name, 0o755, dir_fd=parent)
-            else:
-                os.mknod(name, 0o644, dir_fd=parent)
-            os.close(parent)
+            with _closing(self._open_or_make(root, above, is_directory=True) if above else os.dup(root)) as parent:
+                _require_same_mount(root, parent)
+                if is_directory:
+                    os.mkdir(name, 0o755, dir_fd=parent)
+                else:
+                    os.mknod(name, 0o644, dir_fd=parent)
             target = mounts.open_in_root(root, path)
         if os.fstat(target).st_dev not in self._volumes:
             _require_same_mount(root, target)
@@ -193,6 +192,15 @@ class Builder:
             self.carry_out(step.step)
         except SbError:  # that is what the step is for
             return
+
+
+@contextmanager
+def _closing(descriptor: int) -> Iterator[int]:
+    """Close a descriptor at the end, of a step that fails too: pid 1, who builds, lives as long as the sandbox."""
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _require_same_mount(root: int, target: int) -> None:

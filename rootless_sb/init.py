@@ -98,6 +98,7 @@ def _start(plan: Plan, directory: str, ends: Ends, null: int) -> tuple[int, sess
         ends.supervisor.try_send(protocol.encode(protocol.TERMINAL), (master,))
         os.close(master)
 
+    most = _countable(plan.limits.processes)
     with Doing("cannot make a mount namespace"):
         namespaces.unshare(namespaces.NEWNS)
         mounts.mount(None, "/", None, mounts.REC | mounts.PRIVATE)
@@ -108,16 +109,22 @@ def _start(plan: Plan, directory: str, ends: Ends, null: int) -> tuple[int, sess
     _confine(barriers)
     inner = target.NewInner(plan.id_maps, builder.proc, barriers.nested) if barriers.inner else None
     around = target.Surroundings(slave, null, ends.standard, inner, barriers, plan.limits.own)
-    started = _start_limited(plan.limits.processes, lambda: target.start(plan.target, around))
+    started = _start_limited(most, lambda: target.start(plan.target, around))
     _give_up_power(barriers)
     return started.pid, session.Lent(builder.devpts, null, started.inner, barriers, plan.limits.own, started.pid)
 
 
+def _countable(most: int) -> int:
+    """So many processes, or 0 where they can't be limited. Found out while the overlay's server still starts: it takes
+    two forks."""
+    return 0 if most and probes.attempt(probes.count_processes_apart) else most
+
+
 def _start_limited(most: int, start: Callable[[], target.Started]) -> target.Started:
-    """Start the target, which makes B, so that all in B together are bounded in number, whoever they become. We are
-    not: sessions must be forked though B is full. Raises SbError.
+    """Start the target, which makes B, so that all in B together are bounded in number, whoever they become; 0 for any
+    number. We are not: sessions must be forked though B is full. Raises SbError.
     """
-    if not most or probes.attempt(probes.count_processes_apart):
+    if not most:
         return start()
     with Doing("cannot limit the number of processes"):
         before = processes.limit_number(most + _OURS)

@@ -71,15 +71,21 @@ def make_plan(
     wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...], identifier: str, base: Base | None = None
 ) -> Plan:
     """Decide everything about a run, on the image `base` if one is given. Raises SbError for what can't be."""
-    plan = _plan_once(wanted, host, descriptors, identifier, base)
+    behind = barriers.decide(wanted, host, namespaces(wanted.allow_degraded))  # takes longer than all the rest
+    plan = _plan_once(wanted, host, descriptors, identifier, base, behind)
     if plan.id_maps.helpers is None:
         return plan
     without = host._replace(newuidmap=None, newgidmap=None)
-    return plan._replace(with_one_id=_plan_once(wanted, without, descriptors, identifier, base))
+    return plan._replace(with_one_id=_plan_once(wanted, without, descriptors, identifier, base, behind))
 
 
 def _plan_once(
-    wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...], identifier: str, base: Base | None
+    wanted: RunSpec,
+    host: Host,
+    descriptors: tuple[Descriptor, ...],
+    identifier: str,
+    base: Base | None,
+    behind: Barriers,
 ) -> Plan:
     environment = dict(host.environment)
     maps = id_maps(wanted.userns, host)
@@ -94,7 +100,6 @@ def _plan_once(
     else:
         program = _image_target(wanted, host, base, identifier, terminal=terminal, one_id=maps.helpers is None)
     own = namespaces(wanted.allow_degraded)
-    behind = barriers.decide(wanted, host, own)
     return Plan(
         identifier=identifier,
         uid=host.uid,

@@ -95,7 +95,7 @@ class OpenTerminal(NamedTuple):
 
 
 class Attach(NamedTuple):
-    """Move the mount at `place` onto the directory `target`, which is made if it isn't there."""
+    """Move the mount at `place` onto `target`, a directory in the root, no symlink; it is made if it isn't there."""
 
     place: str
     target: str

@@ -170,12 +170,11 @@ def _become_user(called: str, slave: int | None, environment: dict[str, str]) ->
 
 
 def _go_behind(barriers: Barriers) -> None:
-    """Give up what the target isn't to have; the filter comes last, for it may forbid the rest. Raises SbError."""
+    """Give up what the target isn't to have; the filter comes last, for it may forbid the rest. (no_new_privs came with
+    the fork: pid 1 has set it.) Raises SbError.
+    """
     with Doing("cannot drop capabilities"):
         capabilities.limit(mask(barriers.capabilities))
-    if barriers.no_new_privileges:
-        with Lacking("no_new_privs"):
-            processes.forbid_new_privileges()
     if barriers.program:
         with Lacking("seccomp"):
             seccomp.install(barriers.program)

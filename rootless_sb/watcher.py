@@ -62,6 +62,7 @@ def watch(plan: Plan, links: Links, standard: Standard, audit: tuple[int, ...]) 
         wait_status = waiting.wait(ending.backstop(plan.timeout), plan.limits.memory)
         # What a command does once its files are gone, and what status that gives it, says nothing: tell it apart.
         server_ended = not mounts.is_connected(f"{sandbox.directory}/root")
+        kept = True  # should that fail: then the supervisor decides, or who sweeps
         kept = _settle(plan, sandbox, never_ran=os.WIFEXITED(wait_status) and os.WEXITSTATUS(wait_status) != 0)
         links.supervisor.try_send(protocol.encode(protocol.GONE, wait_status, int(server_ended), int(kept)))
     except SbError as error:

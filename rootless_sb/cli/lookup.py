@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from rootless_sb import leftovers, names, paths
+from rootless_sb import leftovers, names, paths, settings
 from rootless_sb.errors import SbError, did_you_mean
 
 if TYPE_CHECKING:
@@ -34,9 +34,8 @@ class Places(NamedTuple):
 def places() -> Places:
     """The places, from this process's environment."""
     environment = dict(os.environ)
-    return Places(
-        paths.layer_places(environment), paths.store(environment, environment.get("HOME") or "/"), os.geteuid()
-    )
+    store = paths.store(environment, settings.home(environment))
+    return Places(paths.layer_places(environment), store, os.geteuid())
 
 
 def find(called: str, where: Places) -> Known:

@@ -6,12 +6,13 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from rootless_sb import overlay_server, spec
+from rootless_sb import overlay_server
 from rootless_sb.errors import EXIT_NOT_FOUND, Doing, SbError
 
 if TYPE_CHECKING:
     import argparse
 
+    from rootless_sb import spec
     from rootless_sb.cli.parsing import Parser
     from rootless_sb.image.running import Base
     from rootless_sb.overlay_server import OverlayServer
@@ -123,6 +124,7 @@ def parser(
     command: str = "run", description: str = _DESCRIPTION, example: str = "sb run -w /tmp -e LANG=C make -j2"
 ) -> Parser:
     """The options of `sb run`, or of a command that takes the same."""
+    from rootless_sb import spec
     from rootless_sb.cli import options as shared
     from rootless_sb.cli.parsing import Parser
 
@@ -172,6 +174,7 @@ def parser(
 
 def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
     """What the parsed options ask for. Raises SbError."""
+    from rootless_sb import spec
     from rootless_sb.cli import environment, options, parsing
 
     profile = options.seccomp(parsed)

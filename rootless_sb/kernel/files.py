@@ -60,16 +60,8 @@ def lock(directory: int, name: str, *, wait: bool, shared: bool = False) -> int 
     `shared`: together with others who share it. None if somebody else holds it and `wait` is false. Raises OSError.
     """
     descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory)
-    try:
-        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        fcntl.flock(descriptor, kind | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    return _locked(descriptor, kind | (0 if wait else fcntl.LOCK_NB))
 
 
 def share(directory: int, name: str) -> int | None:
@@ -78,18 +70,24 @@ def share(directory: int, name: str) -> int | None:
 
     None if somebody has it alone, or has had it and removed the file. Raises OSError.
     """
-    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    opened = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    descriptor = _locked(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    if descriptor is not None and os.fstat(descriptor).st_nlink == 0:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _locked(descriptor: int, how: int) -> int | None:
+    """The descriptor with its file locked as flock(2) is told, or None, and it is closed, if somebody else holds it."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, how)
     except BlockingIOError:
         os.close(descriptor)
         return None
     except BaseException:
         os.close(descriptor)
         raise
-    if os.fstat(descriptor).st_nlink == 0:
-        os.close(descriptor)
-        return None
     return descriptor
 
 

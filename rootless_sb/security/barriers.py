@@ -104,7 +104,7 @@ def decide(wanted: RunSpec, host: Host, namespaces: tuple[str, ...]) -> Barriers
         own_program=own,
         landlock_version=version,
         landlock=domain,
-        server_landlock=landlock.overlay_server(version),
+        server_landlock=landlock.overlay_server(host.landlock),  # whatever the sandbox gives up
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import encodings
+import os
 import shutil
 import stat
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import rootless_sb
+from tests.sandbox.running import PATIENCE, eventually, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +54,14 @@ def test_a_symlink_in_a_mounts_place(sb: Sandboxes, tree: Path, tmp_path: Path, 
     assert not (tmp_path / "etc").exists()
 
 
+def test_a_symlink_for_proc_lifts_no_limit(sb: Sandboxes, tree: Path) -> None:
+    """Memory is counted through the sandbox's /proc: a root that would have it elsewhere is refused."""
+    command = ("-q", "--memory", "50m", "--rootfs", str(tree), "/bin/busybox", "dd", "if=/dev/zero", "of=/dev/null")
+    assert 137 == sb(*command, "bs=200M").returncode
+    (tree / "proc").symlink_to("etc")
+    assert 125 == sb(*command, "bs=200M", "count=50").returncode
+
+
 @pytest.mark.parametrize("name", ["hosts", "hostname"])
 def test_a_trap_in_the_place_of_a_file(sb: Sandboxes, tree: Path, name: str) -> None:
     """/etc/hosts as a directory, a loop or a way out of the tree is left alone."""
@@ -91,3 +101,23 @@ def test_the_kernels_settings_cannot_be_written(sb: Sandboxes) -> None:
     """/proc/sys is read-only, whoever called sb; /proc itself is not."""
     script = "echo core >/proc/sys/kernel/core_pattern || echo refused; echo 0 >/proc/self/oom_score_adj && echo fine"
     assert "refused\nfine\n" == sb("-q", "--", "sh", "-c", script).stdout
+
+
+def descriptors_of_pid_1(sb: Sandboxes, tree: Path) -> int:
+    """How many descriptors pid 1 of a sandbox on this tree has."""
+    run = sb.start("-q", "--rootfs", str(tree), "sh", "-c", "read line")
+    eventually(lambda: [each["status"] for each in listed(sb)] == ["running"])
+    count = len(os.listdir(f"/proc/{listed(sb)[0]['pid']}/fd"))
+    run.communicate(timeout=PATIENCE)
+    return count
+
+
+def test_a_mount_that_is_left_out_leaves_nothing_open(sb: Sandboxes, tree: Path) -> None:
+    """pid 1 has no descriptor more where files to mount on are missing, or where they are traps."""
+    missing = descriptors_of_pid_1(sb, tree)
+    (tree / "etc/hosts").symlink_to("/proc/self/maps")
+    trap = descriptors_of_pid_1(sb, tree)
+    (tree / "etc/hosts").unlink()
+    for name in ("hosts", "hostname"):
+        (tree / "etc" / name).touch()
+    assert [descriptors_of_pid_1(sb, tree)] * 2 == [missing, trap]

@@ -107,6 +107,19 @@ def test_killed_at_any_step_of_a_run(sb: Sandboxes, point: str) -> None:
     assert ["exited"] == [each["status"] for each in listed(sb, "-a")]
 
 
+def test_an_end_that_cannot_be_settled_takes_nothing_away(sb: Sandboxes) -> None:
+    """Where it can't be told at the end whether a sandbox is kept, that is an error, and its layer stays."""
+    run = sb.start("--name", "box", "--", "sh", "-c", "echo x >/etc/changed; echo ready; read line")
+    stdout_until(run, b"ready\n")
+    eventually(lambda: [each["status"] for each in listed(sb)] == ["running"])
+    place = store(sb) / listed(sb)[0]["id"]
+    (place / "state.lock").unlink()
+    (place / "state.lock").mkdir()
+    _, errors = run.communicate(timeout=PATIENCE)
+    assert (125, True) == (run.returncode, errors.startswith(b"sb: cannot "))
+    assert "x\n" == (place / "upper/etc/changed").read_text()
+
+
 @pytest.mark.parametrize("point", ["removal-begun", "layer-removed"])
 def test_killed_at_any_step_of_a_removal(sb: Sandboxes, point: str) -> None:
     """A removal that was cut short is a removal: the name is free, and nothing is listed."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rootless_sb import target
-from rootless_sb.cli import environment, run
+from rootless_sb import host, paths, target
+from rootless_sb.cli import environment, lookup, run
 from rootless_sb.errors import SbError
 from rootless_sb.ui import messages
 
@@ -58,3 +58,14 @@ def test_programs_are_looked_up_as_execvp_does() -> None:
     assert ["./x"] == target.candidates("./x", "/bin")
     assert ["/bin/x", "./x", "/usr/bin/x"] == target.candidates("x", "/bin::/usr/bin")
     assert [] == target.candidates("", "/bin")
+
+
+@pytest.mark.parametrize("home", [None, "", "relative", "/elsewhere"])
+def test_sandboxes_are_looked_for_where_runs_keep_them(monkeypatch: pytest.MonkeyPatch, home: str | None) -> None:
+    """Without a HOME, or one of no use, all commands take the account's."""
+    for name in ("SB_DATA_HOME", "XDG_DATA_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    machine = host.probe()
+    assert paths.store(dict(machine.environment), machine.home) == lookup.places().store
