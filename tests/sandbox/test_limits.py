@@ -47,6 +47,8 @@ def test_a_fork_bomb_that_changes_its_user(sb: Sandboxes) -> None:
     eventually(lambda: "box" in sb.command("ps").stdout)
     refused = sb.command("exec", "box", "sh", "-c", "true; (true); true")
     assert refused.returncode != 0
+    assert "fork" in refused.stderr
+    assert 0 == sb.command("exec", "box", "true").returncode
     run.kill()
     run.communicate(timeout=PATIENCE)
 
@@ -62,7 +64,7 @@ def test_the_same_bomb_without_the_limit(sb: Sandboxes) -> None:
 
 
 def test_threads_count(sb: Sandboxes) -> None:
-    """A thread is one of them."""
+    """A thread is one of them; without the limit there are as many as one likes."""
     script = """
     import threading, time
     for number in range(200):
@@ -75,6 +77,7 @@ def test_threads_count(sb: Sandboxes) -> None:
     """
     (number,) = python(sb, script, "--pids-limit", "20")
     assert 5 < int(number) < 20
+    assert ["199"] == python(sb, script)
 
 
 def test_limits_of_a_process(sb: Sandboxes) -> None:
