@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import subprocess
-import termios
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.sandbox.running import PATIENCE, SB, read_until
+from tests.sandbox.running import PATIENCE, SB, read_until, start_on_terminal, store
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
     from tests.sandbox.running import Sandboxes
@@ -34,8 +32,7 @@ def attempt(sb: Sandboxes, host: Path, *words: str) -> subprocess.CompletedProce
 
 def kept(sb: Sandboxes) -> list[str]:
     """The sandboxes that are there."""
-    store = sb.layers.parent / "data/sb/sandboxes"
-    return [path.name for path in store.iterdir() if path.name != "names"] if store.exists() else []
+    return [path.name for path in store(sb).glob("*") if path.name != "names"]
 
 
 def test_apply(sb: Sandboxes, host: Path) -> None:
@@ -103,15 +100,7 @@ def test_a_command_that_is_not_there(sb: Sandboxes, host: Path) -> None:
 def test_asked(sb: Sandboxes, host: Path, answer: str, content: str) -> None:
     """Who sits at a terminal is shown the changes and asked; an answer that is none is asked again."""
     master, slave = os.openpty()
-    process = subprocess.Popen(
-        [SB, "try", "-w", str(host), "--", "sh", "-c", "echo two >file"],
-        env=sb.environment,
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 (there are no threads here)
-    )
+    process = start_on_terminal(sb, slave, [SB, "try", "-w", host, "--", "sh", "-c", "echo two >file"])
     shown = read_until(master, b"[a/k/d] ")
     assert b"C " in shown
     os.write(master, b"what?\n")

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.sandbox.running import store
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -50,7 +52,7 @@ def test_a_previous_runs_layer_as_the_root(sb: Sandboxes, tmp_path: Path, progra
     prepared = f"mkdir /bin.new && cp {program('busybox')} /bin.new/busybox && ln -s busybox /bin.new/sh"
     done = sb("-q", "--name", "evil", "--", "sh", "-c", f"{prepared}; {TRAPS}", "sh", str(outside))
     assert 0 == done.returncode, done.stderr
-    layer = next(path for path in (sb.layers.parent / "data/sb/sandboxes").glob("*/upper"))
+    layer = next(store(sb).glob("*/upper"))
     root = tmp_path / "root"
     shutil.copytree(layer, root, symlinks=True, ignore=lambda _, names: [n for n in names if n.startswith(".wh.")],
                     copy_function=copy_if_regular)  # fmt: skip
