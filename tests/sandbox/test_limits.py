@@ -12,15 +12,18 @@ from tests.sandbox.running import PATIENCE, eventually, python, stdout_until
 if TYPE_CHECKING:
     from tests.sandbox.running import Sandboxes
 
-# Forks children that stay, as one user after another, until nobody may fork any more. The users are there before.
+# Forks children that stay, as several users, until nobody may fork any more. All users are there before that begins:
+# the pipe's end is told when the last of them has closed it.
 BOMB = """
 import os, time
+reader, writer = os.pipe()
 for uid in {users}:
     if os.fork() == 0:
-        time.sleep(0.5)
         if uid:
             os.setgid(uid)
             os.setuid(uid)
+        os.close(writer)
+        os.read(reader, 1)
         children = 0
         try:
             while children < 200:
@@ -32,6 +35,7 @@ for uid in {users}:
             pass
         os.write(1, b"%d\\n" % children)
         time.sleep(1000)
+os.close(writer)
 time.sleep(1000)
 """
 
