@@ -35,9 +35,9 @@ def start_containers(podman: measuring.Podman, number: int) -> None:
         subprocess.run([*podman.run("-d", *name), "busybox", "sleep", "10000"], stdout=subprocess.DEVNULL, check=True)
 
 
-def end(podman: measuring.Podman) -> None:
-    """Remove what was started."""
-    known = subprocess.run([SB, "ps", "-aq"], capture_output=True, text=True, check=True).stdout.split()
+def end(podman: measuring.Podman, store: Path) -> None:
+    """Remove what was started, and lies in this store: `sb ps` lists what else the user has running, too."""
+    known = [path.name for path in store.glob("[!.]*") if path.name != "names"]
     if known:
         subprocess.run([SB, "rm", "-f", *known], stdout=subprocess.DEVNULL, check=True)
     if not podman.missing:
@@ -74,7 +74,7 @@ def main() -> None:
         title = f"a list: sb's of {wanted.sandboxes}, podman's of {wanted.containers}"
         print(compare(title, Contestant("sb ps -a", (str(SB), "ps", "-a")), theirs, rounds))
     finally:
-        end(podman)
+        end(podman, place / "sb/sandboxes")
         measuring.remove(place)
 
 

@@ -72,18 +72,23 @@ def write_files(done: Counters) -> None:
             file.write(payload(version, chance.randrange(200_000)))
             file.flush()
             os.fsync(file.fileno())
-        os.rename(fresh, target)
-        done[number] = version
-        os.chmod(target, 0o600 + chance.randrange(0o100))
-        os.chown(target, 0, 0)
-        os.makedirs("tree/a/b", exist_ok=True)
-        os.link(target, f"tree/a/b/{version}")
-        os.rename("tree", "moved")
-        for below in ("a/b", "a", ""):
-            for name in os.listdir(f"moved/{below}"):
-                if os.path.isfile(f"moved/{below}/{name}"):
-                    os.unlink(f"moved/{below}/{name}")
-            os.rmdir(f"moved/{below}")
+            os.rename(fresh, target)
+            done[number] = version
+            os.chmod(target, 0o600 + chance.randrange(0o100))
+            os.chown(target, 0, 0)
+            move_directories(target, version)  # the file is still open: close(2) would write what fsync(2) hadn't
+
+
+def move_directories(target: str, version: int) -> None:
+    """Give a file another name in a tree, move that and remove it."""
+    os.makedirs("tree/a/b", exist_ok=True)
+    os.link(target, f"tree/a/b/{version}")
+    os.rename("tree", "moved")
+    for below in ("a/b", "a", ""):
+        for name in os.listdir(f"moved/{below}"):
+            if os.path.isfile(f"moved/{below}/{name}"):
+                os.unlink(f"moved/{below}/{name}")
+        os.rmdir(f"moved/{below}")
 
 
 def check_files(done: Counters) -> None:

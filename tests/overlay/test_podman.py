@@ -58,7 +58,7 @@ class Podman:
                 words = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
             except OSError:
                 continue  # it has ended
-            is_server = any(os.path.basename(word) == b"fuse-overlay" for word in words[:2])
+            is_server = any(os.path.basename(word) == b"fuse-overlay" for word in words[:3])  # python -I fuse-overlay
             if is_server and any(os.fsencode(self.place) in word for word in words):
                 found.append(int(entry.name))
         return found
@@ -160,7 +160,9 @@ def test_the_server_is_told_to_end(podman: Podman) -> None:
     deadline = time.monotonic() + PATIENCE
     while "done\n" != podman("exec", "work", "cat", "/var/x", check=False):
         assert time.monotonic() < deadline
-    for pid in podman.servers():
+    servers = podman.servers()
+    assert servers
+    for pid in servers:
         os.kill(pid, signal.SIGTERM)
     podman.wait_for_servers_end()
     podman("kill", "work", check=False)

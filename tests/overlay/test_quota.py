@@ -220,11 +220,14 @@ def test_nothing_is_lost_or_counted_twice(stage: Stage, count: Count) -> None:
     chance = random.Random(8)
     driver = drive(stage, bytes_max=MEGA, inodes_max=20)
     names = [f"{above}{name}" for above in ("", "d/", "d/e/", "n/") for name in ("big", "f", "g", "n", "l")]
+    done = 0
     for step in range(count(600, 20_000)):
         one, other = chance.sample(names, 2)
         with contextlib.suppress(OSError):  # what can't be done, changes nothing
             chance.choice(changes(driver, chance, one, other))()
+            done += 1
         assert counted(stage) == used(driver), step
+    assert done > count(600, 20_000) // 5
     assert used(driver)[0] <= MEGA + 4096
     assert used(driver)[1] <= 20 + 3  # the lower directories, whose copies removal may need
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import stat
 import subprocess
-import termios
 from typing import TYPE_CHECKING, Any
 
-from tests.sandbox.running import SB
+from tests.sandbox.running import SB, start_on_terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,14 +65,6 @@ def snapshot(directory: Path, *, links: bool = True) -> dict[str, tuple[object, 
 def at_a_terminal(sb: Sandboxes, *words: str) -> tuple[subprocess.Popen[bytes], int]:
     """Start `sb try` on a terminal of its own, and the other end of that."""
     master, slave = os.openpty()
-    process = subprocess.Popen(
-        [SB, "try", *words],
-        env=sb.environment,
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 (there are no threads here)
-    )
+    process = start_on_terminal(sb, slave, [SB, "try", *words])
     os.close(slave)
     return process, master

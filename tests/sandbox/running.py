@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
 import subprocess
 import sys
+import termios
 import textwrap
 import time
 from pathlib import Path
@@ -159,6 +161,21 @@ def listed(sb: Sandboxes, *arguments: str) -> list[dict[str, Any]]:
 def store(sb: Sandboxes) -> Path:
     """Where sandboxes that are kept lie."""
     return sb.layers.parent / "data" / "sb" / "sandboxes"
+
+
+def start_on_terminal(sb: Sandboxes, terminal: int, command: Sequence[str | Path]) -> subprocess.Popen[bytes]:
+    """Start a command, of sb's or another, as the leader of a session whose terminal this is, on its three streams."""
+    process = subprocess.Popen(
+        command,
+        env=sb.environment,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 (there are no threads here)
+    )
+    sb.adopt(process)
+    return process
 
 
 def read_until(descriptor: int, wanted: bytes, data: bytes = b"") -> bytes:

@@ -15,6 +15,7 @@ from tests.sandbox.reviewing import change, diff, snapshot
 from tests.sandbox.running import SB, stdout_until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.sandbox.running import Sandboxes
@@ -55,12 +56,12 @@ def test_the_layer_as_an_archive(sb: Sandboxes, host: Path, subordinate_ids: int
         assert b"two\n" == data.read()
 
 
-def test_the_whole_tree_as_an_archive(sb: Sandboxes, host: Path, tmp_path: Path) -> None:
+def test_the_whole_tree_as_an_archive(sb: Sandboxes, program: Callable[[str], Path], tmp_path: Path) -> None:
     """Of another root: all that the sandbox sees, which tar unpacks as it was."""
     root = tmp_path / "root"
     for name in ("bin", "proc", "dev", "sys", "etc"):
         (root / name).mkdir(parents=True)
-    subprocess.run(["cp", "/bin/busybox", root / "bin/busybox"], check=True)
+    subprocess.run(["cp", program("busybox"), root / "bin/busybox"], check=True)
     (root / "bin/sh").symlink_to("busybox")
     (root / "etc/old").write_text("old\n")
     command = "echo new >/etc/new; rm /etc/old"

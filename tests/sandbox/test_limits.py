@@ -12,15 +12,18 @@ from tests.sandbox.running import PATIENCE, eventually, python, stdout_until
 if TYPE_CHECKING:
     from tests.sandbox.running import Sandboxes
 
-# Forks children that stay, as one user after another, until nobody may fork any more. The users are there before.
+# Forks children that stay, as several users, until nobody may fork any more. All users are there before that begins:
+# the pipe's end is told when the last of them has closed it.
 BOMB = """
 import os, time
+reader, writer = os.pipe()
 for uid in {users}:
     if os.fork() == 0:
-        time.sleep(0.5)
         if uid:
             os.setgid(uid)
             os.setuid(uid)
+        os.close(writer)
+        os.read(reader, 1)
         children = 0
         try:
             while children < 200:
@@ -32,6 +35,7 @@ for uid in {users}:
             pass
         os.write(1, b"%d\\n" % children)
         time.sleep(1000)
+os.close(writer)
 time.sleep(1000)
 """
 
@@ -47,6 +51,8 @@ def test_a_fork_bomb_that_changes_its_user(sb: Sandboxes) -> None:
     eventually(lambda: "box" in sb.command("ps").stdout)
     refused = sb.command("exec", "box", "sh", "-c", "true; (true); true")
     assert refused.returncode != 0
+    assert "fork" in refused.stderr
+    assert 0 == sb.command("exec", "box", "true").returncode
     run.kill()
     run.communicate(timeout=PATIENCE)
 
@@ -62,7 +68,7 @@ def test_the_same_bomb_without_the_limit(sb: Sandboxes) -> None:
 
 
 def test_threads_count(sb: Sandboxes) -> None:
-    """A thread is one of them."""
+    """A thread is one of them; without the limit there are as many as one likes."""
     script = """
     import threading, time
     for number in range(200):
@@ -75,6 +81,7 @@ def test_threads_count(sb: Sandboxes) -> None:
     """
     (number,) = python(sb, script, "--pids-limit", "20")
     assert 5 < int(number) < 20
+    assert ["199"] == python(sb, script)
 
 
 def test_limits_of_a_process(sb: Sandboxes) -> None:

@@ -89,10 +89,19 @@ def test_a_home_that_cannot_be_written(sb: Sandboxes, tmp_path: Path) -> None:
 def test_two_nodes_share_the_home(node: Sandboxes) -> None:
     """A second command finds the lock of the first through the network's disk: one sandbox starts once."""
     assert 0 == node("--name", "box", "true").returncode
-    script = "set -C; echo >/tmp/started; sleep 1; rm /tmp/started"  # fails where another one is in there
+    # Fails where another one is in there.
+    script = "set -eC; echo >/tmp/started; sleep 1; rm /tmp/started; echo line >>/etc/count"
     command = [SB, "start", "-a", "box", "sh", "-c", script]
     silence = subprocess.DEVNULL
     clients = [subprocess.Popen(command, env=node.environment, stdin=silence, stderr=silence) for _ in range(4)]
-    ends = {client.wait(PATIENCE) for client in clients}
+    each = [client.wait(PATIENCE) for client in clients]
+    ends = set(each)
     assert ends in ({0}, {0, 125})
     assert "exited (0)" in node.command("ps", "-a").stdout
+    assert f"{each.count(0)}\n" == node.command("start", "-a", "box", "sh", "-c", "wc -l </etc/count").stdout
+    first = node.start_shell('exec "$0" start -a box sh -c "echo >/tmp/started; sleep 1000"')
+    eventually(lambda: "box" in node.command("ps").stdout)
+    refused = node.command("start", "box")
+    assert (125, True) == (refused.returncode, "at work on it" in refused.stderr or "is running" in refused.stderr)
+    assert 0 == node.command("kill", "box").returncode
+    first.wait(PATIENCE)

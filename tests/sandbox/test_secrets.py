@@ -29,9 +29,11 @@ def test_a_secret_is_not_there(sb: Sandboxes, home: Path, name: str) -> None:
     """The file isn't found, by its name, in a listing or by a link; with --show it is."""
     top = home / name.split("/", 1)[0] if not name.startswith(".config") else home / ".config/gh"
     script = f"cat {home}/{name}; ls -A {top.parent}; ln {home}/{name} {home}/link"
+    (top.parent / "plain").touch()
     done = sb("sh", "-c", script)
     assert "secret of" not in done.stdout
     assert top.name not in done.stdout.split()
+    assert "plain" in done.stdout.split()
     assert done.stderr.count("No such file or directory") >= 2
     assert f"secret of {name}\n" == sb("--show", str(top), "cat", f"{home}/{name}").stdout
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.sandbox import processes
-from tests.sandbox.running import eventually, read_until
+from tests.sandbox.running import SB, eventually, read_until, start_on_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,12 +37,7 @@ class Terminal:
 
     def run(self, sb: Sandboxes, *arguments: str) -> subprocess.Popen[bytes]:
         """Start `sb run ARGUMENTS` as the leader of this terminal's session."""
-
-        def take() -> None:
-            fcntl.ioctl(self.slave, termios.TIOCSCTTY, 0)
-
-        streams: Streams = {"stdin": self.slave, "stdout": self.slave, "stderr": self.slave}
-        return sb.start(*arguments, streams=streams, first=take)
+        return start_on_terminal(sb, self.slave, [SB, "run", *arguments])
 
     def type(self, text: str) -> None:
         """Type."""

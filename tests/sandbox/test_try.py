@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.sandbox.reviewing import at_a_terminal
-from tests.sandbox.running import PATIENCE, read_until
+from tests.sandbox.running import PATIENCE, read_until, store
 
 if TYPE_CHECKING:
     import subprocess
@@ -33,8 +33,7 @@ def attempt(sb: Sandboxes, host: Path, *words: str) -> subprocess.CompletedProce
 
 def kept(sb: Sandboxes) -> list[str]:
     """The sandboxes that are there."""
-    store = sb.layers.parent / "data/sb/sandboxes"
-    return [path.name for path in store.iterdir() if path.name != "names"] if store.exists() else []
+    return [path.name for path in store(sb).glob("*") if path.name != "names"]
 
 
 def test_apply(sb: Sandboxes, host: Path) -> None:

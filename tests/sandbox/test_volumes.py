@@ -54,9 +54,10 @@ def test_a_volume_in_a_volume(sb: Sandboxes, tmp_path: Path) -> None:
 
 def test_memory(sb: Sandboxes) -> None:
     """--tmpfs is empty, writable, of the size that was asked for, and gone at the end."""
-    script = "stat -f -c %T /srv/x; echo x >/srv/x/file; df --output=size /srv/x | tail -1"
-    done = sb("--tmpfs", "/srv/x:size=1m", "--", "sh", "-c", script)
-    assert ["tmpfs", "1024"] == done.stdout.split()
+    script = "cd /srv/x; ls -A; stat -f -c %T .; echo x >file; df --output=size . | tail -1; cat file"
+    done = sb("--name", "box", "--tmpfs", "/srv/x:size=1m", "--", "sh", "-c", script)
+    assert ["tmpfs", "1024", "x"] == done.stdout.split()
+    assert done.stdout == sb.command("start", "-a", "box").stdout
 
 
 def test_a_read_only_root(sb: Sandboxes, tmp_path: Path) -> None:
@@ -68,12 +69,17 @@ def test_a_read_only_root(sb: Sandboxes, tmp_path: Path) -> None:
     assert 0 == sb("touch", "/etc/x", "/tmp/x").returncode
 
 
-def test_the_sandbox_cannot_undo_it(sb: Sandboxes, tmp_path: Path) -> None:
-    """What is read-only can't be made writable from inside, nor what a volume covers be uncovered."""
+@pytest.mark.parametrize("nested", [(), ("-q", "--nested")])
+def test_the_sandbox_cannot_undo_it(sb: Sandboxes, tmp_path: Path, nested: tuple[str, ...]) -> None:
+    """What is read-only can't be made writable from inside, nor what a volume covers be uncovered; a mount of the
+    sandbox's own, where it may make one, can."""
     script = "mount -o remount,rw,bind /data; umount /data; touch /data/no; ls /data"
     (tmp_path / "in").touch()
-    done = sb("-v", f"{tmp_path}:/data:ro", "--", "sh", "-c", script)
+    done = sb(*nested, "-v", f"{tmp_path}:/data:ro", "--", "sh", "-c", script)
     assert "in\n" == done.stdout
+    own = "mount -t tmpfs none /data && mount -o remount,ro,bind /data && ! touch /data/no && "
+    own += "mount -o remount,rw,bind /data && touch /data/no && umount /data && ls /data"
+    assert ("in\n" if nested else "") == sb(*nested, "-v", f"{tmp_path}:/data:ro", "--", "sh", "-c", own).stdout
     assert ["in"] == [path.name for path in tmp_path.iterdir()]
 
 

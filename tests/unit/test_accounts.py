@@ -40,12 +40,28 @@ def test_who_is_nobody(wanted: str) -> None:
         accounts.find(wanted, PASSWD, GROUP)
 
 
-@given(some.binary(), some.binary())
+# What comes near to lines of the two files, and random bytes.
+FIELD = some.sampled_from(
+    [b"root", b"12", b"13", b"0", b"-1", b"+1", b"4294967294", b"4294967295", b"9" * 5000, b"\xd9\xa1", b"root,12", b"",
+     b" ", b"x\0", b"\xff", b"/"]
+)  # fmt: skip
+LINE = some.lists(FIELD, max_size=8).map(b":".join) | some.integers(4, 7).flatmap(
+    lambda width: some.tuples(*[FIELD] * width).map(b":".join)
+)
+TABLE = some.binary() | some.lists(LINE, max_size=5).map(b"\n".join)
+
+
+@given(TABLE, TABLE)
 def test_hostile_tables(passwd: bytes, group: bytes) -> None:
-    """Whatever the files hold, a number is an account and a name is one or a clear error."""
+    """Whatever the files hold, a number is an account and a name is one or a clear error; ids are such as exist."""
     assert 12 == accounts.find("12:13", passwd, group).uid or b":12:" in passwd or b"12:" in passwd
     try:
         found = accounts.find("root", passwd, group)
     except SbError:
         return
     assert "root" == found.name
+    for each in (found, accounts.find("12", passwd, group)):
+        assert all(0 <= number < 2**32 - 1 for number in (each.uid, *each.groups))
+        assert each.gid == each.groups[0]
+        assert "\0" not in each.home
+        assert each.home

@@ -30,6 +30,14 @@ def call(number, *arguments):
     if libc.syscall(ctypes.c_long(number), *wide) == -1:
         raise OSError(ctypes.get_errno(), "")
 """
+# What a program adds to have a child `pid` that stays.
+CHILD = """
+    import time
+    pid = os.fork()
+    if not pid:
+        time.sleep(60)
+        os._exit(0)
+    """
 
 
 def program(script: str) -> list[str]:

@@ -39,6 +39,9 @@ def test_inspect_and_status_tell(sb: Sandboxes) -> None:
         assert ALL - {"uts"} == set(started["barriers"])
         known = json.loads(sb.command("inspect", "box").stdout)["sandboxes"][0]
         assert started["barriers"] == known["barriers"]
+        entered = ["sh", "-c", 'exec "$0" exec --status-fd 7 box true 7>&1', str(SB)]
+        told = subprocess.run(entered, env=sb.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True)
+        assert started["barriers"] == json.loads(told.stdout.splitlines()[0])["barriers"]
         box.communicate(b"\n", timeout=PATIENCE)
 
 

@@ -38,12 +38,14 @@ def test_masked_paths_hold_nothing(attacker: Attacker) -> None:
 
 
 def test_masks_cannot_be_written_or_removed(attacker: Attacker) -> None:
-    """A mask is read-only, and the thing in its place can't be removed."""
+    """A mask is read-only, and the thing in its place can't be removed; with --nested there is none, and what is in its
+    place is the host's root's."""
     script = """
         print(outcome(open, "/proc/interrupts", "w"), outcome(os.mkdir, "/sys/firmware/x"))
         print(outcome(os.rmdir, "/sys/firmware") != "done", open("/proc/uptime").read() != "")
         """
     assert ["EROFS EROFS", "True True"] == attacker(script)
+    assert attacker(script, "--nested")[0].startswith("EACCES ")
 
 
 def test_settings_of_the_host(attacker: Attacker) -> None:
@@ -56,8 +58,19 @@ def test_settings_of_the_host(attacker: Attacker) -> None:
         print(outcome(os.open, "/proc/self/oom_score_adj", os.O_WRONLY))
         """
     *refused, own = attacker(script)
+    assert refused
     assert {"EROFS", "EACCES"} >= set(refused)  # EACCES: the host's root's, for others
     assert "done" == own
+
+
+def test_settings_are_read_only(attacker: Attacker) -> None:
+    """Whoever's they are: the mounts that they lie on are read-only; that of a process's own isn't, nor any, nested."""
+    script = """
+        for path in ("/proc/sys/kernel", "/proc/irq", "/proc/self"):
+            print(bool(os.statvfs(path).f_flag & os.ST_RDONLY))
+        """
+    assert ["True", "True", "False"] == attacker(script)
+    assert ["False"] * 3 == attacker(script, "--nested")
 
 
 def test_no_control_of_fuse(attacker: Attacker) -> None:

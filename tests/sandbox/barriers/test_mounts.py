@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.sandbox import processes
 from tests.sandbox.running import SB, stdout_until
 
 if TYPE_CHECKING:
@@ -59,8 +60,9 @@ def test_mounts_do_not_spread_outwards(sb: Sandboxes) -> None:
     run = sb.start("-q", "--nested", "--", "sh", "-c", script)
     assert b"1\nready\n" == stdout_until(run, b"ready\n")
     assert "sb-spread" not in Path("/proc/self/mounts").read_text()
-    watchers = Path(f"/proc/{run.pid}/mounts").read_text()
-    assert "sb-spread" not in watchers
+    by_name = {each.name: each.pid for each in processes.descendants(run.pid)}
+    for name, spread in (("sb-watch", False), ("sb-overlay", False), ("sh", True)):
+        assert spread == ("sb-spread" in Path(f"/proc/{by_name[name]}/mounts").read_text()), name
     run.communicate(b"\n", timeout=60)
 
 

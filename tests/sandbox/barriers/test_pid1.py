@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from tests.sandbox import processes
-from tests.sandbox.barriers.attackers import outside, program
+from tests.sandbox.barriers.attackers import CHILD, outside, program
 from tests.sandbox.running import eventually, stdout_until
 
 if TYPE_CHECKING:
@@ -39,13 +39,6 @@ SPY = """
     print("root/", outcome(os.listdir, f"/proc/{pid}/root/"))
     print("trace", outcome(trace))
     print("peek", outcome(peek))
-    """
-CHILD = """
-    import time
-    pid = os.fork()
-    if not pid:
-        time.sleep(60)
-        os._exit(0)
     """
 END = "\n    os.kill(pid, signal.SIGKILL)"
 REFUSED = ("EACCES", "EPERM")

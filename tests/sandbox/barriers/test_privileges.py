@@ -33,6 +33,7 @@ SETUID = """
         os.setgid(1234); os.setuid(1234)
     subprocess.run(["/usr/local/bin/show"], preexec_fn=drop)
     """
+WITHOUT_NO_NEW_PRIVS = ("--allow-degraded=no_new_privs", "--allow-degraded=seccomp", "--allow-degraded=landlock")
 
 
 @pytest.fixture
@@ -47,12 +48,11 @@ def test_a_setuid_bit_has_no_effect(attacker: Attacker, show: Path) -> None:
     """A program that is root's and setuid runs as who executes it; with no_new_privs given up it is root's."""
     script = SETUID.replace("sys.argv[1]", repr(str(show)))
     assert ["0o104755", "1234"] == attacker(script)
-    given_up = ("--allow-degraded=no_new_privs", "--allow-degraded=seccomp", "--allow-degraded=landlock")
-    assert ["0o104755", "0"] == attacker(script, *given_up)
+    assert ["0o104755", "0"] == attacker(script, *WITHOUT_NO_NEW_PRIVS)
 
 
 def test_no_privilege_of_the_hosts(attacker: Attacker, program: Callable[[str], Path]) -> None:
-    """The host's own setuid programs gain nothing inside."""
+    """The host's own setuid programs gain nothing inside; with no_new_privs given up they are root's."""
     su = program("su")
     assert su.stat().st_mode & stat.S_ISUID, "the control: outside, su has its bit"
     script = f"""
@@ -62,12 +62,20 @@ def test_no_privilege_of_the_hosts(attacker: Attacker, program: Callable[[str], 
         done = subprocess.run([{str(su)!r}, "-c", "id -u"], preexec_fn=drop, capture_output=True, text=True,
                               stdin=subprocess.DEVNULL)
         print(done.stdout or "nothing")
+        asked = subprocess.Popen([{str(su)!r}, "-c", "id -u"], preexec_fn=drop, stdin=subprocess.PIPE,
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        asked.stderr.read(1)  # for the password: it runs
+        with open(f"/proc/{{asked.pid}}/status") as file:
+            print(*(line.split()[2] for line in file if line.startswith("Uid:")))
+        asked.kill()
         """
-    assert ["nothing"] == attacker(script)
+    assert ["nothing", "1234"] == attacker(script)
+    assert ["nothing", "0"] == attacker(script, *WITHOUT_NO_NEW_PRIVS)
 
 
 def test_file_capabilities_have_no_effect(attacker: Attacker) -> None:
-    """A capability on a program, if it can be recorded at all, isn't there when another user executes it."""
+    """A capability that is recorded on a program isn't there when another user executes it; with no_new_privs given
+    up it is."""
     # security.capability, version 2: CAP_SYS_CHROOT permitted and effective (<linux/capability.h>).
     script = """
         import shutil, struct, subprocess
@@ -81,6 +89,7 @@ def test_file_capabilities_have_no_effect(attacker: Attacker) -> None:
         print(*(line.split()[1] for line in done.stdout.splitlines() if line.startswith(("CapPrm", "CapEff"))))
         """
     assert ["0000000000000000 0000000000000000"] == attacker(script)
+    assert ["0000000000040000 0000000000040000"] == attacker(script, *WITHOUT_NO_NEW_PRIVS)
 
 
 def test_device_nodes(attacker: Attacker) -> None:

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from tests.sandbox.barriers.attackers import PRELUDE, outside
+from tests.sandbox.barriers.attackers import CHILD, PRELUDE, outside
 from tests.sandbox.running import eventually, stdout_until
 
 if TYPE_CHECKING:
@@ -19,13 +19,6 @@ TOUCH = """
         if libc.ptrace(0x4206, pid, None, None) == -1:  # PTRACE_SEIZE
             raise OSError(ctypes.get_errno(), "")
     print(outcome(os.kill, pid, 0), outcome(trace))
-    """
-CHILD = """
-    import time
-    pid = os.fork()
-    if not pid:
-        time.sleep(60)
-        os._exit(0)
     """
 
 

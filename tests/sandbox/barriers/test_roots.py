@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.sandbox.running import store
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -50,11 +52,12 @@ def test_a_previous_runs_layer_as_the_root(sb: Sandboxes, tmp_path: Path, progra
     prepared = f"mkdir /bin.new && cp {program('busybox')} /bin.new/busybox && ln -s busybox /bin.new/sh"
     done = sb("-q", "--name", "evil", "--", "sh", "-c", f"{prepared}; {TRAPS}", "sh", str(outside))
     assert 0 == done.returncode, done.stderr
-    layer = next(path for path in (sb.layers.parent / "data/sb/sandboxes").glob("*/upper"))
+    layer = next(store(sb).glob("*/upper"))
     root = tmp_path / "root"
     shutil.copytree(layer, root, symlinks=True, ignore=lambda _, names: [n for n in names if n.startswith(".wh.")],
                     copy_function=copy_if_regular)  # fmt: skip
     (root / "bin").symlink_to("bin.new")
+    assert "secret" == (root / "srv" / "secret").read_text(), "the control: outside they lead there"
     script = "cat /srv/secret; echo x >/etc/passwd; echo y >/srv/y; read name </etc/hostname && echo named; echo end"
     ran = sb("-q", "--rootfs", str(root), "--", "sh", "-c", script)
     assert "secret" not in ran.stdout
@@ -97,7 +100,7 @@ def test_races_while_mountpoints_are_made(sb: Sandboxes, tree: Path, tmp_path: P
     outside = tmp_path / "outside"
     outside.mkdir()
     (tmp_path / "swap.py").write_text(SWAP)
-    sb.start_shell(f"exec {sys.executable} -I {tmp_path}/swap.py {tree} {outside}")
+    swapper = sb.start_shell(f"exec {sys.executable} -I {tmp_path}/swap.py {tree} {outside}")
     started = 0
     for _ in range(count(10, 200)):
         done = sb("-q", "--rootfs", str(tree), "sh", "-c", "echo x >/dev/null; echo ran")
@@ -106,6 +109,7 @@ def test_races_while_mountpoints_are_made(sb: Sandboxes, tree: Path, tmp_path: P
         started += done.stdout == "ran\n"
         assert [] == os.listdir(outside)
     assert started, "the control: some come through"
+    assert None is swapper.poll(), "the control: it swaps to the end"
 
 
 def test_special_files_in_the_places_of_mounts(sb: Sandboxes, tree: Path) -> None:

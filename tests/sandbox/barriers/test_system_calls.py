@@ -76,9 +76,10 @@ def test_calls_are_refused(attacker: Attacker) -> None:
 
 def test_most_calls_are_there_outside() -> None:
     """The control's own control: what the test above passes over for being absent is little."""
-    absent = [before for before in outside(attempts(CALLS)) if before in ("ENOSYS", "EAFNOSUPPORT")]
-    if len(absent) > 4:
-        pytest.skip("this kernel lacks many of the calls: it is older than Linux 5.1, or looks like it")
+    ended = outside(attempts(CALLS))
+    if "ENOSYS" == dict(zip((name for name, *_ in CALLS), ended, strict=True))["mount_setattr"]:
+        pytest.skip("this kernel lacks many of the calls: it is older than Linux 5.12, or looks like it")
+    absent = [before for before in ended if before in ("ENOSYS", "EAFNOSUPPORT")]
     assert len(absent) <= 4
 
 
