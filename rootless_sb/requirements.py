@@ -45,7 +45,7 @@ REQUIREMENTS = {
         Requirement("seccomp", "seccomp filters", "no seccomp filters", _SECCOMP, degradable=True),
         Requirement("no_new_privs", "no_new_privs", "cannot set no_new_privs", "Linux 3.5 or newer", degradable=True),
         Requirement("mounts", "mounts in a user namespace", "cannot mount in a user namespace", _APPARMOR),
-        Requirement("fuse", "/dev/fuse", "cannot open /dev/fuse", "as root: modprobe fuse && chmod 666 /dev/fuse"),
+        Requirement("fuse", "/dev/fuse", "cannot open /dev/fuse", "as root: modprobe fuse; chmod 666 /dev/fuse"),
         Requirement("libfuse", "libfuse 3", "cannot load libfuse3", "as root: apt-get install libfuse3-3"),
         Requirement("layers", "place for layers", "cannot write a layer", "set TMPDIR to a directory of yours"),
         Requirement("newuidmap", "newuidmap", "no newuidmap", "as root: apt-get install uidmap", False),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -38,6 +39,17 @@ def pytest_sessionstart() -> None:
     """Refuses root, as whom nearly every test here would pass for the wrong reason."""
     if os.geteuid() == 0:
         pytest.exit("sb is for ordinary users, and so are its tests: contrib/test runs them as one", returncode=1)
+    _catch_ignored_signals()
+
+
+def _catch_ignored_signals() -> None:
+    """Goes on ignoring what the caller ignores, but lets no child inherit that: `&` in a script ignores SIGINT, nohup SIGHUP.
+
+    A signal that is caught has its default again after execve(2); one that is ignored stays so.
+    """
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 @pytest.fixture(autouse=True)

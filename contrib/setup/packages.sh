@@ -97,8 +97,11 @@ compiles() {
     if [ -n "$2" ]; then
         flags=$(pkg-config --cflags "$2" 2>/dev/null) || return
     fi
-    # Unquoted: both are lists of words.
-    printf '#include <%s>\n' "$1" | ${CC:-${compiler:-cc}} -D_FILE_OFFSET_BITS=64 -DFUSE_USE_VERSION=35 $flags -fsyntax-only -x c - 2>/dev/null
+    # Unquoted: both are lists of words. No printf before it: where SIGPIPE is ignored, as under Python, it would complain
+    # that no compiler reads it.
+    ${CC:-${compiler:-cc}} -D_FILE_OFFSET_BITS=64 -DFUSE_USE_VERSION=35 $flags -fsyntax-only -x c - 2>/dev/null <<EOF
+#include <$1>
+EOF
 }
 
 usable() {

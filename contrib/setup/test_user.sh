@@ -35,6 +35,12 @@ open_fuse() {
     ! [ -c /dev/fuse ] || chmod 0666 /dev/fuse
 }
 
+# fusermount3 -u looks there whether a mount is its caller's. systemd makes it (tmpfiles.d/etc.conf), and so do the engines
+# of containers; what debootstrap has made is without.
+make_mount_table() {
+    [ -e /etc/mtab ] || ln -s ../proc/self/mounts /etc/mtab || note 'without /etc/mtab some tests fail'
+}
+
 # make_runtime_folder UID GID: $XDG_RUNTIME_DIR. A login makes it (pam_systemd(8)); in a container nobody does.
 make_runtime_folder() {
     [ -d "/run/user/$1" ] && return
@@ -81,7 +87,7 @@ prepare_test_user() {
     umask 022
     lock
     provide "$run_needs" "$run_wants$test_wants" || return
-    make_user && open_fuse && refresh_package_lists || return
+    make_user && open_fuse && make_mount_table && refresh_package_lists || return
     copy=$(copy_of_checkout)
     "$(find_python)" -I "$contrib/setup/checkout_copy.py" "$checkout" "$test_user" "$copy"
 }

@@ -65,14 +65,14 @@ def _headers(stream: TarStream) -> Iterator[TarInfo]:
     try:
         stream.expect_headers()
         archive = tarfile.TarFile(fileobj=stream, mode="r", errors="surrogateescape")  # type: ignore[arg-type]  # what tarfile uses of a file
-        while True:
-            stream.expect_headers()
-            info = archive.next()
+        # That has read the first header. Where it was a bad one, next() would go on behind it.
+        info, archive.firstmember = archive.firstmember, None  # type: ignore[attr-defined]  # tarfile's stubs say less
+        while info is not None:
             stream.expect_data()
-            if info is None:
-                break
             archive.members.clear()  # type: ignore[attr-defined]  # tarfile remembers all that it has seen
             yield info
+            stream.expect_headers()
+            info = archive.next()
     except UNREADABLE as error:
         raise SbError("the layer is damaged", f"it is no tar archive: {error}", _HINT) from error
     # tarfile takes a header that it can't understand, and the lack of one, for the end.

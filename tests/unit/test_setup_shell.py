@@ -148,6 +148,15 @@ def test_nothing_is_said_when_all_is_there(shell: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_missing_compiler_is_found_out_in_silence(shell: str) -> None:
+    """That the compiler isn't there is said by the set-up only, also where SIGPIPE is ignored, as Python's children have it.
+
+    Many times, because a writer that nobody reads from doesn't notice it each time.
+    """
+    done = call(shell, "trap '' PIPE; CC=/nonexistent/cc; for i in $(seq 50); do ! usable compiler || echo found; done")
+    assert ("", "") == (done.stdout, done.stderr)
+
+
 def test_one_package_that_does_not_exist_keeps_out_no_other(shell: str, tmp_path: Path) -> None:
     """When all at once fails, each row is installed by itself."""
     make_program(tmp_path / "id", "echo 0")
