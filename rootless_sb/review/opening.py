@@ -21,9 +21,10 @@ def config_of(state: State) -> Config:
     """What the sandbox's files are made of, but for its own layer. Raises SbError when that is gone."""
     base = None
     if state.image:
-        from rootless_sb.image import basing
+        from rootless_sb.image import basing, store
 
         base = basing.again(state.image)
+        store.hold(base.directory)  # for as long as this process lives, though the sandbox is removed meanwhile
     else:
         root = state.wanted.rootfs or "/"
         with Doing(f"cannot open {root}"):

@@ -142,6 +142,20 @@ def test_pushing(images: Images, layout: Layout, registry: Registry, token_regis
     assert "no access" in images.refused("push", name, target)
 
 
+def test_pushing_by_id(images: Images, layout: Layout, registry: Registry) -> None:
+    """An image that is called by its id goes to where its one name says; with none or several it has to be said."""
+    made = layout.image([ONE], f"{registry.host}/plain/by-id:1")
+    images.image("load", "-q", "-i", str(layout.path))
+    identifier = next(iter(images.ls()))[:12]
+    digest = images.image("push", "-q", identifier).strip()
+    assert (made.digest, 1) == (digest, registry.requests("PUT", "plain/by-id/manifests/1"))
+    layout.list(made, f"{registry.host}/plain/by-id:2")
+    images.image("load", "-q", "-i", str(layout.path))
+    assert "it has several names" in images.refused("push", identifier)
+    assert digest == images.image("push", "-q", identifier, f"{registry.host}/plain/by-id:3").strip()
+    assert digest == images.image("push", "-q", f"{registry.host}/plain/by-id:2").strip()
+
+
 def test_a_mirror(images: Images, layout: Layout, registry: Registry) -> None:
     """It is asked first; when it doesn't answer or doesn't have the image, the registry itself is."""
     layout.image([ONE], "x")
