@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
     where = surroundings.look()
     found = lookup.find(parsed.name, where.stores)
     name = reference.parse(parsed.destination) if parsed.destination else _own_name(parsed.name, found)
-    gathered = whole.gather(found, where.cache)
+    gathered = whole.gather(found, where.cache, quiet=parsed.quiet)
     with progress.shown(f"push {name.familiar()}", quiet=parsed.quiet) as shown:
         from rootless_sb.image import push
 
