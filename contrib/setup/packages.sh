@@ -52,6 +52,7 @@ buildah         buildah                             buildah
 docker-registry docker-registry                     docker-distribution
 htpasswd        apache2-utils                       httpd-tools
 openssl         openssl                             openssl
+debootstrap     debootstrap                         debootstrap
 '
 
 # Large ones, which only tests with --long use.
