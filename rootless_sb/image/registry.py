@@ -152,7 +152,10 @@ class Repository:
     async def _ask(
         self, method: str, address: str, headers: dict[str, str], content: bytes | None = None
     ) -> AsyncIterator[httpx.Response]:
-        """Send a request until there is an answer: asked again when the server is busy or wants to know who asks."""
+        """Send a request until there is an answer: asked again when the server is busy or wants to know who asks.
+
+        Raises SbError when there is none after some tries, httpx.TransportError for what goes wrong with the answer.
+        """
         authorized = answered = False
         for attempt in range(_TRIES):
             last = attempt == _TRIES - 1
@@ -169,9 +172,11 @@ class Repository:
                         yield response
                         return
                     pause = max(_pause(attempt), _asked_pause(response))
-            except httpx.TransportError:
-                if answered or last:  # what went wrong with an answer is its reader's business
+            except httpx.TransportError as error:
+                if answered:  # what went wrong with it is its reader's business
                     raise
+                if last:
+                    raise unreachable(self._host(), error) from error
                 pause = _pause(attempt)
             await trio.sleep(pause)
 

@@ -186,6 +186,18 @@ def test_a_manifest_that_is_cut_off(images: Images, unreliable: Unreliable, name
     assert {name} == images.names()
 
 
+def test_a_registry_that_goes_away(images: Images, unreliable: Unreliable, name: str) -> None:
+    """One that takes requests for blobs and says nothing is asked a few times, not a few times for each of these."""
+
+    def answer(handler: Handler) -> bool:
+        handler.close_connection = "/blobs/" in handler.path
+        return handler.close_connection
+
+    unreliable.instead = answer
+    assert "cannot reach" in images.refused("pull", name)
+    assert 3 <= sum("/blobs/" in path for path in unreliable.requests) <= 6
+
+
 @pytest.mark.parametrize("body", [b'{"schemaVersion": 2, "lay', b"", b"null", b"\xff\xfe", b"[" * 100_000])
 def test_manifests_that_are_no_json(images: Images, unreliable: Unreliable, name: str, body: bytes) -> None:
     """Each is one line."""
