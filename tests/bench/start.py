@@ -38,8 +38,11 @@ def contestants(place: Path) -> list[Contestant]:
     """All of them; whether they run here is found out by the warm-up."""
     root = measuring.make_root(place)
     podman = measuring.podman(place, root)
+    on_images = ("env", f"SB_DATA_HOME={place}/data", f"XDG_CACHE_HOME={place}/cache", str(SB))
+    subprocess.run([*on_images, "image", "import", "-q", root, "bench:1"], check=True, capture_output=True)
     return [
         Contestant("sb", (str(SB), "run", "--", "true")),
+        Contestant("sb --image", (*on_images, "run", "--image", "bench:1", "--", "true")),
         Contestant("podman", (*podman.run("--rm"), "true"), podman.missing),
         Contestant("bwrap", ("bwrap", "--unshare-all", "--ro-bind", "/", "/", "true")),
         Contestant("ch-run", ("ch-run", str(root), "--", "/bin/true")),

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.images.archives import Member, archive
 from tests.images.registries import free_port
+from tests.sandbox.running import PATIENCE
 
 if TYPE_CHECKING:
     from tests.images.conftest import Images
     from tests.images.layouts import Layout
     from tests.images.registries import Unreliable
+    from tests.images.serving import Handler
 
 SIZE = 300_000
 
@@ -23,6 +27,26 @@ def name(layout: Layout, unreliable: Unreliable) -> str:
     """The name of an image there, of one layer that can't be compressed."""
     layout.image([archive(Member("f", os.urandom(SIZE)))], "x")
     return f"{unreliable.host}/x:1"
+
+
+def test_layers_come_at_the_same_time(images: Images, layout: Layout, unreliable: Unreliable) -> None:
+    """None of four has an answer before all four are asked for."""
+    layout.image([archive(Member(f"f{number}")) for number in range(4)], "x")
+    all_asked = threading.Barrier(4)
+    configuration = json.loads((layout.path / "blobs" / _digest(layout).replace(":", "/")).read_bytes())["config"]
+
+    def answer(handler: Handler) -> bool:
+        if "/blobs/" in handler.path and not handler.path.endswith(configuration["digest"]):
+            all_asked.wait(PATIENCE)
+        return False
+
+    unreliable.instead = answer
+    images.image("pull", f"{unreliable.host}/x:1")
+
+
+def _digest(layout: Layout) -> str:
+    """That of a layout's only image."""
+    return str(json.loads((layout.path / "index.json").read_text())["manifests"][0]["digest"])
 
 
 def test_broken_connections_are_gone_on_with(images: Images, unreliable: Unreliable, name: str) -> None:

@@ -93,6 +93,19 @@ def test_formats(images: Images, layout: Layout, registry: Registry, form: str, 
     assert {name} == images.names()
 
 
+def test_layers_that_are_not_compressed(images: Images, layout: Layout, registry: Registry) -> None:
+    """The third kind; one is pushed and pulled as it is."""
+    (layout.path / "r.tar").write_bytes(ONE)
+    name = f"{registry.host}/plain/uncompressed:1"
+    identifier = images.image("import", "-q", str(layout.path / "r.tar"), name).strip()
+    images.image("push", "-q", name)
+    images.image("prune", "-af")
+    assert identifier == images.image("pull", "-q", name).strip()
+    inspected = ["skopeo", "inspect", "--tls-verify=false", "--raw", f"docker://{name}"]
+    shown = json.loads(subprocess.run(inspected, capture_output=True, check=True).stdout)
+    assert ["application/vnd.oci.image.layer.v1.tar"] == [layer["mediaType"] for layer in shown["layers"]]
+
+
 def test_a_password(images: Images, layout: Layout, guarded_registry: Registry) -> None:
     """Without one, with a wrong one and with the right one."""
     layout.image([ONE], "x")

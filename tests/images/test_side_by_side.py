@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import stat
 import subprocess
 import tarfile
 import tempfile
@@ -13,6 +15,7 @@ import pytest
 
 from tests.conftest import CHECKOUT
 from tests.images.archives import Member, archive, directory, link, symlink
+from tests.sandbox.running import SB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,6 +83,17 @@ def podman() -> Iterator[list[str]]:
     subprocess.run([*command, "unshare", "rm", "-rf", place], check=True)
 
 
+# A look at each file, of which a directory's size and time say nothing.
+_LOOK = f"find . -xdev ! -type d -exec stat -c '{_STAT}' {{}} + ; "
+_LOOK += "find . -xdev -type d -exec stat -c '%n|%f|%u|%g' {} +"
+_NOT_OF_THE_IMAGE = ("./etc/hosts|", "./etc/hostname|", "./etc/resolv.conf|", "./dev|", "./proc|", "./sys|", ".|")
+
+
+def of_the_image(text: str) -> set[str]:
+    """The lines about files that are neither podman's nor sb's own."""
+    return {line for line in text.splitlines() if not line.startswith(_NOT_OF_THE_IMAGE)}
+
+
 def seen_by_podman(podman: list[str], source: str, script: str) -> str:
     """What a script says in podman's tree of the only image, which it pulls first."""
     subprocess.run([*podman, "pull", "-q", source], check=True, capture_output=True)
@@ -93,14 +107,62 @@ def test_trees_owners_and_modes_are_equal(images: Images, layout: Layout, busybo
     """As seen from inside, with all subordinate ids: each file has podman's type, mode, owner, size and time."""
     layout.image([busybox, *LAYERS], "x:1")
     images.image("load", "-q", "-i", str(layout.path))
-    look = f"find . -xdev ! -type d -exec stat -c '{_STAT}' {{}} + ; "
-    look += "find . -xdev -type d -exec stat -c '%n|%f|%u|%g' {} +"
-    ours = images.inside("x:1", "sh", "-c", f"cd /; {look}")
-    theirs = seen_by_podman(podman, f"oci:{layout.path}:x:1", look)
-    provided = ("./etc/hosts|", "./etc/hostname|", "./etc/resolv.conf|", "./dev|", "./proc|", "./sys|", ".|")
-    lines = [{line for line in text.splitlines() if not line.startswith(provided)} for text in (ours, theirs)]
-    assert [set(), set()] == [lines[0] - lines[1], lines[1] - lines[0]]
-    assert 40 < len(lines[0])
+    ours = of_the_image(images.inside("x:1", "sh", "-c", f"cd /; {_LOOK}"))
+    theirs = of_the_image(seen_by_podman(podman, f"oci:{layout.path}:x:1", _LOOK))
+    assert [set(), set()] == [ours - theirs, theirs - ours]
+    assert 40 < len(ours)
+
+
+def without_owners(lines: set[str]) -> set[str]:
+    """The lines with root for every owner."""
+    return {re.sub(r"^([^|]*\|[^|]*)\|[0-9]+\|[0-9]+", r"\1|0|0", line) for line in lines}
+
+
+def test_one_id(loaded: Callable[..., str], images: Images) -> None:
+    """Without subordinate ids every owner shows as root, and all else is as with them."""
+    look = ("sh", "-c", f"cd /; {_LOOK}")
+    name = loaded(*LAYERS)
+    several = of_the_image(images.inside(name, *look))
+    single = of_the_image(images.inside(name, *look, options=("--userns", "single")))
+    assert without_owners(several) == single
+    assert several != single
+
+
+def test_a_store_made_where_nobody_makes_whiteouts(images: Images, layout: Layout, busybox: bytes) -> None:
+    """On an old kernel, and on NFS, they are files `.wh.NAME`; the tree is the same, whoever looks at it."""
+    layout.image([busybox, *LAYERS], "x:1")
+    images.image("load", "-q", "-i", str(layout.path))
+    look = ("sh", "-c", f"cd /; {_LOOK}")
+    expected = of_the_image(images.inside("x:1", *look))
+    assert 1 == sum(stat.S_ISCHR(path.lstat().st_mode) for path in images.store.glob("layers/*/tree/gone"))
+    images.image("prune", "-af")
+    old = str(CHECKOUT / "contrib/old-kernel")
+    for command in (("image", "load", "-q", "-i", layout.path), ("run", "-q", "--image", "x:1", "--", *look)):
+        done = subprocess.run([old, SB, *command], env=images.environment, capture_output=True, text=True, check=False)
+        assert (0, "") == (done.returncode, done.stderr)
+    assert 1 == len([*images.store.glob("layers/*/tree/.wh.gone")])
+    assert expected == of_the_image(images.inside("x:1", *look))
+    assert without_owners(expected) == of_the_image(done.stdout)  # contrib/old-kernel keeps newuidmap(1) from working
+
+
+def test_a_store_without_attributes(images: Images, layout: Layout, busybox: bytes) -> None:
+    """On ramfs, as on NFS, everything that is recorded lies in indexes; the tree is that of a store that has them."""
+    layout.image([busybox, *LAYERS, DEVICES], "x:1")
+    (images.place / "data").mkdir()
+    script = """
+        [ -z "$1" ] || mount -t ramfs none "$1" || exit
+        "$0" image load -q -i "$2" >/dev/null && "$0" run -q --image x:1 -- sh -c "cd /; $3"
+    """
+    seen = []
+    for place in ("", str(images.place / "data")):
+        command = ["unshare", "-Urm", "sh", "-c", script, SB, place, str(layout.path), _LOOK]
+        done = subprocess.run(command, env=images.environment, capture_output=True, text=True, check=False)
+        assert (0, "") == (done.returncode, done.stderr)
+        seen.append(of_the_image(done.stdout))
+        if not place:
+            images.image("prune", "-af")
+    assert seen[0] == seen[1]
+    assert 40 < len(seen[0])
 
 
 @pytest.fixture(scope="session")
