@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fuse_overlay import ownership, quota, whiteout
 from fuse_overlay.attributes import File
 from fuse_overlay.errors import failure
+from fuse_overlay.kernel.shortcut import SHORTCUT
 from fuse_overlay.layers import at
 from fuse_overlay.tree import NAME_MAX, Missing, check_name
 
@@ -154,7 +155,7 @@ class Changes:
         self._work.set_opaque(at(directory, b"."))
         for mark in marks:
             os.unlink(mark, dir_fd=directory)
-        node.dirs = (self._upper,)
+        self._tree.own(node)
 
     def drop_record(self, node: Node, directory: int, name: bytes) -> None:
         """Take back what an index says of an upper file that isn't at this place any more."""
@@ -173,6 +174,7 @@ class Changes:
     def lost_name(self, node: Node, parent: Node, name: bytes, left: int) -> None:
         """Note in the table that a name of this node is gone, and that it has `left` others."""
         table = self._tree.table
+        SHORTCUT.hide(node.ino)
         if left > 0 and self._tree.links is not None and node.source is not self._upper:
             self._tree.links.lose(node.key)
         if not table.drop_name(node, parent, name):
@@ -188,6 +190,8 @@ class Changes:
         node.dirs = ()
         node.version += 1
         self._tree.origins.pop(node.key, None)
+        if not node.handles:
+            SHORTCUT.show_gone(node.ino)
 
     def _remove_upper_directory(self, parent: Node, name: bytes) -> None:
         directory = self._tree.directories.get(parent, self._upper).fd

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from fuse_overlay import copydata, origin, ownership, xattrs
 from fuse_overlay.attributes import File, carries
 from fuse_overlay.errors import failure
+from fuse_overlay.kernel.shortcut import SHORTCUT
 from fuse_overlay.layers import at, at_fd, open_regular
 from fuse_overlay.times import keeping_times
 from fuse_overlay.tree import Missing
@@ -116,7 +117,7 @@ class CopyUp:
             for directory in copied:
                 for layer in directory.dirs[1:]:
                     self._tree.directories.close(directory, layer)
-                directory.dirs = (self._upper,)
+                self._tree.own(directory)
                 directory.version += 1
         finally:
             for directory in reversed(copied):
@@ -222,6 +223,7 @@ class CopyUp:
     def _now_upper(self, node: Node, st: os.stat_result, entry: Entry) -> None:
         self._tree.origins[st.st_dev, st.st_ino] = node.ino
         self._tree.table.rekey(node, (st.st_dev, st.st_ino))
+        SHORTCUT.hide(node.ino)
         node.source = self._upper
         node.owner = entry.owner
         node.rdev = entry.device.rdev if entry.device is not None else None

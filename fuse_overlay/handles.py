@@ -124,6 +124,7 @@ class Handles:
         if node.handles is not None:
             node.handles.remove(fd)
         SHORTCUT.forbid(fd)
+        self._tell_of(node)
         try:
             if node.handles or not self._tree.quota.is_held(node):
                 os.close(fd)
@@ -160,6 +161,14 @@ class Handles:
         st = os.fstat(fd)
         return node.seen == (st.st_ctime_ns, st.st_size)
 
+    def _tell_of(self, node: Node) -> None:
+        """Let the helper know of a file that one of its descriptors is about to be closed."""
+        SHORTCUT.hide(node.ino)
+        if node.handles:
+            self._tree.show(node)
+        elif node.gone:
+            SHORTCUT.show_gone(node.ino)
+
     def _revoke(self, node: Node, fd: int) -> None:
         self._privileges.revoke_setuid(node)
         if fd in self._takes_capability:
@@ -170,6 +179,7 @@ class Handles:
         """Let a file be read without us, and be written if that takes nothing away from it and nobody counts."""
         free = node.source.writable and not self._tree.quota.active and fd not in self._takes_capability
         SHORTCUT.allow(fd, writing=free and not self._privileges.has_setuid(node))
+        self._tree.show(node)
 
     def _open(self, node: Node, flags: int) -> int:
         # The upper's files always for both: the kernel reads what is around a part of a page before it writes that, and

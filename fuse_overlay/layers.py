@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from fuse_overlay import indexes, merge, ownership, whiteout
 from fuse_overlay.errors import OverlayError, failure
 from fuse_overlay.kernel import paths
+from fuse_overlay.kernel.shortcut import SHORTCUT
 
 if TYPE_CHECKING:
     from fuse_overlay.config import Config
@@ -246,6 +247,11 @@ class Directories:
         self._fit()
         return found
 
+    def held(self, node: Node, layer: Layer) -> int:
+        """The descriptor held for this directory; -1: there is none."""
+        found = layer.root if node.parent is None else self._open.get((node, layer.number))
+        return -1 if found is None else found.fd
+
     def verify(self, node: Node, layer: Layer, dev: int, ino: int) -> None:
         """Close the descriptor held for this directory if it isn't this one (any more)."""
         found = self._open.get((node, layer.number))
@@ -256,6 +262,7 @@ class Directories:
         """Close the descriptor held for this directory, if there is one."""
         found = self._open.pop((node, layer.number), None)
         if found is not None:
+            SHORTCUT.hide(node.ino)
             os.close(found.fd)
 
     def make_room(self, files: int) -> bool:
@@ -274,7 +281,8 @@ class Directories:
     def _shrink(self, count: int) -> None:
         """Close the descriptors used longest ago until `count` are left."""
         while len(self._open) > count:
-            _, oldest = self._open.popitem(last=False)
+            (node, _), oldest = self._open.popitem(last=False)
+            SHORTCUT.hide(node.ino)
             os.close(oldest.fd)
 
     def _reach(self, node: Node, layer: Layer) -> int:

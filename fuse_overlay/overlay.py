@@ -139,7 +139,10 @@ class Overlay:
 
     def getattr(self, ino: int) -> Entry:
         """The attributes of a file."""
-        return self.tree.attributes(self.tree.node(ino))
+        node = self.tree.node(ino)
+        entry = self.tree.attributes(node)
+        self.tree.show(node)
+        return entry
 
     def readlink(self, ino: int) -> bytes:
         """Where a symbolic link points."""

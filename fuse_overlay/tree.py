@@ -249,6 +249,21 @@ class Tree:
             raise failure(errno.ESTALE)  # somebody put another file there
         return self._entry(node, st, False, fd, name)
 
+    def show(self, node: Node) -> None:
+        """Let the helper say what is shown of an open file, or of a directory of the upper that is held open."""
+        if node.gone or node.owner is None or node.source.live:
+            return
+        if node.handles:
+            settable = node.source.writable and not node.fixed and not self.quota.active
+            self._show(node, node.owner, node.handles[0], links=0, settable=settable)
+        elif node.dirs and node.source.writable:
+            held = self.directories.held(node, node.source)
+            if held >= 0:
+                self._show(node, node.owner, held, links=self._merged_links(node), settable=False)
+
+    def _show(self, node: Node, owner: Owner, fd: int, *, links: int, settable: bool) -> None:
+        SHORTCUT.show(node.ino, fd, (owner.uid, owner.gid, node.kind | owner.mode), links=links, settable=settable)
+
     def link_count(self, node: Node) -> int:
         """The link count that is shown of a file. Raises OSError."""
         if node.handles:
@@ -334,6 +349,7 @@ class Tree:
             self._update_directory(node, found)
         elif node.gone:
             self.table.move(node, parent, name)
+            SHORTCUT.hide(node.ino)
             node.gone = False
         elif st.st_nlink > 1:
             self.table.add_alias(node, parent, name)
@@ -341,6 +357,11 @@ class Tree:
             self.table.move(node, parent, name)
         node.fixed = node.fixed or self.is_fixed(parent, name)
         return node
+
+    def own(self, node: Node) -> None:
+        """Note that a directory is the upper's alone from now on."""
+        SHORTCUT.hide(node.ino)
+        node.dirs = node.dirs[:1]
 
     def is_fixed(self, parent: Node, name: bytes) -> bool:
         """Whether a name is at or beneath a read-only path."""
@@ -376,9 +397,12 @@ class Tree:
             owner = self.records.shown(node.source, st, fd, name)
             if not node.source.live:
                 node.owner = owner
-        # A merged directory has link count 1, "not counted", as btrfs shows all of its.
-        nlink = 1 if len(node.dirs) > 1 else self._link_count(node, st)
+        nlink = self._merged_links(node) or self._link_count(node, st)
         return Entry(node, st, owner, nlink, live, node.source.live)
+
+    def _merged_links(self, node: Node) -> int:
+        """A merged directory has link count 1, "not counted", as btrfs shows all of its; 0: it isn't one."""
+        return 1 if len(node.dirs) > 1 else 0
 
     def _link_count(self, node: Node, st: os.stat_result) -> int:
         if node.gone and st.st_nlink == 1 and node.source is not self.upper:
@@ -394,6 +418,8 @@ class Tree:
         for layer, (device, real) in zip(found.dirs, found.keys, strict=True):
             if layer.live:
                 self.directories.verify(node, layer, device, real)
+        if node.dirs != found.dirs:
+            SHORTCUT.hide(node.ino)
         node.dirs = found.dirs
 
     def _number(self, parent: Node, name: bytes, found: Found, key: Key) -> int:
@@ -419,6 +445,7 @@ class Tree:
     def _released(self, node: Node) -> None:
         if node.attributed is False:
             SHORTCUT.ask_for_attributes(node.ino)
+        SHORTCUT.hide(node.ino)
         for layer in node.dirs:
             self.directories.close(node, layer)
 

@@ -1,6 +1,6 @@
 /*
- * The short way for requests that carry an open file: answered here, from the descriptor that the file handle is, and
- * never seen by Python.
+ * The short way for requests that concern an open file or directory: answered here, from its descriptor, and never seen
+ * by Python.
  *
  * This library is loaded into the global scope before pyfuse3, so pyfuse3 finds the two functions of libfuse's public
  * interface (fuse_lowlevel.h) that are defined here before libfuse's own. Which descriptors may be read and written is
@@ -58,6 +58,17 @@ unsigned shortcut_noted;
  * for as ever. */
 #define BARE (1 << 17)
 uint64_t shortcut_bare[BARE];
+
+/* What is shown of files and directories beside what fstat(2) says of a descriptor of them, each at its inode number
+ * modulo the size, as in shortcut_bare. `fd` -1: there is no such file any more. `links`: the link count to show, 0 for
+ * the real one. `settable`: whether times may be set without asking. */
+#define SHOWN (1 << 14)
+
+struct shortcut_shown {
+	uint64_t number;
+	int32_t fd;
+	uint32_t mode, uid, gid, links, settable;
+} shortcut_shown[SHOWN];
 
 /* How many requests of each kind came, for tests. */
 #define OPCODES 64
@@ -215,6 +226,86 @@ static int answer_getxattr(int device, const struct fuse_in_header *header, cons
 	return 1;
 }
 
+/* What only we change, the kernel may keep until it is short of memory: a year. */
+enum { LASTING = 365 * 86400 };
+
+/* The attributes of what is shown. A file with several names, or none, is Python's to count. */
+static int reply_shown(int device, uint64_t unique, const struct shortcut_shown *shown)
+{
+	struct fuse_attr_out out = {.attr_valid = LASTING};
+	struct stat st;
+
+	if (fstat(shown->fd, &st) == -1 || (shown->links == 0 && !S_ISDIR(st.st_mode) && st.st_nlink != 1))
+		return 0;
+	out.attr = (struct fuse_attr){
+		.ino = shown->number,
+		.size = (uint64_t)st.st_size,
+		.blocks = (uint64_t)st.st_blocks,
+		.atime = (uint64_t)st.st_atim.tv_sec,
+		.mtime = (uint64_t)st.st_mtim.tv_sec,
+		.ctime = (uint64_t)st.st_ctim.tv_sec,
+		.atimensec = (uint32_t)st.st_atim.tv_nsec,
+		.mtimensec = (uint32_t)st.st_mtim.tv_nsec,
+		.ctimensec = (uint32_t)st.st_ctim.tv_nsec,
+		.mode = shown->mode,
+		.nlink = shown->links ? shown->links : (uint32_t)st.st_nlink,
+		.uid = shown->uid,
+		.gid = shown->gid,
+		.blksize = (uint32_t)st.st_blksize,
+	};
+	reply(device, unique, 0, &out, sizeof out);
+	return 1;
+}
+
+static const struct shortcut_shown *find_shown(uint64_t number)
+{
+	const struct shortcut_shown *shown = &shortcut_shown[number % SHOWN];
+
+	return number && shown->number == number ? shown : NULL;
+}
+
+static int answer_getattr(int device, const struct fuse_in_header *header)
+{
+	const struct shortcut_shown *shown = find_shown(header->nodeid);
+
+	if (shown == NULL)
+		return 0;
+	if (shown->fd >= 0)
+		return reply_shown(device, header->unique, shown);
+	reply(device, header->unique, -ENOENT, NULL, 0);
+	return 1;
+}
+
+static struct timespec time_to_set(uint32_t valid, uint32_t wanted, uint32_t now, uint64_t seconds, uint32_t nanoseconds)
+{
+	if (!(valid & wanted))
+		return (struct timespec){.tv_nsec = UTIME_OMIT};
+	if (valid & now)
+		return (struct timespec){.tv_nsec = UTIME_NOW};
+	return (struct timespec){(time_t)seconds, nanoseconds};
+}
+
+/* Times alone, which the kernel sends along with what it has written, and of files that are gone. st_ctime moves by
+ * itself. */
+static int answer_times(int device, const struct fuse_in_header *header, const struct fuse_setattr_in *in)
+{
+	const uint32_t others = ~(uint32_t)(FATTR_ATIME | FATTR_MTIME | FATTR_ATIME_NOW | FATTR_MTIME_NOW | FATTR_CTIME |
+					    FATTR_FH | FATTR_LOCKOWNER);
+	const struct shortcut_shown *shown = find_shown(header->nodeid);
+	const struct timespec times[2] = {
+		time_to_set(in->valid, FATTR_ATIME, FATTR_ATIME_NOW, in->atime, in->atimensec),
+		time_to_set(in->valid, FATTR_MTIME, FATTR_MTIME_NOW, in->mtime, in->mtimensec),
+	};
+
+	if (shown == NULL || !shown->settable || in->valid & others || !(in->valid & (FATTR_ATIME | FATTR_MTIME)))
+		return 0;
+	if (shown->fd < 0) {
+		reply(device, header->unique, -ENOENT, NULL, 0);
+		return 1;
+	}
+	return futimens(shown->fd, times) == 0 && reply_shown(device, header->unique, shown);
+}
+
 static int note(uint64_t number, uint64_t count)
 {
 	if (shortcut_noted == NOTES)
@@ -276,6 +367,10 @@ static int answered(int device, const void *request, size_t size)
 		return room > sizeof(struct fuse_getxattr_in) &&
 		       answer_getxattr(device, header, (const char *)body + sizeof(struct fuse_getxattr_in),
 				       room - sizeof(struct fuse_getxattr_in));
+	case FUSE_GETATTR:
+		return answer_getattr(device, header);
+	case FUSE_SETATTR:
+		return room >= sizeof(struct fuse_setattr_in) && answer_times(device, header, body);
 	case FUSE_RELEASE:
 	case FUSE_RELEASEDIR: {
 		const struct fuse_release_in *in = body;

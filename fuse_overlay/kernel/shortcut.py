@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 from importlib import machinery
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,10 @@ CACHED_DIRECTORY = 1 << 62
 _NOTES = 1 << 14
 _BARE = 1 << 17
 _OPCODES = 64
+_SHOWN = 1 << 14
+_NUMBER = struct.Struct("=Q")
+_SHOWN_FORM = struct.Struct("=QiIIIII")
+_GONE = -1
 
 
 class Shortcut:
@@ -30,12 +35,13 @@ class Shortcut:
 
     __slots__ = (
         "_allowed", "_bare", "_counts", "_forgotten", "_idle", "_noted", "_notes", "_released", "_released_directory",
-        "loaded",
+        "_setting", "_shown", "loaded",
     )  # fmt: skip
 
     def __init__(self, library: ctypes.CDLL | None) -> None:
         self.loaded = library is not None
         self._allowed: ctypes.Array[ctypes.c_ubyte] | None = None
+        self._setting = True
         if library is not None:
             self._allowed = (ctypes.c_ubyte * _DESCRIPTORS).in_dll(library, "shortcut_allowed")
             self._bare = (ctypes.c_uint64 * _BARE).in_dll(library, "shortcut_bare")
@@ -43,6 +49,7 @@ class Shortcut:
             self._notes = (ctypes.c_uint64 * (2 * _NOTES)).in_dll(library, "shortcut_notes")
             self._noted = ctypes.c_uint.in_dll(library, "shortcut_noted")
             self._idle = ctypes.c_int.in_dll(library, "shortcut_idle")
+            self._shown = (ctypes.c_ubyte * (_SHOWN * _SHOWN_FORM.size)).in_dll(library, "shortcut_shown")
 
     def no_attributes(self, ino: int) -> None:
         """Say of an inode that it has no extended attributes."""
@@ -62,6 +69,32 @@ class Shortcut:
     ) -> None:
         """Whom `settle` is to tell of released handles, and of inodes that so many look-ups were taken back of."""
         self._released, self._released_directory, self._forgotten = released, released_directory, forgotten
+
+    def ask_for_changes(self) -> None:
+        """Leave all changes of attributes to Python, who is to see each."""
+        self._setting = False
+
+    def show(self, ino: int, fd: int, owner: tuple[int, int, int], *, links: int, settable: bool) -> None:
+        """Say what is shown of an inode beside what fstat(2) says of its descriptor `fd`, which stays open.
+
+        `owner`: user, group, and type and mode bits. `links`: the link count, 0 for the real one, of files if that is 1.
+        `settable`: whether its times may be set, by this descriptor, without asking.
+        """
+        if self.loaded:
+            uid, gid, mode = owner
+            place = ino % _SHOWN * _SHOWN_FORM.size
+            _SHOWN_FORM.pack_into(self._shown, place, ino, fd, mode, uid, gid, links, settable and self._setting)
+
+    def show_gone(self, ino: int) -> None:
+        """Say that there is no such file any more: who asks for its attributes, or sets its times, is told ENOENT."""
+        self.show(ino, _GONE, (0, 0, 0), links=0, settable=True)
+
+    def hide(self, ino: int) -> None:
+        """Take back what was said of an inode's attributes, as before its descriptor is closed."""
+        if self.loaded:
+            place = ino % _SHOWN * _SHOWN_FORM.size
+            if _NUMBER.unpack_from(self._shown, place)[0] == ino:
+                _NUMBER.pack_into(self._shown, place, 0)
 
     def counts(self) -> list[int]:
         """How many requests came so far, by opcode (linux/fuse.h); nothing without the helper."""
