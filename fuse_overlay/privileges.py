@@ -49,7 +49,7 @@ class Privileges:
         node.owner = owner
         self._tree.show(node)
         if node.handles and self.has_setuid(node):
-            for fd in node.handles:
+            for fd in node.descriptors:
                 SHORTCUT.allow(fd, writing=False)
 
     def has_setuid(self, node: Node) -> bool:
