@@ -231,11 +231,29 @@ class Tree:
 
     def require(self, parent: Node, name: bytes) -> Node:
         """The node at a name. Raises OSError ENOENT."""
+        return self.locate(parent, name)[0]
+
+    def locate(self, parent: Node, name: bytes) -> tuple[Node, os.stat_result]:
+        """The node at a name, and what its real file is. Raises OSError ENOENT."""
         check_name(name)
         found = self.find(parent, name)
         if isinstance(found, Missing):
             raise failure(errno.ENOENT)
-        return self.adopt(parent, name, found)
+        return self.adopt(parent, name, found), found.st
+
+    def made(self, parent: Node, name: bytes, st: os.stat_result, owner: Owner) -> Entry:
+        """The entry of a new file of the upper, but no directory, that is `st`."""
+        key = (st.st_dev, st.st_ino)
+        before = self.table.file(key)
+        if before is not None:
+            self.table.detach(before)  # it is gone, and its inode number is the new one's
+        self.origins.pop(key, None)
+        node = Node(0, stat.S_IFMT(st.st_mode), key, parent, name, self.layers[0])
+        node.own = st.st_uid == self._euid
+        node.owner = owner
+        node.fixed = self.is_fixed(parent, name)
+        self.table.add(node, self.table.numbers.derive(key))
+        return Entry(node, st, owner, self._link_count(node, st), False, False)
 
     def attributes(self, node: Node) -> Entry:
         """What is shown of a node now. Raises OSError."""
@@ -267,8 +285,10 @@ class Tree:
     def _show(self, node: Node, owner: Owner, fd: int, *, links: int, settable: bool) -> None:
         SHORTCUT.show(node.ino, fd, (owner.uid, owner.gid, node.kind | owner.mode), links=links, settable=settable)
 
-    def link_count(self, node: Node) -> int:
-        """The link count that is shown of a file. Raises OSError."""
+    def link_count(self, node: Node, known: os.stat_result | None = None) -> int:
+        """The link count that is shown of a file, that is `known` if that is given. Raises OSError."""
+        if known is not None:
+            return self._link_count(node, known)
         if node.descriptor is not None:
             return self._link_count(node, os.fstat(node.descriptor))
         fd, name = self.place(node)
