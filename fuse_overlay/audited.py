@@ -35,7 +35,7 @@ class AuditedOperations(FuseOperations):
         super().__init__(overlay)
         self._audited = audited
         self._put = put
-        SHORTCUT.ask_for_changes()
+        SHORTCUT.watch()
 
     def _absent(
         self, missing: Missing, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext

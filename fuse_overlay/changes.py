@@ -100,6 +100,7 @@ class Changes:
         node, st = self._tree.locate(parent, name)
         if node.kind == stat.S_IFDIR:
             raise failure(errno.EISDIR)
+        self._tree.close_kept(node)
         self.aside.keep(node)  # which may make it another file, if it is open
         left, weight = self.names_left(node, None if node.handles else st), self.weight(node)
         if node.source is not self._upper:
@@ -170,7 +171,7 @@ class Changes:
         self._tree.store.drop_place(self._upper, node.real_kind, node.key[1], directory, name)
 
     def names_left(self, node: Node, known: os.stat_result | None = None) -> int:
-        """How many names a file, that is `known` if that is given, will have when it has lost one; 0 for directories."""
+        """How many names a file (`known`, if given) will have when it has lost one; 0 for directories."""
         return 0 if node.kind == stat.S_IFDIR else self._tree.link_count(node, known) - 1
 
     def weight(self, node: Node) -> os.stat_result | None:

@@ -15,7 +15,7 @@ from fuse_overlay import copydata, origin, ownership, xattrs
 from fuse_overlay.attributes import File, carries
 from fuse_overlay.errors import failure
 from fuse_overlay.kernel.shortcut import SHORTCUT
-from fuse_overlay.layers import at, at_fd, open_regular
+from fuse_overlay.layers import at, open_regular
 from fuse_overlay.times import keeping_times
 from fuse_overlay.tree import Missing
 

@@ -59,6 +59,7 @@ class Handles:
         # Handles whose next write takes the file's capabilities away. What gets capabilities while it is open keeps
         # them: the data of earlier writes may still be on its way from the kernel's cache.
         self._takes_capability: set[int] = set()
+        tree.close_kept = self.close_kept
 
     def open(self, node: Node, flags: int) -> Opened:
         """Open a regular file with open(2)'s flags. Raises OSError."""
@@ -69,6 +70,7 @@ class Handles:
         if writing:
             if self._copyup is None:
                 raise failure(errno.EROFS)
+            self.close_kept(node)
             self._copyup.node(node, 0 if flags & os.O_TRUNC else None)
         quota = self._tree.quota
         if writing and quota.active:
@@ -178,6 +180,12 @@ class Handles:
         finally:
             self._tree.table.settle(node)
 
+    def close_kept(self, node: Node) -> None:
+        """Close what the helper keeps open of a file, as before it loses its name."""
+        fd = SHORTCUT.take_kept(node.ino)
+        if fd >= 0:
+            self.close(fd)
+
     def close_all(self) -> None:
         """Close whatever is open."""
         for handle in list(self._nodes):
@@ -200,7 +208,7 @@ class Handles:
             self._takes_capability.add(handle)
         if truncated:
             self._revoke(node, handle)
-        self._shorten(node, handle)
+        self._shorten(node, handle, keeping=not writing and not node.source.live)
         if not node.source.live:
             return True
         st = os.fstat(fd)
@@ -220,10 +228,14 @@ class Handles:
             self._takes_capability.discard(handle)
             self._privileges.revoke_capability(node)
 
-    def _shorten(self, node: Node, handle: int) -> None:
-        """Let a file be read without us, and be written if that takes nothing away from it and nobody counts."""
+    def _shorten(self, node: Node, handle: int, *, keeping: bool = False) -> None:
+        """Let a file be read without us, and be written if that takes nothing away from it and nobody counts.
+
+        `keeping`: its descriptor is as good for the next one who reads it.
+        """
         free = node.source.writable and not self._tree.quota.active and handle not in self._takes_capability
-        SHORTCUT.allow(handle, writing=free and not self._privileges.has_setuid(node))
+        keeping = keeping and not self._tree.quota.active
+        SHORTCUT.allow(handle, writing=free and not self._privileges.has_setuid(node), keeping=keeping)
         self._tree.show(node)
 
     def _open(self, node: Node, flags: int) -> int:
@@ -251,13 +263,21 @@ class Handles:
 
         Raises OSError ENFILE if it can't be done without.
         """
-        directories = self._tree.directories
         needed = len(self._nodes) - len(self._transient) + 1
         if node is None or not node.gone or node.aside is not None:
-            return directories.make_room(needed + RESERVE)
-        if not directories.make_room(needed):
+            return self._make_room(needed + RESERVE)
+        if not self._make_room(needed):
             raise failure(errno.ENFILE)
         return True
+
+    def _make_room(self, files: int) -> bool:
+        """See that so many files can be open, those included that are kept. False: there are too many."""
+        if self._tree.directories.make_room(files):
+            return True
+        kept = SHORTCUT.take_all_kept()
+        for fd in kept:
+            self.close(fd)
+        return bool(kept) and self._tree.directories.make_room(files - len(kept))
 
     def _add(self, node: Node, fd: int, flags: int, *, lasting: bool) -> int:
         """Take in a file that was opened with these flags. Returns the handle: if `lasting`, the descriptor."""

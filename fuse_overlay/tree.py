@@ -96,7 +96,8 @@ def check_name(name: bytes) -> None:
 class Tree:
     """All layers as one tree, read only.
 
-    `origins` holds the inode numbers of upper files that were copied up. `fixed`: the paths that nobody may change,
+    `origins` holds the inode numbers of upper files that were copied up.
+    `close_kept` closes a file that nobody has open. `fixed`: the paths that nobody may change,
     if there are any. `quota`: what the upper holds and may hold. `work`: the work directory's descriptor, -1 without.
     """
 
@@ -116,6 +117,7 @@ class Tree:
         self.table = Table(self._released)
         self.links: Links | None = None
         self.relink: Callable[[Node, bytes, os.stat_result], bool] | None = None
+        self.close_kept: Callable[[Node], None] = lambda _: None
         try:
             self._hiding = Hiding(config)
         except ValueError as error:
