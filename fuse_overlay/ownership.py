@@ -62,9 +62,13 @@ class IdMap:
         """Whether this id of the host is the server's own."""
         return host == self._host_own
 
+    def knows(self, host: int) -> bool:
+        """Whether a file of this id of the host's is shown as that id's, and not as the own for want of another."""
+        return self.is_own(host) or self.exists(host)
+
     def exists(self, inside: int) -> bool:
         """Whether this id exists inside: the kernel refuses writes to inodes of any other."""
-        for first, count in self._extents:  # noqa: SIM110 - any() takes three times as long, for each chmod
+        for first, count, _ in self._extents:  # noqa: SIM110 - any() takes three times as long, for each chmod
             if 0 <= inside - first < count:
                 return True
         return False
@@ -93,6 +97,10 @@ class RealIdMap(IdMap):
             if 0 <= host - outside < count:
                 return inside + host - outside
         return _OVERFLOW_ID
+
+    def knows(self, host: int) -> bool:
+        """Whether this id of the host's is one there."""
+        return any(0 <= host - outside < count for _, count, outside in self._extents)
 
     def hosts(self, inside: int) -> int:
         """The host's id for one that exists inside."""

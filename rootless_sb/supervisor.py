@@ -8,8 +8,19 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from rootless_sb import conversation, ending, engines, faults, mapping, protocol, relay, sandboxes, state
-from rootless_sb import status_stream, watcher
+from rootless_sb import (
+    conversation,
+    ending,
+    engines,
+    faults,
+    mapping,
+    protocol,
+    relay,
+    sandboxes,
+    state,
+    status_stream,
+    watcher,
+)
 from rootless_sb.errors import EXIT_KILLED, EXIT_TIMEOUT, Doing, SbError
 from rootless_sb.kernel import channel, processes
 from rootless_sb.kernel.signals import SignalPipe

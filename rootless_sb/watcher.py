@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fuse_overlay.config import pack
 from rootless_sb import ending, engines, faults, init, leftovers, protocol, relay, sandboxes, vigil
 from rootless_sb.errors import Doing, SbError
-from rootless_sb.kernel import channel, descriptors, mounts, namespaces, processes
+from rootless_sb.kernel import channel, descriptors, mounts, namespaces, processes, trees
 from rootless_sb.kernel.signals import SignalPipe
 from rootless_sb.maps import map_text
 from rootless_sb.plan import with_layer
@@ -174,11 +174,13 @@ def _mount_overlay(plan: Plan, sandbox: Sandbox, server: Channel, audit: tuple[i
 def _mount_kernels_overlay(plan: Plan, sandbox: Sandbox) -> None:
     """Mount the kernel's overlayfs over the same layers, each named by a descriptor of its. Raises SbError."""
     layers = plan.overlay
-    assert layers.upper is not None
-    assert layers.work is not None
+    paths = [lower.path for lower in layers.lowers]
+    if plan.image:
+        paths.insert(0, _restored(plan, sandbox))
     opened: list[int] = []
     try:
-        for path in (*(lower.path for lower in layers.lowers), layers.upper, layers.work):
+        for path in (*paths, layers.upper, layers.work):
+            assert path is not None
             with Doing(f"cannot open {os.fsdecode(path)}"):
                 opened.append(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         *lowers, upper, work = (f"/proc/self/fd/{descriptor}" for descriptor in opened)
@@ -188,3 +190,19 @@ def _mount_kernels_overlay(plan: Plan, sandbox: Sandbox) -> None:
     finally:
         for descriptor in opened:
             os.close(descriptor)
+
+
+def _restored(plan: Plan, sandbox: Sandbox) -> bytes:
+    """The layer that makes of an image's records what the kernel can show. Raises SbError."""
+    from fuse_overlay.errors import OverlayError
+    from rootless_sb.image import restoring
+
+    place = f"{sandbox.directory}/{sandboxes.RESTORED}"
+    with Doing("cannot give the image's files their owners", engines.HINT):
+        trees.remove_if_there(sandbox.own, sandboxes.RESTORED)
+        os.mkdir(place, 0o755)
+        try:
+            restoring.restore(plan.overlay._replace(upper=None, work=None, real_ids=False), place, engines.HINT)
+        except OverlayError as error:
+            raise SbError("cannot give the image's files their owners", str(error), engines.HINT) from None
+    return os.fsencode(place)

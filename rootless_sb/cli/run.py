@@ -114,14 +114,10 @@ def _base(parsed: argparse.Namespace) -> Base | None:
         return None
     if parsed.rootfs:
         raise SbError("--image and --rootfs", "they exclude each other", "the image, or a directory")
-    from rootless_sb import engines
     from rootless_sb.image import basing
 
     when = basing.NEVER if parsed.dry_run else parsed.pull or basing.MISSING
-    found = basing.base(parsed.image, when, parsed.platform, quiet=parsed.quiet)
-    if parsed.engine == engines.KERNEL:
-        basing.require_plain(found, parsed.image)
-    return found
+    return basing.base(parsed.image, when, parsed.platform, quiet=parsed.quiet)
 
 
 def parser(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from rootless_sb import engines, protocol
+from rootless_sb import protocol
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.image import store, surroundings
 from rootless_sb.image.running import Base
@@ -40,17 +40,6 @@ def again(identifier: str) -> Base:
         if (image := each.load(identifier)) is not None:
             return _base(store.Found(image, each), where)
     raise SbError(f"the image {identifier[:12]} is gone", "the sandbox needs it", "sb image pull it again")
-
-
-def require_plain(found: Base, called: str) -> None:
-    """Refuse an image that the kernel's own overlay would show otherwise than it is. Raises SbError."""
-    from rootless_sb.image import plainness
-
-    for tree in found.trees:
-        with Doing(f"cannot look at {tree}"):
-            why = plainness.obstacle(tree)
-        if why:
-            raise SbError(f"--engine kernel can't show {called} as it is", why, engines.HINT)
 
 
 def _base(found: Found, where: Surroundings) -> Base:
