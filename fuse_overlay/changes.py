@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from fuse_overlay import ownership, quota, whiteout
@@ -184,8 +185,11 @@ class Changes:
         """Note in the table that a name of this node is gone, and that it has `left` others."""
         table = self._tree.table
         SHORTCUT.hide(node.ino)
-        if left > 0 and self._tree.links is not None and node.source is not self._upper:
-            self._tree.links.lose(node.key)
+        if self._tree.links is not None and node.source is not self._upper and node.kind != stat.S_IFDIR:
+            with suppress(OSError):  # the name is lost, and whether that can be counted is no matter
+                st = self._tree.attributes(node).st
+                if st.st_nlink > 1:
+                    self._tree.links.lose(node.key, st, left)
         if not table.drop_name(node, parent, name):
             node.gone = True  # or its other names aren't known yet: then it is found again by its key
             if left <= 0:

@@ -57,7 +57,7 @@ class Writer:
         if upper is None:
             raise OverlayError("a work directory needs an upper directory")
         self.work = Work(upper, path)
-        links = Links(upper, self.work, tree.store)
+        links = Links(upper, self.work, tree.store, tree.table.numbers)
         self.copyup = CopyUp(tree, upper, self.work, links)
         self.aside = Aside(tree, upper, self.work, self.copyup)
         self.changes = Changes(tree, upper, self.work, self.copyup, self.aside)

@@ -436,7 +436,7 @@ class Tree:
         if node.gone and st.st_nlink == 1 and node.source is not self.upper:
             return 0  # a lower file's only name, which is gone for us
         if self.links is not None and node.kind != stat.S_IFDIR:
-            return self.links.shown_count(node.key, st.st_nlink) - (node.aside is not None)
+            return self.links.shown_count(node.key, st) - (node.aside is not None)
         return st.st_nlink
 
     def _update_directory(self, node: Node, found: Found) -> None:

@@ -103,6 +103,32 @@ END
     assert "security.capability" in mounted.run("getfattr -m - new")
 
 
+def test_attributes_of_user_and_security(mounted: Mounted) -> None:
+    """Both can be made and replaced, as XATTR_CREATE and XATTR_REPLACE say; they are listed and survive a new mount."""
+    (mounted.lower / "f").write_text("content")
+    (mounted.lower / "d").mkdir()
+    mounted.run_with_ids(
+        """python3 - <<'END'
+import errno, os
+def number(*arguments):
+    try:
+        return os.setxattr(*arguments)
+    except OSError as error:
+        return error.errno
+for path in ("f", "d"):
+    for name in ("user.module", "security.module"):
+        assert number(path, name, b"one", os.XATTR_REPLACE) == errno.ENODATA
+        assert number(path, name, b"two", os.XATTR_CREATE) is None
+        assert number(path, name, b"three", os.XATTR_CREATE) == errno.EEXIST
+        assert number(path, name, b"four", os.XATTR_REPLACE) is None
+        os.setxattr(path, name + ".gone", b"")
+        os.removexattr(path, name + ".gone")
+os.rename("f", "g")
+END""",
+        """test "$(getfattr -d -m - g d | grep -c '="four"')" = 4; ! getfattr -d -m - g d | grep gone""",
+    )
+
+
 def test_real_capabilities_of_a_lower_file(mounted: Mounted) -> None:
     """They are shown as on the host, and go along at copy-up as data: the copy has none that is real."""
     lower, upper = mounted.lower, mounted.upper
