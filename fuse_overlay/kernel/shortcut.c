@@ -83,6 +83,11 @@ struct shortcut_kept {
 } shortcut_kept[KEPT];
 unsigned shortcut_places;
 
+/* Whether requests to set an attribute are the longer ones of FUSE_SETXATTR_EXT, which libfuse didn't ask for, and what
+ * the last one had more. */
+int shortcut_longer;
+uint32_t shortcut_setxattr_flags;
+
 /* How many requests of each kind came, for tests. */
 #define OPCODES 64
 unsigned shortcut_counts[OPCODES];
@@ -393,6 +398,21 @@ static int answer_forgets(const struct fuse_batch_forget_in *in, size_t room)
 	return 1;
 }
 
+/* Cut out of a request what libfuse doesn't expect in it. Returns its size then. */
+static size_t shortened(void *request, size_t size)
+{
+	struct fuse_in_header *header = request;
+	struct fuse_setxattr_in *in = (void *)(header + 1);
+	size_t more = sizeof *in - FUSE_COMPAT_SETXATTR_IN_SIZE, begin = sizeof *header + sizeof *in;
+
+	if (!shortcut_longer || size < begin || header->opcode != FUSE_SETXATTR)
+		return size;
+	shortcut_setxattr_flags = in->setxattr_flags;
+	memmove((char *)in + FUSE_COMPAT_SETXATTR_IN_SIZE, in + 1, size - begin);
+	header->len -= (uint32_t)more;
+	return size - more;
+}
+
 /* Whether a request has been answered. */
 static int answered(int device, const void *request, size_t size)
 {
@@ -470,9 +490,9 @@ int fuse_session_receive_buf(struct fuse_session *session, struct fuse_buf *buff
 			return errno == ENOENT || errno == EAGAIN ? -EINTR : -errno;
 		}
 		if (!answered(device, buffer->mem, (size_t)size)) {
-			buffer->size = (size_t)size;
+			buffer->size = shortened(buffer->mem, (size_t)size);
 			buffer->flags = 0;
-			return (int)size;
+			return (int)buffer->size;
 		}
 	}
 	return -EINTR;
