@@ -11,6 +11,7 @@ from fuse_overlay.attributes import File
 from fuse_overlay.layers import ABSENT, Budget, at, open_regular
 from fuse_overlay.tree import Missing, Tree
 from rootless_sb.kernel import births
+from rootless_sb.review import merged, mountpoints
 from rootless_sb.review.changes import ADDED, CHANGED, DELETED, Change, Item, aspects
 
 if TYPE_CHECKING:
@@ -39,14 +40,19 @@ class _Pair(NamedTuple):
 class LayerView:
     """`upper` is the layer alone, `lower` all that is below it. Paths are absolute in the sandbox."""
 
-    def __init__(self, config: Config, layer: str) -> None:
-        """Open the layer, a directory, over what `config` has for lower layers. Raises OverlayError."""
+    def __init__(self, config: Config, layer: str, made: Iterable[str] = ()) -> None:
+        """Open the layer, a directory, over what `config` has for lower layers. Raises OverlayError.
+
+        `made`: where sb has made something in it itself, see `mountpoints`.
+        """
+        self._own_uid = config.own_uid
         self.lower = Tree(config, DESCRIPTORS)
         alone = config._replace(lowers=(), upper=os.fsencode(layer), hidden=(), hidden_names=())
         self.upper = Tree(alone, DESCRIPTORS)
         self.upper.stored_origins = False  # nobody asks for inode numbers here
         # The directory that was asked for last: who goes through changes by path asks for the same one many times.
         self._last: dict[Tree, tuple[bytes, Node]] = {}
+        self._made = [merged.real_path(self.lower, os.fsencode(os.path.normpath(place))) for place in made]
         # Where files with hard links lie that haven't changed, by the layer's (st_dev, st_ino).
         self.unchanged_links: dict[Key, bytes] = {}
         # The directories that hide all below them, and lie in none that does: when each was made (`births`).
@@ -115,7 +121,8 @@ class LayerView:
 
     def changes(self) -> list[Change]:
         """All changes, by path. Raises OSError for what can't be read."""
-        return sorted(self._walk(), key=lambda change: change.path)
+        found = sorted(self._walk(), key=lambda change: change.path)
+        return mountpoints.without_made(found, self._made, self._own_uid)
 
     def _walk(self) -> Iterator[Change]:
         waiting = [_Pair(self.upper.root, self.lower.root, b"", opaque=False)]
@@ -148,10 +155,10 @@ class LayerView:
             at_name = path + b"/" + name
             yield from self._compared(at_name, entry, under)
             if entry.node.kind == stat.S_IFDIR:
-                merged = under is not None and under.node.kind == stat.S_IFDIR
+                both = under is not None and under.node.kind == stat.S_IFDIR
                 if name in gone and not opaque:
                     self._note_opaque(above, name, at_name)
-                held = _Pair(entry.node, under.node if under and merged else None, at_name, opaque or name in gone)
+                held = _Pair(entry.node, under.node if under and both else None, at_name, opaque or name in gone)
                 waiting.append(held)
                 held.above.lookups += 1
                 if held.below is not None:

@@ -58,6 +58,15 @@ def find(tree: Tree, path: bytes, *, follow: bool) -> Entry:
     return entry
 
 
+def real_path(tree: Tree, path: bytes) -> bytes:
+    """Where an absolute path leads through symbolic links within the tree; what isn't there of it stays as it is."""
+    try:
+        return b"/" + find(tree, path, follow=True).node.path
+    except OSError:
+        above, _, name = path.rpartition(b"/")
+        return os.path.join(real_path(tree, above or b"/"), name)
+
+
 def link_target(tree: Tree, node: Node) -> bytes:
     """Where a symbolic link points. Raises OSError."""
     directory, name = tree.place(node)
