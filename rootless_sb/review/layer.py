@@ -135,35 +135,45 @@ class LayerView:
 
     def _directory(self, pair: _Pair, waiting: list[_Pair]) -> Iterator[Change]:
         """The changes in one directory. Those among its directories that the layer has go to `waiting`, held."""
-        above, below, path, opaque = pair
-        layer = above.source
+        above, below, path, _ = pair
         try:
-            scan = self.upper.scan_layer(above, layer)
-            names = merge.merge([scan])
+            scan = self.upper.scan_layer(above, above.source)
             gone = merge.taken_away(scan)
+            opaque = pair.opaque or (below is not None and self._is_opaque(above, path))
+            names = merge.merge([scan])
             if below is not None:
-                opaque = opaque or self._is_opaque(above, path)
                 removed = set(self.lower.scan(below)) if opaque else gone
                 yield from self._deleted(below, removed - names.keys(), path)
-        except FileNotFoundError:  # the sandbox runs, and has just removed it
+        except OSError as error:
+            if not merged.is_gone(error):
+                raise
             return
         for name in names:
-            entry = self._enter(self.upper, above, name)
-            if entry is None:
-                continue
-            under = self._enter(self.lower, below, name) if below is not None else None
-            at_name = path + b"/" + name
-            yield from self._compared(at_name, entry, under)
-            if entry.node.kind == stat.S_IFDIR:
-                both = under is not None and under.node.kind == stat.S_IFDIR
-                if name in gone and not opaque:
-                    self._note_opaque(above, name, at_name)
-                held = _Pair(entry.node, under.node if under and both else None, at_name, opaque or name in gone)
-                waiting.append(held)
-                held.above.lookups += 1
-                if held.below is not None:
-                    held.below.lookups += 1
-            self._settle(entry, under)
+            try:
+                yield from self._entry(pair._replace(opaque=opaque), name, gone, waiting)
+            except OSError as error:
+                if not merged.is_gone(error):
+                    raise
+
+    def _entry(self, pair: _Pair, name: bytes, gone: set[bytes], waiting: list[_Pair]) -> Iterator[Change]:
+        """The change at one name in a directory of the layer, which has marks beside the names `gone`."""
+        above, below, path, opaque = pair
+        entry = self._enter(self.upper, above, name)
+        if entry is None:
+            return
+        under = self._enter(self.lower, below, name) if below is not None else None
+        at_name = path + b"/" + name
+        yield from self._compared(at_name, entry, under)
+        if entry.node.kind == stat.S_IFDIR:
+            both = under is not None and under.node.kind == stat.S_IFDIR
+            if name in gone and not opaque:
+                self._note_opaque(above, name, at_name)
+            held = _Pair(entry.node, under.node if under and both else None, at_name, opaque or name in gone)
+            waiting.append(held)
+            held.above.lookups += 1
+            if held.below is not None:
+                held.below.lookups += 1
+        self._settle(entry, under)
 
     def _is_opaque(self, above: Node, path: bytes) -> bool:
         """Whether a directory of the layer, at a path, is opaque by itself."""
