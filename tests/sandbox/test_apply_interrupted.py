@@ -176,10 +176,14 @@ def go_on(process: subprocess.Popen[str]) -> str:
     return process.stderr.read()
 
 
-@pytest.mark.parametrize("point", ["apply-staging", "apply-committing"])
+# Where an apply is stopped once or more before it is through.
+ON_THE_WAY = ["apply-staging", "apply-file-staged", "apply-committing", "apply-action-done"]
+
+
+@pytest.mark.parametrize("point", ON_THE_WAY)
 def test_a_symlink_is_swapped_in(sb: Sandboxes, host: Path, tmp_path: Path, point: str) -> None:
     """A directory of the target's path that becomes a symbolic link meanwhile leads nowhere: all stays as it was."""
-    change(sb, host, f"echo x >mode/new; echo two >mode/inner; rm other")
+    change(sb, host, "echo two >file; echo x >mode/new; echo two >mode/inner; rm other")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "inner").write_text("mine\n")
@@ -188,12 +192,14 @@ def test_a_symlink_is_swapped_in(sb: Sandboxes, host: Path, tmp_path: Path, poin
         (host / "mode").symlink_to(elsewhere)
         said = go_on(process)
     assert said.startswith("sb: cannot ")
+    assert "file\n" == (host / "file").read_text()
     assert (["inner"], "mine\n") == (os.listdir(elsewhere), (elsewhere / "inner").read_text())
     assert (host / "other").exists()
     (host / "mode").unlink()
     (host / "aside").rename(host / "mode")
     assert 0 == sb.command("apply", "box").returncode
     assert (["inner", "new"], "two\n") == (sorted(os.listdir(host / "mode")), (host / "mode/inner").read_text())
+    assert "two\n" == (host / "file").read_text()
     assert not (host / "other").exists()
 
 
@@ -229,7 +235,7 @@ def test_the_target_changes_meanwhile(sb: Sandboxes, host: Path, act: Callable[[
     assert before == snapshot(host)
 
 
-@pytest.mark.parametrize("point", ["apply-staging", "apply-file-staged", "apply-committing", "apply-action-done"])
+@pytest.mark.parametrize("point", ON_THE_WAY)
 def test_a_directory_vanishes_meanwhile(sb: Sandboxes, host: Path, point: str) -> None:
     """All else stays as it was, and nothing is left beside it; the next apply names the directory as a conflict."""
     change(sb, host, "echo two >file; rm other; echo x >mode/new; echo y >new")
@@ -245,37 +251,6 @@ def test_a_directory_vanishes_meanwhile(sb: Sandboxes, host: Path, point: str) -
     assert f"sb: conflict: {host}/mode: the host has removed it" in sb.command("apply", "box").stderr
     assert 0 == sb.command("apply", "--conflicts", "host", "box").returncode
     assert ["file", "gone", "new", "shut"] == sorted(os.listdir(host))
-
-
-# Exchanges two names for ever.
-SWAP = """
-import os, sys
-from fuse_overlay.kernel import paths
-here, names = os.open("/", os.O_PATH), [os.fsencode(each) for each in sys.argv[1:]]
-while True:
-    paths.rename(here, names[0], here, names[1], paths.RENAME_EXCHANGE)
-"""
-
-
-def test_a_symlink_is_swapped_all_the_time(sb: Sandboxes, host: Path, tmp_path: Path, count: Count) -> None:
-    """A directory that somebody exchanges for a symbolic link as fast as he can leads nowhere, whenever that happens."""
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    (elsewhere / "inner").write_text("mine\n")
-    before = snapshot(elsewhere)
-    (host / "link").symlink_to(elsewhere)
-    for number in range(count(3, 100)):
-        change(sb, host, f"echo x >mode/new; echo two >mode/inner; mkdir mode/{number}", f"box-{number}")
-        swapping = subprocess.Popen([sys.executable, "-c", SWAP, host / "mode", host / "link"])
-        for _ in range(3):
-            sb.command("apply", "--conflicts", "sandbox", f"box-{number}")
-        swapping.kill()
-        swapping.wait()
-        if (host / "mode").is_symlink():
-            (host / "mode").unlink()
-            (host / "link").rename(host / "mode")
-            (host / "link").symlink_to(elsewhere)
-        assert before == snapshot(elsewhere)
 
 
 # Where renameat2(2) knows no flags, as on NFS.
