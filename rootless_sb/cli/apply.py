@@ -45,6 +45,8 @@ class Judged(NamedTuple):
 def main(arguments: list[str]) -> int:
     """Apply, or with --dry-run say what would be. Raises SbError."""
     parsed = parser().parse_strictly(arguments)
+    if parsed.json and not parsed.dry_run:
+        raise SbError("--json", "it is for --dry-run", f"sb apply --dry-run --json {parsed.name}")
     known = lookup.find(parsed.name, lookup.places())
     wish = Wish(parsed.conflicts, parsed.allow_risky)
     paths = [_path(known, path) for path in parsed.path]

@@ -239,6 +239,8 @@ def test_dry_run_writes_nothing(sb: Sandboxes, host: Path) -> None:
     (risky,) = (each for each in document["changes"] if each["path"].endswith(".bashrc"))
     assert ("A", None, None) == (risky["kind"], risky["conflict"], risky["obstacle"])
     assert "a shell" in risky["risk"]
+    assert "sb: --json: it is for --dry-run" in refused(sb, "--json", "--conflicts", "sandbox", "--allow-risky", "box")
+    assert before == snapshot(host)
 
 
 def test_attributes_and_holes(sb: Sandboxes, host: Path, program: Callable[[str], Path]) -> None:
