@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = """\
 List what a sandbox changed: A for added, C for changed, D for deleted (a directory with all that was in it). Data,
-mode, owner, extended attributes and type count; times don't."""
+mode, owner, extended attributes and type count; times don't. Of a sandbox that runs: what has been written by now."""
 
 
 def main(arguments: list[str]) -> int:

@@ -40,7 +40,7 @@ class _Whole:
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         """So many of the next bytes."""
         return self._file.read(size).ljust(size, b"\0")
 

@@ -244,9 +244,7 @@ def test_dry_run_writes_nothing(sb: Sandboxes, host: Path) -> None:
 
 
 def test_attributes_and_holes(sb: Sandboxes, host: Path, program: Callable[[str], Path]) -> None:
-    """Extended attributes and ACLs of a file that is replaced stay; holes stay holes; an attribute that was taken from a
-    file goes.
-    """
+    """Extended attributes and ACLs of a file that is replaced stay, holes stay holes, a removed attribute goes."""
     setfacl, getfacl = program("setfacl"), program("getfacl")
     os.setxattr(host / "file", "user.x", b"1")
     os.setxattr(host / "other", "user.x", b"1")
