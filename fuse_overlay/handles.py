@@ -75,8 +75,9 @@ class Handles:
         node = self._nodes[fd]
         self._revoke(node, fd)
         quota = self._tree.quota
-        if not quota.has_room(len(data)) and not copydata.is_data(fd, offset, len(data)):
-            raise failure(errno.EDQUOT)
+        lacking = quota.lacking(len(data))
+        if lacking and not copydata.is_data(fd, offset, len(data)):
+            raise quota.refuse(lacking)
         self._shorten(node, fd)
         st = os.fstat(fd)
         written = os.pwrite(fd, data, offset)

@@ -30,12 +30,13 @@ class Shortcut:
 
     __slots__ = (
         "_allowed", "_bare", "_counts", "_forgotten", "_idle", "_noted", "_notes", "_released", "_released_directory",
-        "loaded",
+        "_room", "loaded",
     )  # fmt: skip
 
     def __init__(self, library: ctypes.CDLL | None) -> None:
         self.loaded = library is not None
         self._allowed: ctypes.Array[ctypes.c_ubyte] | None = None
+        self._room = ctypes.c_int64()
         if library is not None:
             self._allowed = (ctypes.c_ubyte * _DESCRIPTORS).in_dll(library, "shortcut_allowed")
             self._bare = (ctypes.c_uint64 * _BARE).in_dll(library, "shortcut_bare")
@@ -43,6 +44,16 @@ class Shortcut:
             self._notes = (ctypes.c_uint64 * (2 * _NOTES)).in_dll(library, "shortcut_notes")
             self._noted = ctypes.c_uint.in_dll(library, "shortcut_noted")
             self._idle = ctypes.c_int.in_dll(library, "shortcut_idle")
+            self._room = ctypes.c_int64.in_dll(library, "shortcut_room")
+
+    @property
+    def room(self) -> int:
+        """The bytes that may be written before we are asked again."""
+        return self._room.value
+
+    @room.setter
+    def room(self, size: int) -> None:
+        self._room.value = size
 
     def no_attributes(self, ino: int) -> None:
         """Say of an inode that it has no extended attributes."""

@@ -25,6 +25,7 @@ HOST = Host(
     machine="x86_64",
     release="6.1.0-9-amd64",
     processors=2,
+    affinity=(0, 1),
     memory=10_000_000_000,
     landlock=6,
 )
