@@ -98,9 +98,9 @@ def held(values: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(name for name in set_ if name != "memory" or together)
 
 
-def exceeded(events: str) -> bool:
-    """Whether a group's memory.events tells of processes that were killed for want of memory."""
-    return any(int(count) for count in _numbers(events, ("oom_kill", "oom_group_kill")))
+def kills(events: str) -> int:
+    """How many processes of a group, and of those beneath, were killed for want of memory, by its memory.events."""
+    return sum(_numbers(events, ("oom_kill",)))
 
 
 def left(most: int, used: str, stat: str) -> int:

@@ -20,15 +20,23 @@ _TRIES = 3
 
 
 class ControlGroup(NamedTuple):
-    """`directory`: where its files are; `held`: the limits that it holds; `made`: by us, so it is ours to remove."""
+    """`directory`: where its files are; `held`: the limits that it holds; `made`: by us, so it is ours to remove.
+    `kills_around`: how many processes had been killed for want of memory in the group around it.
+    """
 
     directory: str
     held: tuple[str, ...]
     made: bool
+    kills_around: int
 
     def ended_for_memory(self) -> bool:
         """Whether its processes were killed because they used more memory than they may."""
-        return "memory" in self.held and cgroups.exceeded(_read(f"{self.directory}/memory.events"))
+        if "memory" not in self.held:
+            return False
+        events = _read(f"{self.directory}/memory.events")
+        if events:
+            return cgroups.kills(events) > 0
+        return _kills_around(self.directory) > self.kills_around  # systemd was quicker, and has removed it
 
     def remove(self) -> None:
         """Remove it, once all in it have ended."""
@@ -104,7 +112,11 @@ def _described(directory: str, *, made: bool) -> ControlGroup | None:
     _try_to_write(f"{directory}/{cgroups.TOGETHER[0]}", cgroups.TOGETHER[1])
     files = (*cgroups.FILES.values(), cgroups.TOGETHER[0])
     held = cgroups.held({name: text for name in files if (text := _read(f"{directory}/{name}").strip())})
-    return ControlGroup(directory, held, made) if held else None
+    return ControlGroup(directory, held, made, _kills_around(directory)) if held else None
+
+
+def _kills_around(directory: str) -> int:
+    return cgroups.kills(_read(f"{os.path.dirname(directory)}/memory.events"))
 
 
 def _sweep(parent: str) -> None:

@@ -65,7 +65,7 @@ def watch(plan: Plan, links: Links, standard: Standard, audit: tuple[int, ...]) 
         watched = 0 if group is not None and "memory" in group.held else plan.limits.memory
         wait_status = waiting.wait(ending.backstop(plan.timeout), watched)
         if group is not None:
-            _leave_group(group, links.supervisor)
+            _leave_group(group, links.supervisor, killed=os.WIFSIGNALED(wait_status))
         # What a command does once its files are gone, and what status that gives it, says nothing: tell it apart.
         server_ended = not mounts.is_connected(f"{sandbox.directory}/root")
         kept = True  # should that fail: then the supervisor decides, or who sweeps
@@ -134,9 +134,9 @@ def _place_in_group(plan: Plan, pid: int, gate: Channel) -> ControlGroup | None:
     return group
 
 
-def _leave_group(group: ControlGroup, supervisor: Channel) -> None:
-    """All in it have ended: say if that was for want of memory, and remove it."""
-    if group.ended_for_memory():
+def _leave_group(group: ControlGroup, supervisor: Channel, *, killed: bool) -> None:
+    """All in it have ended, pid 1 with the others if it was `killed`: say if for want of memory, and remove it."""
+    if killed and group.ended_for_memory():
         supervisor.try_send(protocol.encode(protocol.EXCEEDED, protocol.MEMORY))
     group.remove()
 

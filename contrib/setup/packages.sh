@@ -52,6 +52,7 @@ buildah         buildah                             buildah
 docker-registry docker-registry                     docker-distribution
 htpasswd        apache2-utils                       httpd-tools
 openssl         openssl                             openssl
+linux.uml       user-mode-linux
 '
 
 # Large ones, which only tests with --long use.
@@ -110,6 +111,8 @@ usable() {
         compiler) compiles stdlib.h '' ;;
         libfuse3) compiles fuse_lowlevel.h fuse3 ;;
         libcap) compiles sys/capability.h '' ;;
+        # Only Debian has it as a package, and only for this machine; where it can't be had it isn't missing.
+        linux.uml) ! command -v apt-get >/dev/null || [ "$(uname -m)" != x86_64 ] || command -v "$1" >/dev/null ;;
         *) PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null ;;
     esac
 }

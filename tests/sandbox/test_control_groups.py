@@ -1,0 +1,108 @@
+"""Limits that a control group holds: in a part of the hierarchy that is the user's, and through the user's systemd."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.sandbox import user_mode
+from tests.sandbox.running import SB
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Mapping
+
+    Ends = Mapping[str, subprocess.CompletedProcess[str]]
+
+RUN = (str(SB), "run", "-q")
+EAT = "x = bytearray({} * 1_000_000)"
+# How much of a processor two processes get together that want all they can have, in percent.
+SPIN = """
+import os, time
+begin = time.monotonic()
+for _ in range(2):
+    if os.fork() == 0:
+        while time.monotonic() - begin < 3:
+            pass
+        os._exit(0)
+for _ in range(2):
+    os.wait()
+used = os.times()
+print(round(100 * (used.children_user + used.children_system) / (time.monotonic() - begin)))
+"""
+FORK = """
+import os, time
+children = 0
+try:
+    while children < 60:
+        if os.fork() == 0:
+            time.sleep(1000)
+        children += 1
+except BlockingIOError:
+    pass
+print(children)
+"""
+COMMANDS = {
+    "where": (*RUN, "--name", "box", "--", "cat", "/proc/self/cgroup"),
+    "inspected": (str(SB), "inspect", "box"),
+    "too-much": (*RUN, "--memory", "60m", "--", "python3", "-c", EAT.format(150)),
+    "enough": (*RUN, "--memory", "300m", "--", "python3", "-c", EAT.format(150)),
+    "in-files": (*RUN, "--memory", "60m", "--", "sh", "-c", "head -c 150M /dev/zero >/dev/shm/x; echo written"),
+    "half": (*RUN, "--cpus", "0.5", "--", "python3", "-c", SPIN),
+    "whole": (*RUN, "--", "python3", "-c", SPIN),
+    "few": (*RUN, "--pids-limit", "20", "--", "python3", "-c", FORK),
+    "many": (*RUN, "--", "python3", "-c", FORK),
+    "told": ("sh", "-c", f"{SB} run -q --status-fd 3 --memory 60m -- python3 -c '{EAT.format(150)}' 3>&1"),
+    "left": ("find", "/sys/fs/cgroup/users", "-type", "d", "-name", "sb-*"),
+    "doctor": (str(SB), "doctor", "--json"),
+}
+
+
+@pytest.fixture(scope="module", params=["subtree", "systemd"])
+def ends(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ends:
+    """How the commands have ended where a part of the hierarchy is the user's, and where the user has a systemd."""
+    return user_mode.run(tmp_path_factory.mktemp("machine"), COMMANDS, manager=request.param == "systemd")
+
+
+def test_the_sandbox_is_in_a_group_of_its_own(ends: Ends) -> None:
+    """Inside it is the root of all groups, and inspect names it for what it holds."""
+    assert "0::/\n" == ends["where"].stdout, ends["where"].stderr
+    (known,) = json.loads(ends["inspected"].stdout)["sandboxes"]
+    assert ["control group"] == known["limits"]["memory"]["held_by"]
+    assert ["control group", "RLIMIT_NPROC"] == known["limits"]["pids"]["held_by"]
+    assert ["overlay"] == known["limits"]["disk"]["held_by"]
+
+
+def test_memory(ends: Ends) -> None:
+    """Who uses more than --memory is ended with 137 and that reason, files in memory counted; who doesn't isn't."""
+    assert (137, "") == (ends["too-much"].returncode, ends["too-much"].stdout)
+    assert "it used more than its limit of memory" in ends["too-much"].stderr
+    assert (137, "") == (ends["in-files"].returncode, ends["in-files"].stdout)
+    assert 0 == ends["enough"].returncode, ends["enough"].stderr
+    assert "memory" == json.loads(ends["told"].stdout.splitlines()[-1])["reason"]
+
+
+def test_processors(ends: Ends) -> None:
+    """--cpus 0.5 is half of one's time for all processes together; without it they have what there is."""
+    half, whole = int(ends["half"].stdout), int(ends["whole"].stdout)
+    assert half < 0.75 * whole, ends["half"].stderr
+    assert 20 <= half <= 65
+
+
+def test_processes(ends: Ends) -> None:
+    """--pids-limit bounds their number."""
+    assert 10 < int(ends["few"].stdout) <= 20
+    assert "60\n" == ends["many"].stdout
+
+
+def test_nothing_is_left(ends: Ends) -> None:
+    """The groups of sandboxes that have ended are gone."""
+    assert "" == ends["left"].stdout
+
+
+def test_doctor_finds_it(ends: Ends) -> None:
+    """sb doctor says that a control group can be had."""
+    (found,) = (each for each in json.loads(ends["doctor"].stdout)["checks"] if each["id"] == "cgroups")
+    assert (True, "") == (found["ok"], found["why"])
