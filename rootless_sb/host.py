@@ -42,6 +42,7 @@ class Host(NamedTuple):
     processors: int
     affinity: tuple[int, ...]  # the processors that this process may run on
     memory: int  # bytes that can be had yet
+    inotify: tuple[tuple[str, int], ...]  # what one user may have of it: names and numbers in /proc/sys/user
     landlock: int  # the version of its interface, 0 for none
 
 
@@ -78,6 +79,7 @@ def probe() -> Host:
         processors=os.cpu_count() or 1,
         affinity=tuple(sorted(os.sched_getaffinity(0))),
         memory=_memory(),
+        inotify=_inotify(),
         landlock=landlock.version_or_none(),
     )
 
@@ -95,6 +97,13 @@ def _memory() -> int:
                 left = cgroups.left(int(most), _text(f"{group}/{hierarchy.used}"), _text(f"{group}/memory.stat"))
                 found = min(found, left)
     return found
+
+
+def _inotify() -> tuple[tuple[str, int], ...]:
+    """What a user of this user namespace may have of inotify(7): instances and watches."""
+    names = ("max_inotify_instances", "max_inotify_watches")
+    numbers = [_text(f"/proc/sys/user/{name}").strip() for name in names]
+    return tuple((name, int(number)) for name, number in zip(names, numbers, strict=True) if number.isdecimal())
 
 
 def available_memory(meminfo: bytes) -> int:

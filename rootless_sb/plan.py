@@ -121,6 +121,7 @@ def _plan_once(
             etc_hosts=host.etc_hosts if wanted.rootfs is None and base is None else _LOCALHOST,
             devices=tuple(name for name in host.devices if name != "fuse" or wanted.nested),
             gids=maps.gids,
+            inotify=host.inotify,
             pty=terminal,
             nested=wanted.nested,
             volumes=_volume_steps(wanted),

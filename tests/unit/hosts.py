@@ -27,5 +27,6 @@ HOST = Host(
     processors=2,
     affinity=(0, 1),
     memory=10_000_000_000,
+    inotify=(("max_inotify_instances", 128),),
     landlock=6,
 )
