@@ -35,6 +35,9 @@ class Reserve:
         self._shortcut = shortcut
         self._inodes = 0  # that may come before the next look
         shortcut.room = 0 if bytes_kept else _ANY
+        if bytes_kept:
+            found = look()
+            shortcut.keep_free(found.f_blocks * bytes_kept // 100 * (found.f_frsize or found.f_bsize))
 
     def has_room(self, size: int, inodes: int) -> bool:
         """Whether so many bytes and inodes more leave enough; if so they are used."""

@@ -61,6 +61,19 @@ node            nodejs                              nodejs
 java            default-jdk-headless                java-latest-openjdk-devel
 go              golang-go                           golang
 rustc           rustc                               rust
+npm             npm                                 nodejs-npm
+g++             g++                                 gcc-c++
+cmake           cmake                               cmake
+ninja           ninja-build                         ninja-build
+gfortran        gfortran                            gcc-gfortran
+valgrind        valgrind                            valgrind
+ruby            ruby                                ruby
+php             php-cli                             php-cli
+lua5.4          lua5.4                              lua
+redis-server    redis-server                        redis
+psql            postgresql                          postgresql-server
+jupyter-nbconvert jupyter-nbconvert,python3-ipykernel python3-nbconvert,python3-ipykernel
+nginx           nginx-light                         nginx
 mpirun          openmpi-bin,libopenmpi-dev          openmpi,openmpi-devel
 chromium        chromium                            chromium
 '

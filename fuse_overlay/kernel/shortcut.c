@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -54,8 +55,9 @@ struct shortcut_note {
 } shortcut_notes[NOTES];
 unsigned shortcut_noted;
 
-/* The bytes that may be written before Python is asked again: reserve.py. */
+/* The bytes that may be written before Python is asked again, and those that stay free of the file system: reserve.py. */
 int64_t shortcut_room = INT64_MAX;
+uint64_t shortcut_kept;
 
 /* Inodes that have no extended attributes, each at its number modulo the size: one that finds its place taken is asked
  * for as ever. */
@@ -94,6 +96,17 @@ static int take_room(uint64_t size)
 		return 0;
 	shortcut_room -= (int64_t)size;
 	return 1;
+}
+
+/* The same for what Python can't be asked of; it is to look anew for what comes next. */
+static int leaves_enough(int descriptor, uint64_t size)
+{
+	struct statvfs found;
+
+	if (take_room(size))
+		return 1;
+	shortcut_room = 0;
+	return fstatvfs(descriptor, &found) == 0 && found.f_bavail * found.f_frsize >= shortcut_kept + size;
 }
 
 static int open_pipe(int ends[2])
@@ -191,8 +204,9 @@ static int answer_fallocate(int device, uint64_t unique, const struct fuse_fallo
 	struct stat before;
 	ssize_t result = -EOPNOTSUPP;
 
-	if (may(in->fh, MAY_WRITE) && fstat((int)in->fh, &before) == 0 &&
-	    ((in->mode & FALLOC_FL_PUNCH_HOLE) || take_room(in->length))) {
+	if (may(in->fh, MAY_WRITE) && !(in->mode & FALLOC_FL_PUNCH_HOLE) && !leaves_enough((int)in->fh, in->length)) {
+		result = -ENOSPC;
+	} else if (may(in->fh, MAY_WRITE) && fstat((int)in->fh, &before) == 0) {
 		result = checked(fallocate((int)in->fh, (int)in->mode, (off_t)in->offset, (off_t)in->length));
 		put_back_times(in->fh, &before);
 	}

@@ -30,13 +30,14 @@ class Shortcut:
 
     __slots__ = (
         "_allowed", "_bare", "_counts", "_forgotten", "_idle", "_noted", "_notes", "_released", "_released_directory",
-        "_room", "loaded",
+        "_kept", "_room", "loaded",
     )  # fmt: skip
 
     def __init__(self, library: ctypes.CDLL | None) -> None:
         self.loaded = library is not None
         self._allowed: ctypes.Array[ctypes.c_ubyte] | None = None
         self._room = ctypes.c_int64()
+        self._kept = ctypes.c_uint64()
         if library is not None:
             self._allowed = (ctypes.c_ubyte * _DESCRIPTORS).in_dll(library, "shortcut_allowed")
             self._bare = (ctypes.c_uint64 * _BARE).in_dll(library, "shortcut_bare")
@@ -45,6 +46,11 @@ class Shortcut:
             self._noted = ctypes.c_uint.in_dll(library, "shortcut_noted")
             self._idle = ctypes.c_int.in_dll(library, "shortcut_idle")
             self._room = ctypes.c_int64.in_dll(library, "shortcut_room")
+            self._kept = ctypes.c_uint64.in_dll(library, "shortcut_kept")
+
+    def keep_free(self, size: int) -> None:
+        """Say how many bytes of the file system stay free whatever is allocated at once."""
+        self._kept.value = size
 
     @property
     def room(self) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.sandbox.running import PATIENCE, eventually, python, stdout_until
+from tests.sandbox.running import PATIENCE, SB, eventually, python, stdout_until
 
 if TYPE_CHECKING:
     from tests.sandbox.running import Sandboxes
@@ -150,3 +150,35 @@ def test_shared_memory_counts_once(sb: Sandboxes) -> None:
     """
     assert ["done"] == python(sb, script, "--memory", "250m")
     assert 137 == sb("--memory", "100m", "--", "sh", "-c", "head -c 150M /dev/zero >/dev/shm/x; sleep 1000").returncode
+
+
+SMALL = 'mount -t tmpfs -o size=40m,nr_inodes=2000 none "$SLURM_TMPDIR" && exec "$0" run -q --allow-degraded landlock "$@"'
+
+
+@pytest.mark.parametrize(
+    ("options", "script", "expected"),
+    [
+        ([], "head -c 100M /dev/zero >x; stat -c %s x", (20 << 20, 38 << 20)),
+        (["--disk", "100m"], "head -c 39M /dev/zero >x; stat -c %s x", (39 << 20, 39 << 20)),
+        ([], "fallocate -l 20M x; fallocate -l 30M y; stat -c %s x", (20 << 20, 20 << 20)),
+        ([], "n=0; while mkdir $n; do n=$((n+1)); done; echo $n", (1700, 1899)),
+        (["--inodes", "3000"], "n=0; while mkdir $n; do n=$((n+1)); done; echo $n", (1901, 2000)),
+    ],
+)
+def test_a_part_of_the_disk_stays_free(
+    sb: Sandboxes, options: list[str], script: str, expected: tuple[int, int]
+) -> None:
+    """Of the file system with the layer 5 % of bytes and inodes stay free, unless it is said how much may be used."""
+    place = sb.layers.parent
+    command = f"mkdir /tmp/new; cd /tmp/new; ({script}) 2>/tmp/errors; grep -o -m 1 'No space' /tmp/errors"
+    done = subprocess.run(
+        ["unshare", "-Urm", "sh", "-c", SMALL, str(SB), *options, "--", "sh", "-c", command],
+        env={**sb.environment, "SLURM_TMPDIR": str(place)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    number, *said = done.stdout.splitlines()
+    assert expected[0] <= int(number) <= expected[1], done.stderr
+    assert ["No space"] * ("39M" not in script) == said
