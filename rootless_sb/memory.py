@@ -1,7 +1,8 @@
 """Holds a sandbox to its memory: looks at what its processes use, the oftener the less is left.
 
 What counts: the processes' shares of what they have in memory (Pss in proc_pid_smaps(5)), and what lies in the
-sandbox's own file systems in memory and in System V's shared memory. (RLIMIT_AS would count addresses, of which many programs reserve far more than
+sandbox's own file systems in memory, in files without a name and in System V's shared memory. What the kernel has for
+the sandbox, buffers of sockets say, only a control group can count. (RLIMIT_AS would count addresses, of which many programs reserve far more than
 they use.)
 """
 
@@ -11,8 +12,9 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+_BLOCK = 512  # bytes of a unit of st_blocks, inode(7)
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _QUICKEST, _SLOWEST = 0.1, 5.0  # seconds between two looks
 _FASTEST_GROWTH = 2e9  # bytes a second that one sandbox may come to use, all its threads together
@@ -45,6 +47,14 @@ def segments(table: str) -> int:
     """The bytes in memory of System V's shared memory, by /proc/sysvipc/shm, whose columns have titles. Pure."""
     titles, *lines = [line.split() for line in table.splitlines()] or [[]]
     return sum(int(line[titles.index("rss")]) for line in lines) if "rss" in titles else 0
+
+
+def shared_memory(meminfo: str) -> int:
+    """The bytes of all files in memory, whatever they are for: Shmem in proc_meminfo(5). Pure."""
+    for line in meminfo.splitlines():
+        if line.startswith("Shmem:"):
+            return int(line.split()[1]) * 1024
+    return 0
 
 
 class MemoryWatch:
@@ -81,9 +91,13 @@ class MemoryWatch:
         """How many bytes the sandbox may use yet; below 0 when it uses too many."""
         pids = [name for name in os.listdir(self._proc) if name.isdecimal()]
         in_files = self._in_files()
-        resident = sum(self._resident(pid) for pid in pids) + in_files
-        if resident <= self._most:  # what is shared is counted for each process: it isn't less
-            return self._most - resident
+        # What is shared is counted for each process: it isn't less.
+        left = self._most - sum(self._resident(pid) for pid in pids) - in_files
+        # Files without a name can be as large as what the whole machine has in files in memory, and no larger.
+        unnamed = max(shared_memory(_text("/proc/meminfo")) - in_files, 0)
+        if unnamed <= left // 2:
+            return left - unnamed
+        in_files += self._in_unnamed_files(pids)
         shares = [self._share(pid) for pid in pids]
         share, shared = (sum(each[place] for each in shares) for place in (0, 1))
         return self._most - share - max(in_files - shared, 0)
@@ -93,6 +107,29 @@ class MemoryWatch:
         found = [os.statvfs(f"/proc/self/fd/{scratch}") for scratch in self._scratches]
         in_segments = segments(_text("/proc/sysvipc/shm")) if self._own_ipc else 0
         return sum((each.f_blocks - each.f_bfree) * each.f_frsize for each in found) + in_segments
+
+    def _in_unnamed_files(self, pids: Sequence[str]) -> int:
+        """Bytes in memfd_create(2)'s files that the processes have open, mapped or not."""
+        found = {}
+        for pid in pids:
+            for number in self._descriptors(pid):
+                try:
+                    if os.readlink(f"{pid}/fd/{number}", dir_fd=self._proc).startswith("/memfd:"):
+                        st = os.stat(f"{pid}/fd/{number}", dir_fd=self._proc)
+                        found[st.st_dev, st.st_ino] = st.st_blocks * _BLOCK
+                except OSError:  # it has just been closed
+                    continue
+        return sum(found.values())
+
+    def _descriptors(self, pid: str) -> list[str]:
+        try:
+            directory = os.open(f"{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._proc)
+        except OSError:  # it has just ended
+            return []
+        try:
+            return os.listdir(directory)
+        finally:
+            os.close(directory)
 
     def _resident(self, pid: str) -> int:
         text = self._read(pid, "statm").split()

@@ -256,6 +256,11 @@ FILLING = {
     "tmpfs": ("head -c {} /dev/zero >/scratch/x", ("--tmpfs", "/scratch:mode=1777")),
     "renamed": ("mv /tmp/a /tmp/b; head -c {} /dev/zero >/tmp/b/c/x", ("--tmpfs", "/tmp/a/c")),
     "dev": ("for n in 1 2 3; do head -c 60M /dev/zero >/dev/x; done", ("--memory", "50m")),
+    "memfd": (
+        "python3 -c \"import os, time; fd = os.memfd_create('x')\n"
+        "for _ in range({} // 1048576): os.write(fd, bytes(1048576))\ntime.sleep(2)\"",
+        (),
+    ),
     "segments": (
         'python3 -c "import ctypes; c = ctypes.CDLL(None); c.shmat.restype = ctypes.c_void_p\n'
         "for _ in range({} // 1048576):\n"

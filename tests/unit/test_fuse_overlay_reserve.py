@@ -24,7 +24,7 @@ def test_bytes_stay_free() -> None:
     """What would leave less than the part is refused; what others free can be had again."""
     there = FileSystem(60, 100)
     reserve = Reserve(5, 0, there.look, Shortcut(None))
-    assert [True, False] == [reserve.has_room(100, 0), reserve.has_room(101, 0)]
+    assert [False, True] == [reserve.has_room(101, 0), reserve.has_room(100, 0)]
     there.blocks = 50
     assert not reserve.has_room(1, 0)
     there.blocks = 51
