@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rootless_sb.limits import Limits
 
 _PREFIX = "sb-"
+# Beneath the group with the limits: this one is the root that a sandbox sees, who may be the owner of its files.
+_INSIDE = "inside"
 _TRIES = 3
 
 
@@ -94,15 +96,13 @@ def _make(directory: str, pid: int, wanted: dict[str, str]) -> ControlGroup | No
             os.mkdir(directory)
             for name, value in wanted.items():
                 _try_to_write(f"{directory}/{name}", value)
-            found = _described(directory, made=True)
-            if found is not None:
-                _write(f"{directory}/cgroup.procs", str(pid))
-                return found
+            os.mkdir(f"{directory}/{_INSIDE}")
+            _write(f"{directory}/{_INSIDE}/cgroup.procs", str(pid))
+            return _described(directory, made=True)
         except FileNotFoundError:  # another run has swept it away, empty as it was
-            continue
+            _remove(directory)
         except OSError:
-            pass
-        break
+            break
     _remove(directory)
     return None
 
@@ -131,10 +131,11 @@ def _sweep(parent: str) -> None:
 
 
 def _remove(directory: str) -> None:
-    try:
-        os.rmdir(directory)
-    except OSError:  # it isn't empty, or it is gone: systemd's may be, and it sweeps too
-        return
+    for path in (f"{directory}/{_INSIDE}", directory):
+        try:
+            os.rmdir(path)
+        except OSError:  # it has processes, or it is gone: another run has swept it away
+            continue
 
 
 def _try_to_write(path: str, text: str) -> None:

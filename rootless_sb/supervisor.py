@@ -334,7 +334,7 @@ class Supervisor:
         faults.point("start-unnoted")
         in_force = self._plan.barriers.in_force(self._plan.namespaces)
         limits = limited(self._plan, *self._talk.limited)
-        if not self._plan.quiet:
+        if self._background is None and not self._plan.quiet:
             messages.warn_all(loose(limits))
         with Doing("cannot note that the sandbox runs"):
             try:

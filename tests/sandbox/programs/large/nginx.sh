@@ -1,10 +1,9 @@
 # needs: nginx
-# options: --userns=keep-id
 # says: served
 
 mkdir www && echo served >www/index.html
 cat >conf <<END
-pid $PWD/pid; error_log $PWD/log;
+user root; pid $PWD/pid; error_log $PWD/log;
 events {}
 http { access_log off; server { listen 80; root $PWD/www; } }
 END
