@@ -97,8 +97,11 @@ def _make(directory: str, pid: int, wanted: dict[str, str]) -> ControlGroup | No
             for name, value in wanted.items():
                 _try_to_write(f"{directory}/{name}", value)
             os.mkdir(f"{directory}/{_INSIDE}")
+            found = _described(directory, made=True)
+            if found is None:  # no controller
+                break
             _write(f"{directory}/{_INSIDE}/cgroup.procs", str(pid))
-            return _described(directory, made=True)
+            return found
         except FileNotFoundError:  # another run has swept it away, empty as it was
             _remove(directory)
         except OSError:
