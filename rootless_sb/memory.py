@@ -2,8 +2,8 @@
 
 What counts: the processes' shares of what they have in memory (Pss in proc_pid_smaps(5)), and what lies in the
 sandbox's own file systems in memory, in files without a name and in System V's shared memory. What the kernel has for
-the sandbox, buffers of sockets say, only a control group can count. (RLIMIT_AS would count addresses, of which many programs reserve far more than
-they use.)
+the sandbox, buffers of sockets say, only a control group can count. (RLIMIT_AS would count addresses, of which many
+programs reserve far more than they use.)
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class MemoryWatch:
             os.close(descriptor)
 
     def _open_scratches(self, init: int) -> Iterator[int]:
-        """Descriptors of the sandbox's file systems in memory, each once; a volume may be one too, but is the host's."""
+        """Descriptors of the sandbox's file systems in memory, each once; a volume may be one, but is the host's."""
         hosts = {device for device, _ in scratches(_text("/proc/self/mountinfo"))}
         for device, path in dict(scratches(_text(f"/proc/{init}/mountinfo"))).items():
             if device not in hosts:

@@ -128,7 +128,8 @@ def share_steps(inotify: tuple[tuple[str, int], ...]) -> tuple[Step, ...]:
 def device_steps(devices: tuple[str, ...], gids: tuple[MapLine, ...]) -> tuple[Step, ...]:
     """A /dev of the sandbox's own: the harmless nodes of the host, its own ptys, shared memory and queues."""
     has_tty_group = any(line.inside <= _TTY_GROUP < line.inside + line.size for line in gids)
-    pts_options = f"newinstance,ptmxmode=0666,mode=0620,max={_TERMINALS}" + (f",gid={_TTY_GROUP}" if has_tty_group else "")
+    pts_options = f"newinstance,ptmxmode=0666,mode=0620,max={_TERMINALS}"
+    pts_options += f",gid={_TTY_GROUP}" if has_tty_group else ""
     return (
         MakeDirectory("dev"),
         MountAt("tmpfs", "dev", NOSUID, "mode=0755,size=65536k"),

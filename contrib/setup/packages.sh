@@ -52,7 +52,7 @@ buildah         buildah                             buildah
 docker-registry docker-registry                     docker-distribution
 htpasswd        apache2-utils                       httpd-tools
 openssl         openssl                             openssl
-linux.uml       user-mode-linux
+linux.uml       user-mode-linux                     user-mode-linux
 '
 
 # Large ones, which only tests with --long use.

@@ -29,8 +29,8 @@ class Shortcut:
     """What may be done to descriptors without asking Python, and what was done that Python has to know of."""
 
     __slots__ = (
-        "_allowed", "_bare", "_counts", "_forgotten", "_idle", "_noted", "_notes", "_released", "_released_directory",
-        "_kept", "_room", "loaded",
+        "_allowed", "_bare", "_counts", "_forgotten", "_idle", "_kept", "_noted", "_notes", "_released",
+        "_released_directory", "_room", "loaded",
     )  # fmt: skip
 
     def __init__(self, library: ctypes.CDLL | None) -> None:

@@ -1,6 +1,6 @@
 """Bombs: each ends in the sandbox's limit, while a second sandbox, and so the host, goes on working.
 
-How well is measured by that second sandbox: it starts programs and writes and reads files, and says after each round how
+How well is measured by that second sandbox: it starts programs, writes and reads files, and says after each round how
 long it took. While a bomb goes off the rounds may take longer, for the processors are shared, but not without end.
 """
 

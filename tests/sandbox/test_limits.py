@@ -206,7 +206,7 @@ def test_a_full_disk_is_told(sb: Sandboxes) -> None:
             assert reason == json.loads(told.read().splitlines()[-1])["reason"]
 
 
-SMALL = 'mount -t tmpfs -o size=40m,nr_inodes=2000 none "$SLURM_TMPDIR" && exec "$0" run -q --allow-degraded landlock "$@"'
+SMALL = 'mount -t tmpfs -o size=40m,nr_inodes=2000 none "$SLURM_TMPDIR" && exec "$0" run -q "$@"'
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ MOUNTINFO = r"""
 25 1 0:20 /hosts /etc/hosts rw shared:1 - tmpfs tmpfs rw
 """.strip()
 SEGMENTS = """
-       key      shmid perms                  size  cpid  lpid nattch   uid   gid                   rss                  swap
-         0          0   600                  4096     1     1      0     0     0                  4096                     0
-         0          1   600                  8192     1     1      0     0     0                  8192                     0
+       key      shmid perms       size  cpid  lpid nattch   uid   gid        rss       swap
+         0          0   600       4096     1     1      0     0     0       4096          0
+         0          1   600       8192     1     1      0     0     0       8192          0
 """.strip("\n")
 
 
