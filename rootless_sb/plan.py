@@ -7,7 +7,7 @@ import signal
 from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay.config import OPERATIONS, Config, Extent, Lower
-from rootless_sb import limits, paths, secrets, spec, stdio, variables
+from rootless_sb import engines, limits, paths, secrets, spec, stdio, variables
 from rootless_sb.errors import SbError
 from rootless_sb.image import running
 from rootless_sb.kernel.namespaces import KINDS
@@ -54,6 +54,7 @@ class Plan(NamedTuple):
     namespaces: tuple[str, ...]
     places: tuple[str, ...]
     id_maps: IdMaps
+    engine: str
     overlay: Config
     mount_options: str
     steps: tuple[Step, ...]
@@ -78,6 +79,7 @@ def make_plan(
     wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...], identifier: str, base: Base | None = None
 ) -> Plan:
     """Decide everything about a run, on the image `base` if one is given. Raises SbError for what can't be."""
+    engines.require(wanted)
     behind = barriers.decide(wanted, host, namespaces(wanted.allow_degraded))  # takes longer than all the rest
     plan = _plan_once(wanted, host, descriptors, identifier, base, behind)
     if plan.id_maps.helpers is None:
@@ -113,6 +115,7 @@ def _plan_once(
         namespaces=own,
         places=paths.layer_places(environment),
         id_maps=maps,
+        engine=wanted.engine,
         overlay=overlay(wanted, host, base, maps),
         mount_options=f"rootmode=40000,user_id={own_uid},group_id={own_gid},allow_other,default_permissions",
         steps=root_steps(
@@ -162,6 +165,7 @@ def overlay(wanted: RunSpec, host: Host, base: Base | None, maps: IdMaps) -> Con
         own_gid=own_gid,
         uids=_extents(maps.uids),
         gids=_extents(maps.gids),
+        real_ids=wanted.engine == engines.KERNEL,
     )
 
 
@@ -248,10 +252,16 @@ def again(plan: Plan, known: State, directory: str, program: Target) -> Plan:
 
 
 def limited(plan: Plan, grouped: Sequence[str], own: Sequence[str]) -> tuple[Held, ...]:
-    """All limits of a sandbox and what holds them: a control group, pid 1, or what can always be had."""
+    """All limits of a sandbox and what holds them: a control group, pid 1, or what can always be had. (The kernel's
+    overlay limits no files.)
+    """
     overlay = plan.overlay
-    files = (("disk", overlay.bytes_max, overlay.bytes_kept), ("inodes", overlay.inodes_max, overlay.inodes_kept))
-    of_files = (Held(name, f"{kept}% free" if most is None else str(most), (OVERLAY,)) for name, most, kept in files)
+    files = [("disk", overlay.bytes_max, overlay.bytes_kept), ("inodes", overlay.inodes_max, overlay.inodes_kept)]
+    of_files = [
+        Held(name, f"{kept}% free" if most is None else str(most), (OVERLAY,))
+        for name, most, kept in files
+        if plan.engine == engines.FUSE
+    ]
     timeout = (Held("timeout", f"{plan.timeout:g}", (SUPERVISOR,)),) if plan.timeout else ()
     return (*limits.held(plan.limits, grouped, own), *of_files, *timeout)
 
@@ -281,7 +291,7 @@ def greeting(wanted: RunSpec, host: Host) -> str:
 
 
 def _extents(lines: tuple[MapLine, ...]) -> tuple[Extent, ...]:
-    return tuple(Extent(line.inside, line.size) for line in lines)
+    return tuple(Extent(line.inside, line.size, line.outside) for line in lines)
 
 
 def _image_target(

@@ -25,8 +25,12 @@ class Vigil:
         "_supervisor",
     )  # fmt: skip
 
-    def __init__(self, pid: int, events: SignalPipe, supervisor: Channel, server: Channel, *, own_ipc: bool) -> None:
-        """`pid`: pid 1's; `events` must turn readable when it ends. `own_ipc`: we are in its IPC namespace."""
+    def __init__(
+        self, pid: int, events: SignalPipe, supervisor: Channel, server: Channel | None, *, own_ipc: bool
+    ) -> None:
+        """`pid`: pid 1's; `events` must turn readable when it ends. `server`: None if there is none. `own_ipc`: we are
+        in its IPC namespace.
+        """
         self._pid = pid
         self._own_ipc = own_ipc
         self._events = events
@@ -52,7 +56,8 @@ class Vigil:
 
     def _wait(self) -> int:
         poll = select.poll()
-        for descriptor in (self._events.reader, self._supervisor.fileno(), self._server.fileno()):
+        links = [self._supervisor] if self._server is None else [self._supervisor, self._server]
+        for descriptor in (self._events.reader, *(link.fileno() for link in links)):
             poll.register(descriptor, select.POLLIN)
         while True:
             ended, wait_status = os.waitpid(self._pid, os.WNOHANG)
@@ -69,7 +74,7 @@ class Vigil:
         """Take what has come on a descriptor; whether its other end is still there."""
         if descriptor == self._events.reader:
             self._events.take()
-        elif descriptor == self._server.fileno():
+        elif self._server is not None and descriptor == self._server.fileno():
             failure, _ = self._server.receive()
             if failure:
                 self._supervisor.try_send(failure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -43,9 +44,10 @@ def pytest_sessionstart() -> None:
 
 
 def _catch_ignored_signals() -> None:
-    """Goes on ignoring what the caller ignores, but lets no child inherit that: `&` in a script ignores SIGINT, nohup SIGHUP.
+    """Goes on ignoring what the caller ignores, but lets no child inherit that.
 
-    A signal that is caught has its default again after execve(2); one that is ignored stays so.
+    `&` in a script ignores SIGINT, nohup SIGHUP. A signal that is caught has its default again after execve(2);
+    one that is ignored stays so.
     """
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
         if signal.getsignal(number) is signal.SIG_IGN:
@@ -79,3 +81,14 @@ def hello_deb() -> Path:
     if not packages:
         pytest.skip("no Debian package hello in .venv/packages: there is no apt-get, or it found no network")
     return packages[-1]
+
+
+@pytest.fixture
+def subordinate_ids() -> int:
+    """How many subordinate user ids this user has."""
+    lines = [line.split(":") for line in Path("/etc/subuid").read_text().splitlines()]
+    owners = (pwd.getpwuid(os.getuid()).pw_name, str(os.getuid()))
+    granted = sum(int(size) for owner, _, size in lines if owner in owners)
+    if not granted:
+        pytest.skip("this user has no subordinate ids in /etc/subuid")
+    return granted

@@ -197,7 +197,7 @@ def test_a_full_disk_is_told(sb: Sandboxes) -> None:
     """A run whose command fails for it says so, to --status-fd too; one that stays below says nothing."""
     for size, code, said, reason in (("3m", 1, True, "disk"), ("30m", 0, False, "exit")):
         reader, writer = os.pipe()
-        script = "head -c 6M /dev/zero >/tmp/x && sync /tmp/x"
+        script = "head -c 6M /dev/zero >/tmp/new && sync /tmp/new"
         run = sb.start("--disk", size, "--status-fd", str(writer), "--", "sh", "-c", script, descriptors=[writer])
         os.close(writer)
         _, errors = run.communicate(timeout=PATIENCE)
