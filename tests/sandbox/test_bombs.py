@@ -350,7 +350,7 @@ def test_storms_against_the_overlay_server(bomb: Callable[..., str], count: Coun
     """Clients that are stopped and killed in the middle of their requests, and many open files, keep nobody from the
     files of the same sandbox.
     """
-    clients = count(20, 200)
+    clients, rounds = count(20, 200), count(10, 100)
     script = f"""
     import os, signal, subprocess, time
     def hammer(number):
@@ -371,7 +371,7 @@ def test_storms_against_the_overlay_server(bomb: Callable[..., str], count: Coun
         if child == 0:
             hammer(number)
         children.append(child)
-    for _ in range(30):
+    for _ in range({rounds}):
         for signal_ in (signal.SIGSTOP, signal.SIGCONT):
             for child in children:
                 os.kill(child, signal_)

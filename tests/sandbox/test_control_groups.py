@@ -44,6 +44,15 @@ except BlockingIOError:
     pass
 print(children)
 """
+# The groups that are there: of one whose watcher is killed, and after the next run.
+KILLED = f"""
+{SB} run -q -d --rm -- sleep 1000 >/dev/null
+pkill -KILL -x sb-watch
+while pgrep -x sb-init >/dev/null; do sleep 0.1; done
+ls -d /sys/fs/cgroup/users/sb-* | wc -l
+{SB} run -q true
+ls -d /sys/fs/cgroup/users/sb-* 2>/dev/null | wc -l
+"""
 COMMANDS = {
     "where": (*RUN, "--name", "box", "--", "cat", "/proc/self/cgroup"),
     "inspected": (str(SB), "inspect", "box"),
@@ -59,6 +68,7 @@ COMMANDS = {
         *("sh", *RUN, "--dry-run", "--json", "true"),
     ),
     "told": ("sh", "-c", f"{SB} run -q --status-fd 3 --memory 60m -- python3 -c '{EAT.format(150)}' 3>&1"),
+    "killed": ("sh", "-c", KILLED),
     "left": ("find", "/sys/fs/cgroup/users", "-type", "d", "-name", "sb-*"),
     "doctor": (str(SB), "doctor", "--json"),
 }
@@ -131,6 +141,11 @@ def test_processes(subtree: Ends) -> None:
 def test_nothing_is_left(ends: Ends) -> None:
     """The groups of sandboxes that have ended are gone."""
     assert "" == ends["left"].stdout
+
+
+def test_what_a_killed_watcher_leaves(subtree: Ends) -> None:
+    """Its sandbox's group is removed by the next run."""
+    assert ["1", "0"] == subtree["killed"].stdout.split(), subtree["killed"].stderr
 
 
 def test_doctor_finds_it(ends: Ends) -> None:
