@@ -104,10 +104,10 @@ def kills(events: str) -> int:
 
 
 def left(most: int, used: str, stat: str) -> int:
-    """The bytes that a group's processes can have yet: it may hold `most`, and holds `used`, of which that of files, by
+    """The bytes that a group's processes can have yet, 1 at least: it may hold `most`, and holds `used`, of which that of files, by
     its memory.stat, can be had back.
     """
-    return max(most - int(used or 0) + sum(_numbers(stat, _OF_FILES)), 0)
+    return max(most - int(used or 0) + sum(_numbers(stat, _OF_FILES)), 1)
 
 
 def _numbers(table: str, names: Iterable[str]) -> list[int]:

@@ -32,6 +32,7 @@ _FEWEST_PROCESSES = 4096
 _PROCESSES_EACH = 32  # for each processor
 _FEWEST_CPUS = 0.01  # as docker has it: a quota of a millisecond (cgroup-v2.rst, cpu.max)
 _SHARE_OF_MEMORY = 0.9  # of what is available at the start
+_LEAST_MEMORY = 16 << 20  # bytes: with less nothing starts
 _FACTORS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -73,7 +74,7 @@ def decide(wanted: RunSpec, host: Host, identifier: str = "0") -> Limits:
         limit = parse_ulimit(text)
         own[limit.name] = limit
     default = max(_FEWEST_PROCESSES, _PROCESSES_EACH * host.processors)
-    memory = parse_size(wanted.memory) if wanted.memory else int(host.memory * _SHARE_OF_MEMORY)
+    memory = parse_size(wanted.memory) if wanted.memory else _share(host.memory)
     cpus = parse_processors(wanted.cpus) if wanted.cpus else 0.0
     return Limits(
         processes=max(wanted.pids_limit or default, 0),
@@ -83,6 +84,11 @@ def decide(wanted: RunSpec, host: Host, identifier: str = "0") -> Limits:
         processors=_some(host.affinity, math.ceil(cpus), int(identifier, 16)) if cpus else (),
         own=tuple(own.values()),
     )
+
+
+def _share(memory: int) -> int:
+    """The part of what can be had that a sandbox gets, however little that is; 0 where nothing is known."""
+    return max(int(memory * _SHARE_OF_MEMORY), _LEAST_MEMORY) if memory else 0
 
 
 def _some(processors: tuple[int, ...], number: int, start: int) -> tuple[int, ...]:

@@ -55,7 +55,8 @@ struct shortcut_note {
 } shortcut_notes[NOTES];
 unsigned shortcut_noted;
 
-/* The bytes that may be written before Python is asked again, and those that stay free of the file system: reserve.py. */
+/* The bytes that may be written before Python is asked again, and those that stay free of the file system:
+ * reserve.py. */
 int64_t shortcut_room = INT64_MAX;
 uint64_t shortcut_kept;
 

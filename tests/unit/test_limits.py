@@ -15,6 +15,7 @@ def test_defaults() -> None:
     """Thousands of processes, more on a large machine, and no core dumps."""
     expected = limits.Limits(4096, 9_000_000_000, True, 0.0, (), (Limit("core", 0, 0),))
     assert expected == limits.decide(RunSpec(), HOST)
+    assert [16 << 20, 0] == [limits.decide(RunSpec(), HOST._replace(memory=n)).memory for n in (1, 0)]
     assert 6400 == limits.decide(RunSpec(), HOST._replace(processors=200)).processes
     assert 0 == limits.decide(RunSpec(pids_limit=-1), HOST).processes
 
