@@ -57,6 +57,14 @@ def own(table: str, controller: str = "") -> str | None:
     return None
 
 
+def is_a_logins(path: str, uid: int) -> bool:
+    """Whether a group is one in which systemd has a user's logins and what they start: systemd.special(7), user.slice.
+
+    Who is elsewhere, in a job of a batch system say, was put there, and what they start is to stay there.
+    """
+    return f"/user-{uid}.slice/" in path
+
+
 def parents(path: str) -> tuple[str, ...]:
     """The groups around a group, the nearest first and the root, as "", last."""
     parts = path.strip("/").split("/")
@@ -104,8 +112,8 @@ def kills(events: str) -> int:
 
 
 def left(most: int, used: str, stat: str) -> int:
-    """The bytes that a group's processes can have yet, 1 at least: it may hold `most`, and holds `used`, of which that of files, by
-    its memory.stat, can be had back.
+    """The bytes that a group's processes can have yet, 1 at least: it may hold `most`, and holds `used`, of which that
+    of files, by its memory.stat, can be had back.
     """
     return max(most - int(used or 0) + sum(_numbers(stat, _OF_FILES)), 1)
 

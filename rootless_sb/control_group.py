@@ -1,8 +1,8 @@
 """The control group of one sandbox, where the caller may have one; what it holds, and its end.
 
-There are two ways. The user's systemd makes a group when it is asked to (`user_manager`). Or an administrator has left
-a part of the hierarchy to the user: then a group is made beside the caller's own. (Beneath it none can be: a group has
-either processes or limited groups, cgroups(7), "no internal processes".)
+There are two ways. The user's systemd makes a group for a login's process when it is asked to (`user_manager`). Or an
+administrator has left a part of the hierarchy to the user: then a group is made beside the caller's own. (Beneath it
+none can be: a group has either processes or limited groups, cgroups(7), "no internal processes".)
 """
 
 from __future__ import annotations
@@ -54,9 +54,10 @@ def place(pid: int, identifier: str, limits: Limits, owner: tuple[int, str]) -> 
     if not wanted or not os.path.exists(f"{cgroups.ROOT}/cgroup.controllers"):
         return None
     uid, runtime = owner
-    if os.path.exists(f"{runtime}/systemd/private"):
+    own = cgroups.own(_read("/proc/self/cgroup")) or "/"
+    if cgroups.is_a_logins(own, uid) and os.path.exists(f"{runtime}/systemd/private"):
         return _ask_for_scope(pid, identifier, limits, owner)
-    return _make_beside(pid, identifier, wanted) if uid else None
+    return _make_beside(pid, identifier, wanted, own) if uid else None
 
 
 def _ask_for_scope(pid: int, identifier: str, limits: Limits, owner: tuple[int, str]) -> ControlGroup | None:
@@ -75,9 +76,9 @@ def _ask_for_scope(pid: int, identifier: str, limits: Limits, owner: tuple[int, 
     return _described(f"{cgroups.ROOT}{path}", made=False)
 
 
-def _make_beside(pid: int, identifier: str, wanted: dict[str, str]) -> ControlGroup | None:
-    """Make a group in the nearest one around ours that is the user's."""
-    for path in cgroups.parents(cgroups.own(_read("/proc/self/cgroup")) or "/"):
+def _make_beside(pid: int, identifier: str, wanted: dict[str, str], own: str) -> ControlGroup | None:
+    """Make a group in the nearest one around `own`, ours, that is the user's."""
+    for path in cgroups.parents(own):
         parent = f"{cgroups.ROOT}{path}"
         if not os.access(parent, os.W_OK) or not os.access(f"{parent}/cgroup.procs", os.W_OK):
             continue

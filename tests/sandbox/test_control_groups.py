@@ -9,6 +9,7 @@ import pytest
 
 from tests.sandbox import user_mode
 from tests.sandbox.running import SB
+from tests.sandbox.user_mode import GROUP
 
 if TYPE_CHECKING:
     import subprocess
@@ -49,9 +50,9 @@ KILLED = f"""
 {SB} run -q -d --rm -- sleep 1000 >/dev/null
 pkill -KILL -x sb-watch
 while pgrep -x sb-init >/dev/null; do sleep 0.1; done
-ls -d /sys/fs/cgroup/users/sb-* | wc -l
+ls -d {GROUP}/sb-* | wc -l
 {SB} run -q true
-ls -d /sys/fs/cgroup/users/sb-* 2>/dev/null | wc -l
+ls -d {GROUP}/sb-* 2>/dev/null | wc -l
 """
 COMMANDS = {
     "where": (*RUN, "--name", "box", "--", "cat", "/proc/self/cgroup"),
@@ -64,12 +65,12 @@ COMMANDS = {
     "few": (*RUN, "--pids-limit", "20", "--", "python3", "-c", FORK),
     "many": (*RUN, "--", "python3", "-c", FORK),
     "around": (
-        *("sh", "-c", "echo 500M >/sys/fs/cgroup/users/memory.max; \"$@\"; echo max >/sys/fs/cgroup/users/memory.max"),
+        *("sh", "-c", f'echo 500M >{GROUP}/memory.max; "$@"; echo max >{GROUP}/memory.max'),
         *("sh", *RUN, "--dry-run", "--json", "true"),
     ),
     "told": ("sh", "-c", f"{SB} run -q --status-fd 3 --memory 60m -- python3 -c '{EAT.format(150)}' 3>&1"),
     "killed": ("sh", "-c", KILLED),
-    "left": ("find", "/sys/fs/cgroup/users", "-type", "d", "-name", "sb-*"),
+    "left": ("find", GROUP, "-type", "d", "-name", "sb-*"),
     "doctor": (str(SB), "doctor", "--json"),
 }
 

@@ -1,7 +1,7 @@
 """Runs commands in a User-mode Linux: a kernel as a process of this user's, with control groups that this one may lack.
 
 Its root is this machine's tree; /var/tmp and /run are its own. There the user has a part of the hierarchy of control
-groups, as an administrator or systemd gives it: `users`, whose group `shell` the commands are in.
+groups, as an administrator or systemd gives it: GROUP, in whose `shell` the commands are.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+GROUP = f"/sys/fs/cgroup/user.slice/user-{os.getuid()}.slice"
 PATIENCE = 300.0  # seconds for what takes some ten, so that a hang is a failure
 
 _MACHINE = (
@@ -36,9 +37,10 @@ ip link set lo up
 mkdir -p /run/systemd/system "/run/user/$2"; chown "$2" "/run/user/$2"
 mount -t cgroup2 none /sys/fs/cgroup
 echo '+memory +pids +cpu' >/sys/fs/cgroup/cgroup.subtree_control
-cd /sys/fs/cgroup; mkdir users; echo '+memory +pids +cpu' >users/cgroup.subtree_control
-mkdir users/shell users/manager; chown -R "$2" users
-echo $$ >users/shell/cgroup.procs
+cd /sys/fs/cgroup; mkdir user.slice; echo '+memory +pids +cpu' >user.slice/cgroup.subtree_control
+cd user.slice; mkdir "user-$2.slice"; cd "user-$2.slice"; echo '+memory +pids +cpu' >cgroup.subtree_control
+mkdir shell manager; chown -R "$2" .
+echo $$ >shell/cgroup.procs
 cd /
 setpriv --reuid "$2" --regid "$2" --clear-groups --inh-caps=-all -- env -i PATH="$PATH" HOME=/var/tmp LANG=C.UTF-8 \\
     XDG_RUNTIME_DIR="/run/user/$2" SB_ALLOW_DEGRADED=landlock sh "$1" </dev/null
@@ -46,7 +48,7 @@ poweroff -f
 """
 # The user's systemd, as user@.service would start it. It listens when its socket is there.
 MANAGER = """
-(echo 0 >/sys/fs/cgroup/users/manager/cgroup.procs; exec /lib/systemd/systemd --user) >/dev/null 2>&1 &
+(echo 0 >GROUP/manager/cgroup.procs; exec /lib/systemd/systemd --user) >/dev/null 2>&1 &
 while ! systemctl --user is-active -q basic.target 2>/dev/null; do sleep 0.1; done
 """
 
@@ -58,7 +60,7 @@ def run(
 
     `place`: a directory for this. `manager`: the user has a systemd.
     """
-    lines = [MANAGER if manager else ""]
+    lines = [MANAGER.replace("GROUP", GROUP) if manager else ""]
     for name, words in commands.items():
         result = shlex.quote(str(place / name))
         lines.append(f"{shlex.join(words)} >{result}.out 2>{result}.err; echo $? >{result}.code")

@@ -27,6 +27,13 @@ def test_the_groups_around_it() -> None:
     assert ("",) == cgroups.parents("/a")
 
 
+def test_what_a_batch_system_has_placed() -> None:
+    """A login's process may go elsewhere, at its user's wish; a job's stays, and so does another user's."""
+    assert cgroups.is_a_logins("/user.slice/user-1000.slice/session-3.scope", 1000)
+    assert not cgroups.is_a_logins("/user.slice/user-1000.slice/session-3.scope", 100)
+    assert not cgroups.is_a_logins("/system.slice/slurmstepd.scope/job_7/step_0/user/task_0", 1000)
+
+
 def test_what_is_written() -> None:
     """Each limit in its file's words and in systemd's; swap too counts for a limit of memory that was asked for."""
     decided = limits.decide(RunSpec(memory="1m", cpus="0.5", pids_limit=10), HOST)
