@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay.config import pack
-from rootless_sb import control_group, ending, engines, faults, init, leftovers, protocol, relay, sandboxes, vigil
+from rootless_sb import ending, engines, faults, init, leftovers, protocol, relay, sandboxes, vigil
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import channel, descriptors, mounts, namespaces, processes, trees
 from rootless_sb.kernel.signals import SignalPipe
@@ -132,6 +132,8 @@ def _start(plan: Plan, sandbox: Sandbox, links: Links, ends: init.Ends, audit: t
 
 def _place_in_group(plan: Plan, pid: int, gate: Channel) -> ControlGroup | None:
     """Put pid 1 into a control group with the sandbox's limits, if one can be had, and tell it: it waits for that."""
+    from rootless_sb import control_group  # here, while the server still starts, and not where somebody waits
+
     group = control_group.place(pid, plan.identifier, plan.limits, (plan.uid, plan.runtime))
     gate.try_send(protocol.encode(protocol.GROUPED, ",".join(group.held if group is not None else ())))
     gate.close()
