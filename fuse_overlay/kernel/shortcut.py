@@ -38,8 +38,8 @@ class Shortcut:
     """What may be done to descriptors without asking Python, and what was done that Python has to know of."""
 
     __slots__ = (
-        "_allowed", "_bare", "_counts", "_forgotten", "_free", "_idle", "_kept", "_longer", "_noted", "_notes", "_places",
-        "_released", "_released_directory", "_room", "_setxattr_flags", "_shown", "_watched", "loaded",
+        "_allowed", "_bare", "_counts", "_forgotten", "_free", "_idle", "_kept", "_longer", "_noted", "_notes",
+        "_places", "_released", "_released_directory", "_room", "_setxattr_flags", "_shown", "_watched", "loaded",
     )  # fmt: skip
 
     def __init__(self, library: ctypes.CDLL | None) -> None:
