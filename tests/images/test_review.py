@@ -37,6 +37,16 @@ def test_what_was_changed(images: Images, box: str, tmp_path: Path) -> None:
     assert [*made, f"A {tmp_path}/new", "C /srv/file", "D /srv/old"] == sorted(shown)
 
 
+def test_what_an_image_asks_for_is_no_change(images: Images, loaded: Callable[..., str]) -> None:
+    """The directories that are made for it, its working directory among them, aren't what the command did."""
+    image = loaded(WorkingDir="/work/here/", Volumes={"/data": {}, "/deep/data/": {}})
+    images.inside(image, "true", options=("--name", "idle", "-q"))
+    assert "" == images.command("diff", "idle").stdout
+    images.inside(image, "sh", "-c", "echo x >file; chmod 700 /data", options=("--name", "box", "-q"))
+    shown = images.command("diff", "box").stdout.splitlines()
+    assert ["A /data", "A /work", "A /work/here", "A /work/here/file"] == shown
+
+
 @pytest.mark.parametrize("options", [(), ("--dry-run",), ("--allow-risky", "--conflicts", "sandbox")])
 def test_an_images_changes_are_not_this_machines(
     images: Images, box: str, tmp_path: Path, options: tuple[str, ...]
