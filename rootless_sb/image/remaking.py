@@ -34,23 +34,25 @@ def remake(store: Store, layer: str, media_type: str) -> Remade:
     packed = manifest.compression(media_type) != ""
     compressor = zlib.compressobj(_LEVEL, wbits=16 + zlib.MAX_WBITS) if packed else None
     unpacked_sum, blob_sum = hashlib.sha256(), hashlib.sha256()
-    with Doing(f"cannot make layer {layer[:12]} again", "set TMPDIR to a directory on another disk"):
+    what = f"cannot make layer {layer[:12]} again"
+    with Doing(what):
+        split = store.open_split(layer)
+    with split, Doing(what, "set TMPDIR to a directory on another disk"):
         copy = tempfile.TemporaryFile()  # noqa: SIM115 (whoever asked for it closes it)
-        with store.open_split(layer) as split:
-            tree = os.open(store.tree(layer), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                for piece in tar_split.join(split, tree):
-                    unpacked_sum.update(piece)
-                    made = compressor.compress(piece) if compressor else piece
-                    blob_sum.update(made)
-                    copy.write(made)
-            finally:
-                os.close(tree)
+        tree = os.open(store.tree(layer), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for piece in tar_split.join(split, tree):
+                unpacked_sum.update(piece)
+                made = compressor.compress(piece) if compressor else piece
+                blob_sum.update(made)
+                copy.write(made)
+        finally:
+            os.close(tree)
         rest = compressor.flush() if compressor else b""
         blob_sum.update(rest)
         copy.write(rest)
         copy.flush()
     if unpacked_sum.hexdigest() != layer:
-        raise SbError(f"cannot make layer {layer[:12]} again", "its archive has files that its tree hasn't")
+        raise SbError(what, "its archive has files that its tree hasn't")
     descriptor = Descriptor(media_type.replace("zstd", "gzip"), f"sha256:{blob_sum.hexdigest()}", copy.tell())
     return Remade(descriptor, copy)

@@ -90,7 +90,8 @@ def _remake(own: Store, diff_id: str, media_type: str, cache: Cache) -> Remade:
     except SbError as error:
         what = f"the blob of layer {diff_id[7:19]} is gone"
         why = f"the cache {cache.path} was cleared; {error}"
-        raise SbError(what, why, "sb image rm it and pull it again: that brings its compressed layers too") from error
+        hint = error.hint or "sb image rm it and pull it again: that brings its compressed layers too"
+        raise SbError(what, why, hint) from error
 
 
 def _blobs_by_layer(own: Store, cache: Cache) -> dict[str, Descriptor]:
