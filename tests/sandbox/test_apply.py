@@ -230,7 +230,7 @@ def test_asked_one_by_one(sb: Sandboxes, host: Path) -> None:
     """Who sits at a terminal is asked for each of these, with the reason, and what he declines is left out."""
     change(sb, host, "echo x >.bashrc; echo x >.profile; cp /bin/true new; chmod 4755 new; echo 2 >other")
     process, master = at_a_terminal(sb, "apply", "box")
-    for path, reason, answer in ((".bashrc", "a shell runs it", "y"), (".profile", "a shell", "n"), ("new", "it runs", "")):
+    for path, reason, answer in ((".bashrc", "a shell", "y"), (".profile", "a shell", "n"), ("new", "it runs", "")):
         asked = read_until(master, b"[y/N] ").decode()
         assert f"A {host}/{path}: {reason}" in asked.replace("\r\n", "")
         assert not (host / ".bashrc").exists()
