@@ -28,9 +28,11 @@ def _base(state: State) -> Base | None:
     """The image that the sandbox runs on, if it does on one. Raises SbError when that is gone."""
     if not state.image:
         return None
-    from rootless_sb.image import basing
+    from rootless_sb.image import basing, store
 
-    return basing.again(state.image)
+    base = basing.again(state.image)
+    store.hold(base.directory)  # for as long as this process lives, though the sandbox is removed meanwhile
+    return base
 
 
 def _config(state: State, base: Base | None) -> Config:
