@@ -71,7 +71,7 @@ def test_trying_on_an_image(images: Images, loaded: Callable[..., str], tmp_path
 
 def test_asked_about_an_image(images: Images, loaded: Callable[..., str]) -> None:
     """Applying isn't offered, and an `a` is no answer."""
-    process, master = at_a_terminal(images, "--image", loaded(), "--", "sh", "-c", "echo x >/new")
+    process, master = at_a_terminal(images, "try", "--image", loaded(), "--", "sh", "-c", "echo x >/new")
     assert b"keep the sandbox, or discard it?" in read_until(master, b"[k/d] ")
     os.write(master, b"a\n")
     read_until(master, b"[k/d] ")

@@ -63,8 +63,8 @@ def snapshot(directory: Path, *, links: bool = True) -> dict[str, tuple[object, 
 
 
 def at_a_terminal(sb: Sandboxes, *words: str) -> tuple[subprocess.Popen[bytes], int]:
-    """Start `sb try` on a terminal of its own, and the other end of that."""
+    """Start `sb WORDS` on a terminal of its own, and the other end of that."""
     master, slave = os.openpty()
-    process = start_on_terminal(sb, slave, [SB, "try", *words])
+    process = start_on_terminal(sb, slave, [SB, *words])
     os.close(slave)
     return process, master

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.sandbox.reviewing import change, changes, diff, snapshot
-from tests.sandbox.running import stdout_until
+from tests.sandbox.reviewing import at_a_terminal, change, changes, diff, snapshot
+from tests.sandbox.running import PATIENCE, read_until, stdout_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -224,6 +224,21 @@ def test_what_runs_by_itself(sb: Sandboxes, host: Path, script: str, path: str) 
     assert before == snapshot(host)
     apply(sb, "box", "--allow-risky")
     assert (host / path).exists()
+
+
+def test_asked_one_by_one(sb: Sandboxes, host: Path) -> None:
+    """Who sits at a terminal is asked for each of these, with the reason, and what he declines is left out."""
+    change(sb, host, "echo x >.bashrc; echo x >.profile; cp /bin/true new; chmod 4755 new; echo 2 >other")
+    process, master = at_a_terminal(sb, "apply", "box")
+    for path, reason, answer in ((".bashrc", "a shell", "y"), (".profile", "a shell", "n"), ("new", "it runs", "")):
+        asked = read_until(master, b"[y/N] ").decode()
+        assert f"A {host}/{path}: {reason}" in asked.replace("\r\n", "")
+        assert not (host / ".bashrc").exists()
+        os.write(master, f"{answer}\n".encode())
+    read_until(master, b"applied: 1 added, 1 changed (4 B); 2 left out")
+    assert 0 == process.wait(PATIENCE)
+    os.close(master)
+    assert [".bashrc", "directory", "file", "link", "other"] == sorted(os.listdir(host))
 
 
 def test_dry_run_writes_nothing(sb: Sandboxes, host: Path) -> None:

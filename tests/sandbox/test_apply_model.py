@@ -53,6 +53,18 @@ MADE_ANEW: tuple[list[Change], list[Change]] = (
     [("remove", "a"), ("mkdir", "a"), ("mkdir", "a/b")],
 )
 
+# ACLs with the user's own id, on what was there, on what is new, and inherited.
+WITH_ACLS: tuple[list[Change], list[Change]] = (
+    [("write", "a", b"x"), ("mkdir", "b"), ("setacl", "b", xattrs.ACL_ACCESS, 0, 5)],
+    [
+        ("setacl", "a", xattrs.ACL_ACCESS, 0, 6),
+        ("chmod", "a", 0o600),
+        ("setacl", "b", xattrs.ACL_DEFAULT, 0, 7),
+        ("write", "b/a", b"y"),
+        ("dropacl", "b", xattrs.ACL_ACCESS),
+    ],
+)
+
 
 def acl_of(user: int, permissions: int) -> bytes:
     """An ACL in which one user has an entry of his own."""
@@ -233,6 +245,6 @@ def test_apply_makes_of_the_host_what_rsync_does(
     mask = os.umask(0)
     try:
         changes = st.lists(CHANGE, max_size=12)
-        tries(example(*MADE_ANEW)(given(changes, changes)(play)))()
+        tries(example(*MADE_ANEW)(example(*WITH_ACLS)(given(changes, changes)(play))))()
     finally:
         os.umask(mask)

@@ -100,7 +100,7 @@ def test_a_command_that_is_not_there(sb: Sandboxes, host: Path) -> None:
 @pytest.mark.parametrize(("answer", "content"), [("a", "two\n"), ("d", "one\n"), ("k", "one\n")])
 def test_asked(sb: Sandboxes, host: Path, answer: str, content: str) -> None:
     """Who sits at a terminal is shown the changes and asked; an answer that is none is asked again."""
-    process, master = at_a_terminal(sb, "-w", str(host), "--", "sh", "-c", "echo two >file")
+    process, master = at_a_terminal(sb, "try", "-w", str(host), "--", "sh", "-c", "echo two >file")
     shown = read_until(master, b"[a/k/d] ")
     assert b"C " in shown
     os.write(master, b"what?\n")

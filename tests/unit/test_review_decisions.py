@@ -10,7 +10,7 @@ import pytest
 from fuse_overlay import acl
 from fuse_overlay.ownership import Owner
 from rootless_sb.errors import SbError
-from rootless_sb.review import actions, choosing, journal, owners, risks
+from rootless_sb.review import actions, choosing, journal, mountpoints, owners, risks
 from rootless_sb.review.actions import PUT, SWAP, TAKE, TOUCH, Action, Attributes, Site
 from rootless_sb.review.assessment import Verdict
 from rootless_sb.review.changes import (
@@ -152,6 +152,25 @@ def test_choosing_by_verdicts() -> None:
     assert [fine, risky] == choosing.choose([fine, risky], choosing.Wish(), lambda each: True)
 
 
+def test_what_sb_has_made_itself() -> None:
+    """Mountpoints and what is above them are none of the changes, as long as they are what they were made as."""
+    empty = item()._replace(st=os.stat_result((stat.S_IFREG | 0o644, 7, 1, 1, 1000, 1000, 0, 0, 0, 0)))
+    listed = [
+        added(b"/a", DIRECTORY),
+        added(b"/a/b", DIRECTORY),
+        added(b"/a/b/c", empty),
+        added(b"/d", DIRECTORY),
+        added(b"/d/e", item(stat.S_IFDIR, 0o700)),
+        added(b"/f", DIRECTORY),
+        added(b"/f/g", item()),
+        deleted(b"/h"),
+    ]
+    made = (b"/a/b/c", b"/d/e/x", b"/f/g", b"/h")
+    assert listed[3:] == mountpoints.without_made(listed, made, 0)
+    assert listed == mountpoints.without_made(listed, (), 0)
+    assert listed == mountpoints.without_made(listed, made, 5)
+
+
 def test_what_is_done() -> None:
     """One action for each change but those in new directories, which are made there, each after what it is in."""
     listed = [
@@ -200,3 +219,16 @@ def test_owners_on_the_host() -> None:
     back = owners.host_acl(acl.format_value((acl.Entry(acl.USER_OBJ, 6, 0), acl.Entry(acl.GROUP_OBJ, 4, 0), *entries,
         acl.Entry(acl.MASK, 4, 0))), WHO)  # fmt: skip
     assert {(acl.USER, 1000), (acl.GROUP, 9)} <= {(each.tag, each.id) for each in acl.parse(back) or ()}
+
+
+def test_entries_that_the_sandbox_did_not_see() -> None:
+    """They stay in an ACL that it has changed; what it saw and took away goes."""
+
+    def value(*named: tuple[int, int]) -> bytes:
+        base = [acl.Entry(tag, 6, 0xFFFFFFFF) for tag in (acl.USER_OBJ, acl.GROUP_OBJ, acl.MASK, acl.OTHER)]
+        return acl.format_value(acl.in_order([*base, *(acl.Entry(tag, 4, number) for tag, number in named)]))
+
+    seen, real = value((acl.USER, 0), (acl.USER, 5)), value((acl.USER, 5), (acl.USER, 1000), (acl.GROUP, 70000))
+    changed_to = value((acl.USER, 0), (acl.USER, 6))
+    expected = value((acl.USER, 6), (acl.USER, 1000), (acl.GROUP, 70000))
+    assert expected == owners.host_acl(changed_to, WHO, seen, real)
