@@ -90,13 +90,19 @@ def root_steps(
         Attach("proc", "/proc"),
         Attach("dev", "/dev"),
         IfPossible(Attach("sys", "/sys")),
-        IfPossible(AttachFile("hostname", "/etc/hostname")),  # not every image has these, or as files
-        IfPossible(AttachFile("hosts", "/etc/hosts")),
-        *((IfPossible(AttachFile("resolv.conf", "/etc/resolv.conf")),) if resolv_conf is not None else ()),
+        *name_file_steps(on_image=resolv_conf is not None),
         *volumes,
         *((MakeRootReadOnly(),) if read_only else ()),
         PivotRoot(),
     )
+
+
+def name_file_steps(*, on_image: bool) -> tuple[Step, ...]:
+    """Put the sandbox's names and addresses over those of its root. Not every root has them, or as files: an image gets
+    them nevertheless, as docker has it; for what isn't one they would be changes, which `sb apply` brings to the host.
+    """
+    names = ("hostname", "hosts", *(("resolv.conf",) if on_image else ()))
+    return tuple(IfPossible(AttachFile(name, f"/etc/{name}", make=on_image)) for name in names)
 
 
 def masks(places: tuple[str, ...]) -> tuple[Step, ...]:

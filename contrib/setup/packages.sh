@@ -53,6 +53,7 @@ docker-registry docker-registry                     docker-distribution
 htpasswd        apache2-utils                       httpd-tools
 openssl         openssl                             openssl
 linux.uml       user-mode-linux                     user-mode-linux
+debootstrap     debootstrap                         debootstrap
 '
 
 # Large ones, which only tests with --long use.
