@@ -76,6 +76,8 @@ def decide(wanted: RunSpec, host: Host, identifier: str = "0") -> Limits:
     default = max(_FEWEST_PROCESSES, _PROCESSES_EACH * host.processors)
     memory = parse_size(wanted.memory) if wanted.memory else _share(host.memory)
     cpus = parse_processors(wanted.cpus) if wanted.cpus else 0.0
+    if cpus >= len(host.affinity):  # no more than there are, whoever counts
+        cpus = 0.0
     return Limits(
         processes=max(wanted.pids_limit or default, 0),
         memory=memory,

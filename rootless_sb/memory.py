@@ -12,12 +12,13 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 _BLOCK = 512  # bytes of a unit of st_blocks, inode(7)
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _QUICKEST, _SLOWEST = 0.1, 5.0  # seconds between two looks
 _FASTEST_GROWTH = 2e9  # bytes a second that one sandbox may come to use, all its threads together
+_BETWEEN = 16  # processes that are looked at between two questions whether there is something more urgent
 _SHARE_OF_TIME = 0.05  # of one processor, that the looks may take
 
 
@@ -87,18 +88,22 @@ class MemoryWatch:
                 except OSError:  # something was mounted over it
                     continue
 
-    def left(self) -> int:
-        """How many bytes the sandbox may use yet; below 0 when it uses too many."""
+    def left(self, interrupted: Callable[[], bool]) -> int:
+        """How many bytes the sandbox may use yet; below 0 when it uses too many.
+
+        Thousands of processes that don't rest take long to look at: `interrupted` is asked in between whether there is
+        something more urgent. Raises InterruptedError then.
+        """
         pids = [name for name in os.listdir(self._proc) if name.isdecimal()]
         in_files = self._in_files()
         # What is shared is counted for each process: it isn't less.
-        left = self._most - sum(self._resident(pid) for pid in pids) - in_files
+        left = self._most - sum(self._resident(pid) for pid in _unless(interrupted, pids)) - in_files
         # Files without a name can be as large as what the whole machine has in files in memory, and no larger.
         unnamed = max(shared_memory(_text("/proc/meminfo")) - in_files, 0)
         if unnamed <= left // 2:
             return left - unnamed
-        in_files += self._in_unnamed_files(pids)
-        shares = [self._share(pid) for pid in pids]
+        in_files += self._in_unnamed_files(_unless(interrupted, pids))
+        shares = [self._share(pid) for pid in _unless(interrupted, pids)]
         share, shared = (sum(each[place] for each in shares) for place in (0, 1))
         return self._most - share - max(in_files - shared, 0)
 
@@ -108,7 +113,7 @@ class MemoryWatch:
         in_segments = segments(_text("/proc/sysvipc/shm")) if self._own_ipc else 0
         return sum((each.f_blocks - each.f_bfree) * each.f_frsize for each in found) + in_segments
 
-    def _in_unnamed_files(self, pids: Sequence[str]) -> int:
+    def _in_unnamed_files(self, pids: Iterable[str]) -> int:
         """Bytes in memfd_create(2)'s files that the processes have open, mapped or not."""
         found = {}
         for pid in pids:
@@ -151,6 +156,13 @@ class MemoryWatch:
                 return file.read()
         except OSError:  # it has just ended
             return ""
+
+
+def _unless(interrupted: Callable[[], bool], pids: Sequence[str]) -> Iterator[str]:
+    for number, pid in enumerate(pids):
+        if number % _BETWEEN == 0 and interrupted():
+            raise InterruptedError
+        yield pid
 
 
 def _text(path: str) -> str:

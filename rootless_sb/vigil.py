@@ -64,7 +64,7 @@ class Vigil:
             if ended:
                 return wait_status
             ready = poll.poll(self._patience())
-            self._look()
+            self._look(poll)
             for descriptor, _ in ready:
                 if not self._hear(descriptor):
                     poll.unregister(descriptor)
@@ -101,19 +101,28 @@ class Vigil:
         due = [each for each in (self._deadline, self._look_due if self._memory else None) if each is not None]
         return int(max(min(due) - time.monotonic(), 0.0) * 1000) + 1 if due else None
 
-    def _look(self) -> None:
+    def _look(self, poll: select.poll) -> None:
+        """See to what is due, unless something comes that `poll` tells of."""
         now = time.monotonic()
         if self._deadline is not None and now >= self._deadline:
             self._deadline = None
             self._end()
         if self._memory is not None and now >= self._look_due:
-            left = self._memory.left()
+            try:
+                left = self._memory.left(lambda: self._is_pressed(poll))
+            except InterruptedError:
+                return
             after = time.monotonic()
             self._look_due = after + memory.pause(left, after - now)
             if left < 0:
                 self._forget_memory()
                 self._supervisor.try_send(protocol.encode(protocol.EXCEEDED, protocol.MEMORY))
                 self._end()
+
+    def _is_pressed(self, poll: select.poll) -> bool:
+        """Whether there is something more urgent than a look at memory."""
+        overdue = self._deadline is not None and time.monotonic() >= self._deadline
+        return overdue or bool(poll.poll(0))
 
     def _forget_memory(self) -> None:
         if self._memory is not None:

@@ -93,7 +93,7 @@ def bomb(sb: Sandboxes, bystander: Bystander) -> Callable[..., str]:
 @pytest.mark.usefixtures("subordinate_ids")
 def test_fork(bomb: Callable[..., str], count: Count) -> None:
     """Processes that fork as fast as they can, as different users: together they get no more than the limit."""
-    most = count(100, 2000)
+    most = count(100, 400)
     script = f"""
     import os, sys, time
     most, users, reader, writer = {most}, 3, *os.pipe()
@@ -119,7 +119,7 @@ def test_fork(bomb: Callable[..., str], count: Count) -> None:
 
 def test_threads(bomb: Callable[..., str], count: Count) -> None:
     """Threads that each start another count as processes do."""
-    most = count(100, 2000)
+    most = count(100, 400)
     script = """
     import os, threading, time
     def spin():

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 GROUP = f"/sys/fs/cgroup/user.slice/user-{os.getuid()}.slice"
-PATIENCE = 300.0  # seconds for what takes some ten, so that a hang is a failure
+PATIENCE = 600.0  # seconds for what takes some ten, so that a hang is a failure
 
 _MACHINE = (
     *("linux.uml", "mem=1G", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "rw", "umid=machine"),

@@ -32,7 +32,8 @@ def test_processors() -> None:
     host = HOST._replace(affinity=(1, 3, 5, 7))
     assert (1.5, (1, 3)) == limits.decide(RunSpec(cpus="1.5"), host, "0")[3:5]
     assert (1, 7) == limits.decide(RunSpec(cpus="2"), host, "b").processors
-    assert () == limits.decide(RunSpec(cpus="4"), host, "b").processors
+    assert (3.5, ()) == limits.decide(RunSpec(cpus="3.5"), host, "b")[3:5]
+    assert (0, ()) == limits.decide(RunSpec(cpus="4"), host, "b")[3:5]
     for text in ("0", "-1", "x", "inf", "nan"):
         with pytest.raises(SbError, match="not a number of processors"):
             limits.parse_processors(text)
