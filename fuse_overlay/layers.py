@@ -52,8 +52,8 @@ class Layer:
     there may be marks of the `.wh.` kind. `live`: it may change underneath. `records`: there may be ownership records.
     `xattrs`: its files and directories can have user.* attributes. `indexed`: there may be indexes.
     `foreign_records`: there may be records of fuse-overlayfs' own kind. `file_whiteouts`: some whiteouts may be regular
-    files. `reserved`: names with `.wh.` are those of marks and indexes, never of files. `real`: ACLs and capabilities are
-    what the kernel has of them, not data.
+    files. `reserved`: names with `.wh.` are those of marks and indexes, never of files. `real`: ACLs and capabilities
+    are what the kernel has of them, not data.
     """
 
     __slots__ = (
