@@ -169,15 +169,11 @@ class Handles:
         SHORTCUT.forbid(handle)
         self._tell_of(node)
         flags = self._transient.pop(handle, None)
-        is_measured = not node.handles and self._tree.quota.is_held(node)
         try:
-            fd = handle if flags is None else self._open_again(node, flags) if is_measured else None
-            if self._aside is not None and not node.handles:
-                self._aside.release(node)
-            if fd is not None and is_measured:
-                self._close_last(node, fd)
-            elif fd is not None:
-                os.close(fd)
+            if not node.handles:
+                self._close_last(node, handle, flags)
+            else:
+                _close(handle)
         finally:
             self._tree.table.settle(node)
 
@@ -192,13 +188,25 @@ class Handles:
         for handle in list(self._nodes):
             self.close(handle)
 
-    def _close_last(self, node: Node, fd: int) -> None:
-        """Close the last descriptor of a file and count what it leaves: some file systems trim it then."""
-        st = os.fstat(fd)
+    def _close_last(self, node: Node, handle: int, flags: int | None) -> None:
+        """Close the last handle of a file, and count what it leaves: some file systems trim it then.
+
+        `flags`: those of a handle that is no descriptor.
+        """
+        is_counted = self._tree.quota.is_held(node)
+        fd = self._open_again(node, flags) if flags is not None and is_counted else handle
         try:
-            os.close(fd)  # whatever it says, the descriptor is gone (close(2))
+            if self._aside is not None:
+                self._aside.release(node)
+            st = os.fstat(fd) if is_counted else None
+        except BaseException:
+            _close(fd)
+            raise
+        try:
+            _close(fd)  # whatever it says, the descriptor is gone (close(2))
         finally:
-            self._tree.quota.closed(node, st if node.gone else self._tree.attributes(node).st)
+            if st is not None:
+                self._tree.quota.closed(node, st if node.gone else self._tree.attributes(node).st)
 
     def _see_to(self, node: Node, handle: int, fd: int, *, writing: bool, truncated: bool) -> bool:
         """Do what opening a file brings about. Returns whether what the kernel has cached of it is still right."""
@@ -292,3 +300,9 @@ class Handles:
             node.handles = []
         node.handles.insert(0 if lasting else len(node.handles), handle)
         return handle
+
+
+def _close(handle: int) -> None:
+    """Close a handle that is a descriptor."""
+    if handle < TRANSIENT:
+        os.close(handle)

@@ -99,13 +99,14 @@ class Links:
         The copy is `name` in the work directory so far; it will be given `count` of the names at once.
         """
         pending = self.shown_count(original, st) - count
-        self._forget_lost(self._original(original, st))
         if pending <= 0:
+            self._forget_lost(self._original(original, st))
             return
         link = Link(number, st.st_mtime_ns, pending, (self._upper.root.dev, copy.ino))
         self._store.add_place(copy, self._work, self._name(link))
         os.link(name, self._name(link), src_dir_fd=self._work, dst_dir_fd=self._work, follow_symlinks=False)
         self._by_original[link.number, link.time] = self._by_copy[link.key] = link
+        self._forget_lost(self._original(original, st))
 
     def take(self, link: Link, kind: int, directory: int, name: bytes) -> None:
         """Give a copy, of type `kind`, one more name of its original's."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay import merge, whiteout
 from fuse_overlay import xattrs as names
-from fuse_overlay.attributes import File, Store
+from fuse_overlay.attributes import File, Store, carries
 from fuse_overlay.errors import OverlayError, failure
 from fuse_overlay.extended import Extended
 from fuse_overlay.hiding import Hiding
@@ -321,11 +321,14 @@ class Tree:
         if fd is not None and node.gone and node.aside is None:
             return File(node.source, node.real_kind, node.key[1], fd, ())
         places = [self.place(node)]
-        if node.aliases is not None and not node.source.xattrs:
-            places += [(self.directories.get(parent, node.source).fd, name) for parent, name in node.aliases]
+        file = File(node.source, node.real_kind, node.key[1], at(*places[0]) if fd is None else fd, tuple(places))
+        if carries(file):
+            return file
+        # Each of its names has a record.
+        places += [(self.directories.get(parent, node.source).fd, name) for parent, name in node.aliases or ()]
         if node.aside is not None and not node.gone:
             places.append((self.work, node.aside))
-        return File(node.source, node.real_kind, node.key[1], at(*places[0]) if fd is None else fd, tuple(places))
+        return file._replace(places=tuple(places))
 
     def extended_attribute(self, node: Node, name: bytes) -> bytes | None:
         """The value of the extended attribute that is `name` inside; None if there is none. Raises OSError."""

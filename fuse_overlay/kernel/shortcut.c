@@ -90,9 +90,10 @@ struct shortcut_kept {
 unsigned shortcut_places;
 
 /* Whether requests to set an attribute are the longer ones of FUSE_SETXATTR_EXT, which libfuse didn't ask for, and what
- * the last one had more. */
+ * the last one had more, and for which inode. */
 int shortcut_longer;
 uint32_t shortcut_setxattr_flags;
+uint64_t shortcut_setxattr_inode;
 
 /* How many requests of each kind came, for tests. */
 #define OPCODES 64
@@ -437,6 +438,7 @@ static size_t shortened(void *request, size_t size)
 	if (!shortcut_longer || size < begin || header->opcode != FUSE_SETXATTR)
 		return size;
 	shortcut_setxattr_flags = in->setxattr_flags;
+	shortcut_setxattr_inode = header->nodeid;
 	memmove((char *)in + FUSE_COMPAT_SETXATTR_IN_SIZE, in + 1, size - begin);
 	header->len -= (uint32_t)more;
 	return size - more;

@@ -39,7 +39,8 @@ class Shortcut:
 
     __slots__ = (
         "_allowed", "_bare", "_counts", "_forgotten", "_free", "_idle", "_kept", "_longer", "_noted", "_notes",
-        "_places", "_released", "_released_directory", "_room", "_setxattr_flags", "_shown", "_watched", "loaded",
+        "_places", "_released", "_released_directory", "_room", "_setxattr_flags", "_setxattr_inode", "_shown",
+        "_watched", "loaded",
     )  # fmt: skip
 
     def __init__(self, library: ctypes.CDLL | None) -> None:
@@ -60,6 +61,7 @@ class Shortcut:
             self._places = ctypes.c_uint.in_dll(library, "shortcut_places")
             self._longer = ctypes.c_int.in_dll(library, "shortcut_longer")
             self._setxattr_flags = ctypes.c_uint32.in_dll(library, "shortcut_setxattr_flags")
+            self._setxattr_inode = ctypes.c_uint64.in_dll(library, "shortcut_setxattr_inode")
             self._room = ctypes.c_int64.in_dll(library, "shortcut_room")
             self._free = ctypes.c_uint64.in_dll(library, "shortcut_free")
 
@@ -69,9 +71,12 @@ class Shortcut:
             self._longer.value = 1
         return self.loaded
 
-    def drops_setgid(self) -> bool | None:
-        """Whether the kernel said with the ACL that is being set that setgid goes; None: it doesn't say."""
-        if not self.loaded or not self._longer.value:
+    def drops_setgid(self, ino: int) -> bool | None:
+        """Whether the kernel said with the last attribute that was set, if it was of this inode, that setgid goes.
+
+        None: it wasn't, or the kernel doesn't say.
+        """
+        if not self.loaded or not self._longer.value or self._setxattr_inode.value != ino:
             return None
         return bool(self._setxattr_flags.value & _ACL_KILL_SGID)
 

@@ -26,6 +26,19 @@ def test_three_layers_merge(stage: Stage) -> None:
     assert b"file" == driver.read("x")
 
 
+def test_two_hundred_layers_merge(stage: Stage) -> None:
+    """Every layer's own file is there, and of a file that all have the topmost layer's, until that is removed."""
+    names = [f"f{number}" for number in range(200)]
+    layers = [stage.lower(name, {"d": {name: name.encode(), "all": name.encode()}}) for name in names]
+    driver = stage.over(*layers)
+    assert sorted([*names, "all"]) == driver.ls("d")
+    assert [name.encode() for name in names] == [driver.read(f"d/{name}") for name in names]
+    assert b"f0" == driver.read("d/all")
+    driver.unlink("d/all")
+    driver.rename("d", "e")
+    assert sorted(names) == driver.ls("e")
+
+
 def test_whiteouts_of_both_formats_hide_what_is_below(stage: Stage) -> None:
     """A device 0:0 and a `.wh.` file take a name away from lower layers, and aren't seen themselves."""
     top = stage.lower("top", {"a": None, ".wh.b": b"", "c": b""})

@@ -122,6 +122,33 @@ def test_renames_in_a_storm(mounted: Mounted, count: Count) -> None:
     )
 
 
+def test_a_renamed_directory_is_at_one_of_two_places(mounted: Mounted, plant: Plant) -> None:
+    """A lower directory, which is copied up for it, is whole at its new name as soon as it isn't at the old one."""
+    for number in range(20):
+        plant(mounted.lower / f"a{number}", {"in": {str(name): b"x" for name in range(50)}})
+        plant(mounted.lower / f"b{number}", {})
+    mounted.run(
+        """python3 - <<'END'
+import os
+renamer = os.fork()
+if renamer == 0:
+    for number in range(20):
+        os.rename(f"a{number}", f"b{number}")
+    os._exit(0)
+seen = set()
+while len(seen) < 20:
+    for number in range(20):
+        try:
+            assert len(os.listdir(f"a{number}/in")) == 50
+        except FileNotFoundError:
+            assert len(os.listdir(f"b{number}/in")) == 50
+            assert open(f"b{number}/in/49").read() == "x"
+            seen.add(number)
+assert os.waitpid(renamer, 0)[1] == 0
+END"""
+    )
+
+
 def test_a_large_directory_removed_while_listed(mounted: Mounted) -> None:
     """Of 2,000 entries, deleted between the pieces of a listing, none comes twice and all go."""
     for number in range(2000):

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fuse_overlay import quota, usage
+from fuse_overlay import overlay, quota, usage
 from fuse_overlay.creation import Caller
+from fuse_overlay.layers import IN_USE, Budget
 from fuse_overlay.work import remove_tree
 
 if TYPE_CHECKING:
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 
 MEGA = 1 << 20
 EXCHANGE = 2
+
+
+@pytest.fixture(params=[True, False], ids=["descriptors", "no descriptors"])
+def _descriptors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether open files can be held open, or have to be opened each time."""
+    if not request.param:
+        monkeypatch.setattr(overlay, "_descriptors", lambda layers: Budget(IN_USE, 0))
 
 
 def drive(stage: Stage, *, bytes_max: int | None = MEGA, inodes_max: int | None = None) -> Driver:
@@ -72,6 +80,7 @@ def fill(driver: Driver, path: str, size: int, step: int = 64 << 10) -> int:
     return size
 
 
+@pytest.mark.usefixtures("_descriptors")
 def test_writing_ends_at_the_limit(stage: Stage) -> None:
     """Bytes up to the limit are written and no more; what is deleted can be used again."""
     driver = drive(stage)
@@ -86,6 +95,7 @@ def test_writing_ends_at_the_limit(stage: Stage) -> None:
     assert MEGA == fill(driver, "b", 4 * MEGA)
 
 
+@pytest.mark.usefixtures("_descriptors")
 def test_deleted_but_open_counts(stage: Stage) -> None:
     """The blocks of a file without a name are free when its last descriptor is closed, and not before."""
     driver = drive(stage)
@@ -215,6 +225,7 @@ def changes(driver: Driver, chance: random.Random, one: str, other: str) -> list
     ]
 
 
+@pytest.mark.usefixtures("_descriptors")
 def test_nothing_is_lost_or_counted_twice(stage: Stage, count: Count) -> None:
     """After each of many random changes, the use is what a count of the upper gives."""
     chance = random.Random(8)
