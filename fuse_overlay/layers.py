@@ -53,12 +53,13 @@ class Layer:
     there may be marks of the `.wh.` kind. `live`: it may change underneath. `records`: there may be ownership records.
     `xattrs`: its files and directories can have user.* attributes. `indexed`: there may be indexes.
     `foreign_records`: there may be records of fuse-overlayfs' own kind. `file_whiteouts`: some whiteouts may be regular
-    files. `real`: ACLs and capabilities are what the kernel has of them, not data.
+    files. `mark_names`: `.wh.` files are marks or indexes, and nobody's files. `real`: ACLs and capabilities are what
+    the kernel has of them, not data.
     """
 
     __slots__ = (
-        "dot_marks", "file_whiteouts", "foreign_records", "indexed", "live", "marks", "number", "path", "real",
-        "records", "root", "writable", "xattrs",
+        "dot_marks", "file_whiteouts", "foreign_records", "indexed", "live", "mark_names", "marks", "number", "path",
+        "real", "records", "root", "writable", "xattrs",
     )  # fmt: skip
 
     def __init__(self, number: int, path: bytes, *, marks: bool, live: bool) -> None:
@@ -85,12 +86,13 @@ class Layer:
         self.records = marks and (self.indexed or self.foreign_records or ownership.XATTR in at_root)
         self.file_whiteouts = marks and read_xattr(at(fd, b"."), whiteout.OPAQUE_XATTR) == whiteout.FILES_VALUE
         # Only what we write is in a fresh upper, and it is known by then which marks that will be.
-        self.dot_marks = marks
+        self.dot_marks = self.mark_names = marks
         self.real = not self.writable
 
     def trust_the_kernel(self) -> None:
         """Take this upper for one that the kernel's overlay has written: whoever used that could make all else."""
         self.records = self.indexed = self.foreign_records = self.file_whiteouts = self.dot_marks = False
+        self.mark_names = False
         self.real = True
 
     def stat(self, fd: int, name: bytes) -> os.stat_result | None:
@@ -218,7 +220,7 @@ def list_directory(fd: int, layer: Layer) -> merge.Scan:
                 continue
             if layer.is_whiteout(fd, name, entry.stat(follow_symlinks=False)):
                 whiteouts.add(name)
-    return merge.Scan(names, whiteouts, layer.marks, layer.dot_marks)
+    return merge.Scan(names, whiteouts, layer.marks, layer.mark_names)
 
 
 class Budget(NamedTuple):

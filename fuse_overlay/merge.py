@@ -14,7 +14,7 @@ class Scan(NamedTuple):
     """A directory's entries in one layer.
 
     `names`: all of them. `whiteouts`: those among them that are character devices 0:0. `layer`: whether marks count;
-    `dot_marks`: whether `.wh.` files can be some.
+    `dot_marks`: whether `.wh.` files are some.
     """
 
     names: list[bytes]

@@ -171,7 +171,7 @@ class Tree:
         for position in range(first, last + 1):
             layer = parent.dirs[position]
             live = live or layer.live
-            if layer.dot_marks and whiteout.is_mark(name):
+            if layer.mark_names and whiteout.is_mark(name):
                 continue
             try:
                 fd, device, _ = self.directories.get(parent, layer)
@@ -412,7 +412,7 @@ class Tree:
         except OSError as error:
             if layer.writable or error.errno not in ABSENT:
                 raise  # no descriptors, say: a directory that isn't empty must not be taken for an empty one
-            return merge.Scan([], set(), layer.marks, layer.dot_marks)  # what we may not list, appears empty
+            return merge.Scan([], set(), layer.marks, layer.mark_names)  # what we may not list, appears empty
         try:
             return list_directory(listed, layer)
         finally:
