@@ -114,8 +114,9 @@ class Handles:
         self._revoke(node, handle)
         quota = self._tree.quota
         with self.descriptor(handle) as fd:
-            if not quota.has_room(len(data)) and not copydata.is_data(fd, offset, len(data)):
-                raise failure(errno.EDQUOT)
+            lacking = quota.lacking(len(data))
+            if lacking and not copydata.is_data(fd, offset, len(data)):
+                raise quota.refuse(lacking)
             self._shorten(node, handle)
             st = os.fstat(fd)
             written = os.pwrite(fd, data, offset)

@@ -53,8 +53,8 @@ class Layer:
     there may be marks of the `.wh.` kind. `live`: it may change underneath. `records`: there may be ownership records.
     `xattrs`: its files and directories can have user.* attributes. `indexed`: there may be indexes.
     `foreign_records`: there may be records of fuse-overlayfs' own kind. `file_whiteouts`: some whiteouts may be regular
-    files. `mark_names`: `.wh.` files are marks or indexes, and nobody's files. `real`: ACLs and capabilities are what
-    the kernel has of them, not data.
+    files. `mark_names`: the names of marks are no names of files, whether there may be such marks or not. `real`: ACLs
+    and capabilities are what the kernel has of them, not data.
     """
 
     __slots__ = (

@@ -21,6 +21,7 @@ from fuse_overlay.layers import (
     Directories,
     Layer,
     at,
+    at_fd,
     is_opaque_self,
     list_directory,
     open_for_listing,
@@ -31,6 +32,7 @@ from fuse_overlay.origin import parse as parse_origin
 from fuse_overlay.ownership import Device, IdMap, Owner, RealIdMap
 from fuse_overlay.quota import Quota
 from fuse_overlay.records import Records
+from fuse_overlay.reserve import Reserve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,9 +126,15 @@ class Tree:
         except ValueError as error:
             raise OverlayError(f"cannot hide: {error}") from None
         self.fixed: ReadOnlyPaths | None = None
-        self.quota = Quota(config.bytes_max, config.inodes_max)
+        self.quota = Quota(config.bytes_max, config.inodes_max, self._reserve(config))
         self.work = -1
         self.root = self._make_root()
+
+    def _reserve(self, config: Config) -> Reserve | None:
+        upper = self.upper
+        if upper is None or not (config.bytes_kept or config.inodes_kept):
+            return None
+        return Reserve(config.bytes_kept, config.inodes_kept, lambda: os.statvfs(at_fd(upper.root.fd)), SHORTCUT)
 
     def use(self, work: int, *, xattrs: bool, devices: bool) -> None:
         """Learn of the work directory, of what the upper's file system can do, and so what can be in the upper."""

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -54,6 +55,11 @@ struct shortcut_note {
 } shortcut_notes[NOTES];
 unsigned shortcut_noted;
 
+/* The bytes that may be written before Python is asked again, and those that stay free of the file system:
+ * reserve.py. */
+int64_t shortcut_room = INT64_MAX;
+uint64_t shortcut_free;
+
 /* Inodes that have no extended attributes, each at its number modulo the size: one that finds its place taken is asked
  * for as ever. */
 #define BARE (1 << 17)
@@ -82,6 +88,11 @@ struct shortcut_kept {
 } shortcut_kept[KEPT];
 unsigned shortcut_places;
 
+/* Whether requests to set an attribute are the longer ones of FUSE_SETXATTR_EXT, which libfuse didn't ask for, and what
+ * the last one had more. */
+int shortcut_longer;
+uint32_t shortcut_setxattr_flags;
+
 /* How many requests of each kind came, for tests. */
 #define OPCODES 64
 unsigned shortcut_counts[OPCODES];
@@ -105,6 +116,26 @@ static void reply(int device, uint64_t unique, ssize_t result, void *data, size_
 	header.len = sizeof header + (count == 2 ? size : 0);
 	while (writev(device, parts, count) == -1 && errno == EINTR)
 		;
+}
+
+/* Whether so much may be written; then it counts. */
+static int take_room(uint64_t size)
+{
+	if (size > (uint64_t)shortcut_room)
+		return 0;
+	shortcut_room -= (int64_t)size;
+	return 1;
+}
+
+/* The same for what Python can't be asked of; it is to look anew for what comes next. */
+static int leaves_enough(int descriptor, uint64_t size)
+{
+	struct statvfs found;
+
+	if (take_room(size))
+		return 1;
+	shortcut_room = 0;
+	return fstatvfs(descriptor, &found) == 0 && found.f_bavail * found.f_frsize >= shortcut_free + size;
 }
 
 static int open_pipe(int ends[2])
@@ -187,7 +218,7 @@ static int answer_write(int device, uint64_t unique, const struct fuse_write_in 
 	struct stat before;
 	ssize_t written;
 
-	if (!may(in->fh, MAY_WRITE) || in->size > room || fstat((int)in->fh, &before) == -1)
+	if (!may(in->fh, MAY_WRITE) || in->size > room || fstat((int)in->fh, &before) == -1 || !take_room(in->size))
 		return 0;
 	written = checked(pwrite((int)in->fh, in + 1, in->size, (off_t)in->offset));
 	put_back_times(in->fh, &before);
@@ -202,7 +233,9 @@ static int answer_fallocate(int device, uint64_t unique, const struct fuse_fallo
 	struct stat before;
 	ssize_t result = -EOPNOTSUPP;
 
-	if (may(in->fh, MAY_WRITE) && fstat((int)in->fh, &before) == 0) {
+	if (may(in->fh, MAY_WRITE) && !(in->mode & FALLOC_FL_PUNCH_HOLE) && !leaves_enough((int)in->fh, in->length)) {
+		result = -ENOSPC;
+	} else if (may(in->fh, MAY_WRITE) && fstat((int)in->fh, &before) == 0) {
 		result = checked(fallocate((int)in->fh, (int)in->mode, (off_t)in->offset, (off_t)in->length));
 		put_back_times(in->fh, &before);
 	}
@@ -218,7 +251,8 @@ static int answer_copy(int device, uint64_t unique, const struct fuse_copy_file_
 	struct stat before;
 	ssize_t result = -EOPNOTSUPP;
 
-	if (may(in->fh_in, MAY_READ) && may(in->fh_out, MAY_WRITE) && fstat((int)in->fh_out, &before) == 0) {
+	if (may(in->fh_in, MAY_READ) && may(in->fh_out, MAY_WRITE) && fstat((int)in->fh_out, &before) == 0 &&
+	    take_room(size)) {
 		result = checked(copy_file_range((int)in->fh_in, &from, (int)in->fh_out, &to, size, 0));
 		put_back_times(in->fh_out, &before);
 	}
@@ -394,6 +428,21 @@ static int answer_forgets(const struct fuse_batch_forget_in *in, size_t room)
 	return 1;
 }
 
+/* Cut out of a request what libfuse doesn't expect in it. Returns its size then. */
+static size_t shortened(void *request, size_t size)
+{
+	struct fuse_in_header *header = request;
+	struct fuse_setxattr_in *in = (void *)(header + 1);
+	size_t more = sizeof *in - FUSE_COMPAT_SETXATTR_IN_SIZE, begin = sizeof *header + sizeof *in;
+
+	if (!shortcut_longer || size < begin || header->opcode != FUSE_SETXATTR)
+		return size;
+	shortcut_setxattr_flags = in->setxattr_flags;
+	memmove((char *)in + FUSE_COMPAT_SETXATTR_IN_SIZE, in + 1, size - begin);
+	header->len -= (uint32_t)more;
+	return size - more;
+}
+
 /* Whether a request has been answered. */
 static int answered(int device, const void *request, size_t size)
 {
@@ -471,9 +520,9 @@ int fuse_session_receive_buf(struct fuse_session *session, struct fuse_buf *buff
 			return errno == ENOENT || errno == EAGAIN ? -EINTR : -errno;
 		}
 		if (!answered(device, buffer->mem, (size_t)size)) {
-			buffer->size = (size_t)size;
+			buffer->size = shortened(buffer->mem, (size_t)size);
 			buffer->flags = 0;
-			return (int)size;
+			return (int)buffer->size;
 		}
 	}
 	return -EINTR;

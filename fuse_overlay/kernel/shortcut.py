@@ -31,19 +31,23 @@ _NUMBER = struct.Struct("=Q")
 _SHOWN_FORM = struct.Struct("=QiIIIII")
 _GONE = -1
 
+_ACL_KILL_SGID = 1 << 0  # FUSE_SETXATTR_ACL_KILL_SGID, linux/fuse.h
+
 
 class Shortcut:
     """What may be done to descriptors without asking Python, and what was done that Python has to know of."""
 
     __slots__ = (
-        "_allowed", "_bare", "_counts", "_forgotten", "_idle", "_kept", "_noted", "_notes", "_places", "_released",
-        "_released_directory", "_shown", "_watched", "loaded",
+        "_allowed", "_bare", "_counts", "_forgotten", "_free", "_idle", "_kept", "_longer", "_noted", "_notes",
+        "_places", "_released", "_released_directory", "_room", "_setxattr_flags", "_shown", "_watched", "loaded",
     )  # fmt: skip
 
     def __init__(self, library: ctypes.CDLL | None) -> None:
         self.loaded = library is not None
         self._allowed: ctypes.Array[ctypes.c_ubyte] | None = None
         self._watched = False
+        self._room = ctypes.c_int64()
+        self._free = ctypes.c_uint64()
         if library is not None:
             self._allowed = (ctypes.c_ubyte * _DESCRIPTORS).in_dll(library, "shortcut_allowed")
             self._bare = (ctypes.c_uint64 * _BARE).in_dll(library, "shortcut_bare")
@@ -54,6 +58,35 @@ class Shortcut:
             self._shown = (ctypes.c_ubyte * (_SHOWN * _SHOWN_FORM.size)).in_dll(library, "shortcut_shown")
             self._kept = (ctypes.c_ubyte * (_KEPT * _KEPT_FORM.size)).in_dll(library, "shortcut_kept")
             self._places = ctypes.c_uint.in_dll(library, "shortcut_places")
+            self._longer = ctypes.c_int.in_dll(library, "shortcut_longer")
+            self._setxattr_flags = ctypes.c_uint32.in_dll(library, "shortcut_setxattr_flags")
+            self._room = ctypes.c_int64.in_dll(library, "shortcut_room")
+            self._free = ctypes.c_uint64.in_dll(library, "shortcut_free")
+
+    def take_longer_requests(self) -> bool:
+        """Expect FUSE_SETXATTR_EXT's requests, which libfuse doesn't. Returns whether that can be done."""
+        if self.loaded:
+            self._longer.value = 1
+        return self.loaded
+
+    def drops_setgid(self) -> bool | None:
+        """Whether the kernel said with the ACL that is being set that setgid goes; None: it doesn't say."""
+        if not self.loaded or not self._longer.value:
+            return None
+        return bool(self._setxattr_flags.value & _ACL_KILL_SGID)
+
+    def keep_free(self, size: int) -> None:
+        """Say how many bytes of the file system stay free whatever is allocated at once."""
+        self._free.value = size
+
+    @property
+    def room(self) -> int:
+        """The bytes that may be written before we are asked again."""
+        return self._room.value
+
+    @room.setter
+    def room(self, size: int) -> None:
+        self._room.value = size
 
     def no_attributes(self, ino: int) -> None:
         """Say of an inode that it has no extended attributes."""
