@@ -82,9 +82,10 @@ class CopyUp:
             raise failure(errno.ENOENT)
         directory = self.directory(parent)
         name = self._work.name()
+        target = None
         try:
-            self._build(name, node, entry, length)
-            copy = self._dress(name, node, entry, ((directory, node.name),))
+            target = self._build(name, node, entry, length)
+            copy = self._dress(name, node, entry, ((directory, node.name),), target)
             if length is not None and length < entry.st.st_size:
                 os.utime(name, dir_fd=self._work.fd)  # it comes into place as a file that was changed
             self._remember_names(node, entry.st, copy.st, name, ((directory, node.name),))
@@ -92,6 +93,9 @@ class CopyUp:
         except BaseException:
             self._work.discard(name)
             raise
+        finally:
+            if target is not None:
+                os.close(target)
         self._now_upper(node, copy.st, entry)
         self._tree.note_attributed(node, copy.attributed)
         parent.version += 1
@@ -170,8 +174,8 @@ class CopyUp:
         node.dirs = (self._upper, *node.dirs)
         parent.version += 1
 
-    def _build(self, name: bytes, node: Node, entry: Entry, length: int | None) -> None:
-        """Make a copy of anything but a directory in the work directory."""
+    def _build(self, name: bytes, node: Node, entry: Entry, length: int | None) -> int | None:
+        """Make a copy of anything but a directory in the work directory. Returns a descriptor of a regular file."""
         work = self._work.fd
         directory, source = self._tree.place(node)
         mode = ownership.real_mode(node.kind, entry.owner.mode)
@@ -180,14 +184,17 @@ class CopyUp:
             target = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=work)
             try:
                 self._copy_data(node, entry, target, wanted)
-            finally:
+            except BaseException:
                 os.close(target)
-        elif node.kind == stat.S_IFLNK:
+                raise
+            return target
+        if node.kind == stat.S_IFLNK:
             os.symlink(os.readlink(source, dir_fd=directory), name, dir_fd=work)
         elif node.kind in (stat.S_IFIFO, stat.S_IFSOCK):
             os.mknod(name, node.kind | mode, dir_fd=work)
         else:
             os.mknod(name, stat.S_IFREG | 0o600, dir_fd=work)  # root alone could make the device node
+        return None
 
     def _copy_data(self, node: Node, entry: Entry, target: int, length: int) -> None:
         if length == 0:
@@ -202,14 +209,16 @@ class CopyUp:
         finally:
             os.close(source)
 
-    def _dress(self, name: bytes, node: Node, entry: Entry, places: tuple[tuple[int, bytes], ...]) -> Copy:
+    def _dress(
+        self, name: bytes, node: Node, entry: Entry, places: tuple[tuple[int, bytes], ...], fd: int | None = None
+    ) -> Copy:
         """Give a copy in the work directory its original's attributes, access and modification time last.
 
-        `places`: where it will be, if it is to have a name.
+        `places`: where it will be, if it is to have a name. `fd`: a descriptor of it, if there is one.
         """
         shown: Attributes = {}
         work = self._work.fd
-        place = at(work, name)
+        place = at(work, name) if fd is None else fd
         if node.kind not in (stat.S_IFLNK, stat.S_IFREG):  # a regular file was made with its mode
             os.chmod(place, ownership.real_mode(node.kind, entry.owner.mode))
         st = os.stat(name, dir_fd=work, follow_symlinks=False)
@@ -276,7 +285,7 @@ class CopyUp:
         try:
             wanted = entry.st.st_size if length is None else min(length, entry.st.st_size)
             self._copy_data(node, entry, target, wanted)
-            self._dress(name, node, entry, ())
+            self._dress(name, node, entry, (), target)
             self._remember_names(node, entry.st, os.fstat(target), name, ())
             self._now_upper(node, os.fstat(target), entry)
             _point(node.descriptors, target)

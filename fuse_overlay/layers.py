@@ -286,7 +286,8 @@ class Directories:
         self._shrink(0)
 
     def _fit(self) -> None:
-        self._shrink(max(IN_USE, min(self._budget.directories, self._budget.together - self._files)))
+        if len(self._open) > IN_USE:
+            self._shrink(max(IN_USE, min(self._budget.directories, self._budget.together - self._files)))
 
     def _shrink(self, count: int) -> None:
         """Close the descriptors used longest ago until `count` are left."""

@@ -24,8 +24,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* What the table says of a descriptor. Who may be kept, can be read by whoever
- * opens the file next. */
+/* What the table says of a descriptor. One that may be kept is as good for the next who reads the file. */
 enum { MAY_READ = 1, MAY_WRITE = 2, MAY_KEEP = 4, WAS_KEPT = 8 };
 
 #define DESCRIPTORS (1 << 20)
@@ -372,7 +371,9 @@ static int keep(uint64_t number, uint64_t handle)
 	if (shortcut_places == 0 || !may(handle, MAY_KEEP))
 		return 0;
 	kept = &shortcut_kept[number % shortcut_places];
-	if (kept->number == number || (kept->number && kept->used)) {
+	if (kept->number == number)
+		return 0;
+	if (kept->number && kept->used) {
 		kept->used = 0;
 		return 0;
 	}

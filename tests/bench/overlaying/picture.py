@@ -64,4 +64,3 @@ def _bar(length: float | None, top: int, colour: str) -> list[str]:
         f'<rect x="{_LABELS}" y="{top}" width="{pixels}" height="{_BAR - 1}" fill="{colour}"/>',
         f'<text x="{_LABELS + pixels + 3}" y="{top + _BAR - 1}" font-size="8">{length:.2f}</text>',
     ]
-
