@@ -37,6 +37,7 @@ class Config(NamedTuple):
     `lowers`: topmost first. `upper` and `work`: directories on one file system; None: the overlay is read-only.
     `hidden`: absolute paths, as the server sees them, whose files the merged tree lacks; in the last component `*`
     stands for anything.
+    `told`: those of `hidden` whose refused look-ups are told to whoever serves.
     `hidden_names`: directories of these names, anywhere in a live lower, that belong to the server's user and are
     closed to all others are lacking too: other overlays' layers, wherever they lie.
     `read_only`: absolute paths in the merged tree. What is there and beneath can't be changed, and nothing made.
@@ -50,6 +51,7 @@ class Config(NamedTuple):
     upper: bytes | None = None
     work: bytes | None = None
     hidden: tuple[bytes, ...] = ()
+    told: tuple[bytes, ...] = ()
     hidden_names: tuple[bytes, ...] = ()
     read_only: tuple[bytes, ...] = ()
     bytes_max: int | None = None

@@ -13,17 +13,23 @@ from fuse_overlay.handshake import Handshake
 from fuse_overlay.libfuse import pyfuse3
 from fuse_overlay.operations import FuseOperations
 from fuse_overlay.overlay import Overlay
+from fuse_overlay.refusals import Refusals
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fuse_overlay.audit import Stream
     from fuse_overlay.config import Config
 
 _FUSE = "/dev/fuse"
 
 
-def serve(config: Config, fuse_fd: int, audit_fd: int = -1) -> None:
+def serve(
+    config: Config, fuse_fd: int, audit_fd: int = -1, *, refused: Callable[[bytes], None] | None = None
+) -> None:
     """Serve an already mounted /dev/fuse descriptor until its mount is gone.
 
+    `refused` is called with each of the configuration's `told` paths that somebody looks up, once.
     `audit_fd`: where the records that the configuration asks for are written, as lines of JSON.
     All other copies of it in this process are closed: a copy that outlives the server lets its clients wait for ever.
     Raises OverlayError, and OSError when reading requests fails.
@@ -37,7 +43,8 @@ def serve(config: Config, fuse_fd: int, audit_fd: int = -1) -> None:
     # libfuse takes a mountpoint of this form for a descriptor, and mounts nothing (libfuse, lib/mount.c and
     # fuse_lowlevel.c, "fuse_mnt_parse_fuse_fd").
     records = _records(audit_fd) if config.audited and audit_fd >= 0 else None
-    handshake = start(_operations(overlay, config, records), f"/dev/fd/{fuse_fd}", set())
+    refusals = Refusals(config.told, refused) if config.told and refused is not None else None
+    handshake = start(_operations(overlay, config, records, refusals), f"/dev/fd/{fuse_fd}", set())
     loop.run(handshake)
     pyfuse3.close(unmount=False)
     overlay.close()
@@ -51,12 +58,14 @@ def _records(fd: int) -> Stream:
     return Stream(fd)
 
 
-def _operations(overlay: Overlay, config: Config, records: Stream | None) -> FuseOperations:
+def _operations(
+    overlay: Overlay, config: Config, records: Stream | None, refusals: Refusals | None
+) -> FuseOperations:
     if records is None:
-        return FuseOperations(overlay)
+        return FuseOperations(overlay, refusals)
     from fuse_overlay.audited import AuditedOperations
 
-    return AuditedOperations(overlay, frozenset(config.audited), records.put)
+    return AuditedOperations(overlay, frozenset(config.audited), records.put, refusals)
 
 
 def start(operations: FuseOperations, mountpoint: str, options: set[str]) -> Handshake | None:

@@ -58,10 +58,12 @@ class Found(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """A name stands for nothing. `live`: it might tomorrow, by no doing of ours. `hidden`: what is there is hidden."""
+    """A name stands for nothing. `live`: it might tomorrow, by no doing of ours. `hidden`: by which hidden path what is
+    there is hidden, b"" if it is another overlay's; None if nothing is.
+    """
 
     live: bool
-    hidden: bool = False
+    hidden: bytes | None = None
 
 
 class Entry(NamedTuple):
@@ -161,7 +163,8 @@ class Tree:
         top: os.stat_result | None = None
         dirs: list[Layer] = []
         keys: list[Key] = []
-        live = hidden = False
+        live = False
+        hidden: bytes | None = None
         last = len(parent.dirs) - 1
         for position in range(first, last + 1):
             layer = parent.dirs[position]
@@ -179,8 +182,8 @@ class Tree:
                 if st is not None or (layer.marks and position < last and layer.has_mark(fd, name)):
                     break
                 continue
-            if self._hiding.active and self._hiding.hides(layer, parent, name, st):
-                hidden = True
+            if self._hiding.active and (asked := self._hiding.hides(layer, parent, name, st)) is not None:
+                hidden = asked
                 continue
             is_directory = stat.S_ISDIR(st.st_mode)
             if not is_directory:

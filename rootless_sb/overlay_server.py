@@ -105,7 +105,11 @@ def _serve(orders: channel.Channel, parent: int) -> int:
     try:
         wanted = config.unpack(order[0])
         _confine(wanted)
-        server.serve(wanted, *order[1])
+        server.serve(
+            wanted,
+            *order[1],
+            refused=lambda path: orders.try_send(protocol.encode(protocol.HIDDEN, os.fsdecode(path))),
+        )
     except (OverlayError, OSError) as error:
         orders.try_send(protocol.failed(SbError("cannot serve the sandbox's files", str(error))))
         return 1

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rootless_sb.kernel.descriptors import Descriptor
     from rootless_sb.limits import Limits
     from rootless_sb.maps import IdMaps, MapLine
+    from rootless_sb.secrets import Secret
     from rootless_sb.security.barriers import Barriers
     from rootless_sb.spec import RunSpec
     from rootless_sb.steps import Step
@@ -62,6 +63,7 @@ class Plan(NamedTuple):
     store: str
     record: State
     timeout: float  # seconds that the command may run, 0 for ever
+    home: str  # the user's, for what is said of paths in it
     image: str = ""  # the directory of the image to hold meanwhile
     existing: str = ""
     with_one_id: Plan | None = None
@@ -132,6 +134,7 @@ def _plan_once(
         store=paths.store(environment, host.home),
         record=_record(wanted, identifier, program, base),
         timeout=wanted.timeout,
+        home=host.home,
         image=base.directory if base is not None else "",
     )
 
@@ -142,6 +145,7 @@ def overlay(wanted: RunSpec, host: Host, base: Base | None, maps: IdMaps) -> Con
     return Config(
         lowers=_lowers(wanted, base),
         hidden=_hidden(wanted, host, base),
+        told=tuple(os.fsencode(each.path) for each in _secrets(wanted, host, base) if each.missed),
         hidden_names=tuple(map(os.fsencode, paths.base_names(host.uid))),
         read_only=tuple(map(os.fsencode, wanted.read_only_paths)),
         bytes_max=limits.parse_size(wanted.disk) if wanted.disk else None,
@@ -167,11 +171,16 @@ def _lowers(wanted: RunSpec, base: Base | None) -> tuple[Lower, ...]:
 
 def hidden_paths(wanted: RunSpec, host: Host) -> tuple[str, ...]:
     """What isn't there inside: sb's own, on the host's view the user's secrets, and what was asked. Raises SbError."""
-    environment = dict(host.environment)
-    own = paths.own_paths(environment, host.uid, host.home)
-    owner = secrets.Owner(host.home, paths.runtime(environment, host.uid), host.uid)
-    theirs = secrets.hidden(owner, wanted.shown) if wanted.rootfs is None else ()
-    return (*own, *theirs, *wanted.hidden)
+    own = paths.own_paths(dict(host.environment), host.uid, host.home)
+    return (*own, *(secret.path for secret in _secrets(wanted, host)), *wanted.hidden)
+
+
+def _secrets(wanted: RunSpec, host: Host, base: Base | None = None) -> tuple[Secret, ...]:
+    """The user's secrets that are hidden: on the host's view. Raises SbError."""
+    if wanted.rootfs is not None or base is not None:
+        return ()
+    owner = secrets.Owner(host.home, paths.runtime(dict(host.environment), host.uid), host.uid)
+    return secrets.hidden(owner, wanted.shown)
 
 
 def _volume_steps(wanted: RunSpec) -> tuple[Step, ...]:

@@ -40,6 +40,7 @@ def run(plan: Plan, server: OverlayServer, status: StatusStream, background: Bac
         supervisor.relay.restore()
     supervisor.finish()
     supervisor.let_go()
+    supervisor.tell_what_was_hidden()
     code = supervisor.exit_status()
     status.exited(code, supervisor.reason())
     return code
@@ -54,6 +55,7 @@ class Supervisor:
         "_exceeded",
         "_failure",
         "_gone",
+        "_hidden",
         "_init_pid",
         "_init_status",
         "_kept",
@@ -95,6 +97,7 @@ class Supervisor:
         self._watcher_ended = False  # its channel's end was seen
         self._gone = False  # nothing runs in the sandbox any more
         self._removed = False
+        self._hidden: list[str] = []  # what is hidden by default and was looked up
         self._kept: bool | None = None  # not decided yet
         self._own: int | None = None  # descriptor of the sandbox's directory
         self._lock: int | None = None  # holds the sandbox's lock, as the watcher's does
@@ -183,6 +186,11 @@ class Supervisor:
             if descriptor is not None:
                 os.close(descriptor)
         self._own = self._lock = None
+
+    def tell_what_was_hidden(self) -> None:
+        """Name what the command has looked up and not found, because it is hidden by default."""
+        if self._hidden and not self._plan.quiet:
+            messages.hidden(self._hidden, self._plan.home)
 
     def _settle(self) -> None:
         """Remove the layer if the watcher couldn't; note how a sandbox that is kept has ended. Raises SbError."""
@@ -287,6 +295,8 @@ class Supervisor:
         elif message.kind == protocol.RUNNING:
             self._init_pid = int(message.fields[0])
             self._note_running()
+        elif message.kind == protocol.HIDDEN:
+            self._hidden.append(message.fields[0])
         elif message.kind == protocol.EXCEEDED:
             self._exceeded = message.fields[0]
         elif message.kind == protocol.GONE:

@@ -54,3 +54,32 @@ def test_part_of_a_secret(sb: Sandboxes, home: Path) -> None:
     """A file in a hidden directory can't be shown alone; the hint says what can."""
     refused = sb("--show", f"{home}/.ssh/config", "true")
     assert (125, True) == (refused.returncode, f"hint: --show {home}/.ssh\n" in refused.stderr)
+
+
+def test_what_was_looked_up_is_named_once(sb: Sandboxes, home: Path) -> None:
+    """At the end, with the option that shows it; not what is only listed, nor a history, nor with -q or --show."""
+    script = f"cat {home}/.ssh/id_ed25519; cat {home}/.ssh/id_ed25519; ls -A {home}; cat {home}/.bash_history; true"
+    told = "sb: hidden: ~/.ssh (--show ~/.ssh)\n"
+    assert [told] == notes(sb("sh", "-c", script).stderr)
+    assert [] == notes(sb("-q", "sh", "-c", script).stderr)
+    assert [] == notes(sb("--show", str(home / ".ssh"), "sh", "-c", script).stderr)
+    assert [] == notes(sb("ls", "-AR", str(home)).stderr)
+
+
+def test_many_that_were_looked_up(sb: Sandboxes, home: Path) -> None:
+    """A few are named and the others counted; a file of a pattern has its own name; a hard link is named by what it is
+    a link into."""
+    (home / ".cargo").mkdir()
+    (home / ".cargo/credentials.toml").touch()
+    assert ["sb: hidden: ~/.cargo/credentials.toml (--show ~/.cargo/credentials.toml)\n"] == notes(
+        sb("cat", f"{home}/.cargo/credentials.toml").stderr
+    )
+    (home / "link").hardlink_to(home / ".ssh/id_ed25519")
+    assert ["sb: hidden: ~/.ssh (--show ~/.ssh)\n"] == notes(sb("cat", f"{home}/link").stderr)
+    script = f"cat {' '.join(f'{home}/{name}' for name in HIDDEN)}"
+    assert ["sb: hidden: ~/.ssh, ~/.aws, ~/.netrc and 2 more (--show PATH)\n"] == notes(sb("sh", "-c", script).stderr)
+
+
+def notes(errors: str) -> list[str]:
+    """The lines that tell of what is hidden."""
+    return [line for line in errors.splitlines(keepends=True) if line.startswith("sb: hidden:")]
