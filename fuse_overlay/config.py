@@ -40,11 +40,15 @@ class Config(NamedTuple):
     `told`: those of `hidden` whose refused look-ups are told to whoever serves.
     `hidden_names`: directories of these names, anywhere in a live lower, that belong to the server's user and are
     closed to all others are lacking too: other overlays' layers, wherever they lie.
+    `replaced`: absolute paths, as the server sees them, at which the layer passes its own file over, and what lies there
+    in the layers below is shown.
     `read_only`: absolute paths in the merged tree. What is there and beneath can't be changed, and nothing made.
     `bytes_max`, `inodes_max`: how much the upper may hold, what is deleted and still open included; None: no limit.
     `audited`: what the server writes records of, as named in OPERATIONS.
+    `supplementary_groups`: whether those of the server open files of plain trees.
     `own_uid`, `own_gid`: what files of the server's own user and group are shown as.
-    `uids`, `gids`: the ids that may be shown at all; a file of any other id is shown as own_uid's or own_gid's.
+    `uids`, `gids`: the ids that may be shown at all; a file of any other id is shown as own_uid's or own_gid's,
+    as is one of a supplementary group that opens files.
     """
 
     lowers: tuple[Lower, ...]
@@ -53,10 +57,12 @@ class Config(NamedTuple):
     hidden: tuple[bytes, ...] = ()
     told: tuple[bytes, ...] = ()
     hidden_names: tuple[bytes, ...] = ()
+    replaced: tuple[bytes, ...] = ()
     read_only: tuple[bytes, ...] = ()
     bytes_max: int | None = None
     inodes_max: int | None = None
     audited: tuple[str, ...] = ()
+    supplementary_groups: bool = True
     own_uid: int = 0
     own_gid: int = 0
     uids: tuple[Extent, ...] = ()

@@ -181,7 +181,7 @@ class Handles:
             return os.open(at_fd(node.handles[0]), flags | os.O_CLOEXEC)
         directory, name = self._tree.place(node)
         own = node.own and not node.source.writable
-        return open_regular(name, flags, directory, live=node.source.live, own=own)
+        return open_regular(name, flags, directory, node.source, own=own)
 
     def _make_room(self) -> None:
         """See that there is a descriptor for one more file. To clients our limit is the system's: ENFILE, open(2)."""

@@ -47,7 +47,8 @@ class Hiding:
         # The paths as they were asked for and without symbolic links, each with the one that was asked for.
         self._wanted = {_resolved(path, directories): path for path in config.hidden}
         self._wanted |= dict(zip(config.hidden, config.hidden, strict=True))
-        self._paths = policy.hidden_paths(config.lowers, self._wanted)
+        # What is replaced counts by its path alone: nobody is to be kept from it.
+        self._paths = policy.hidden_paths(config.lowers, dict.fromkeys(config.replaced, b"") | self._wanted)
         self._directory_names = frozenset(config.hidden_names)
         self._euid = os.geteuid()
         self._keys: dict[Key, bytes] = {}  # each with the path that was asked for
@@ -56,11 +57,11 @@ class Hiding:
         self._next_scan = 0.0  # time.monotonic()
         self._cleared: dict[Key, int] = {}  # st_ctime_ns of files that a later scan than their last change didn't find
         self._note_tops()
-        self.active = bool(config.hidden or config.hidden_names)
+        self.active = bool(config.hidden or config.hidden_names or config.replaced)
 
     def hides(self, layer: Layer, parent: Node, name: bytes, st: os.stat_result) -> bytes | None:
         """By which hidden path, as it was asked for, what `layer` has at `name` in the directory `parent` is hidden;
-        b"" if it is another overlay's; None if it isn't hidden.
+        b"" if it is another overlay's, or replaced; None if it isn't hidden.
         """
         if layer.writable:
             return None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from fuse_overlay import indexes, merge, ownership, whiteout
 from fuse_overlay.errors import OverlayError, failure
+from fuse_overlay.gate import READ, SEARCH, Gate
 from fuse_overlay.kernel import paths
 
 if TYPE_CHECKING:
@@ -52,11 +53,11 @@ class Layer:
     there may be marks of the `.wh.` kind. `live`: it may change underneath. `records`: there may be ownership records.
     `xattrs`: its files and directories can have user.* attributes. `indexed`: there may be indexes.
     `foreign_records`: there may be records of fuse-overlayfs' own kind. `file_whiteouts`: some whiteouts may be regular
-    files.
+    files. `gate`: who weighs what the server may read, besides the kernel.
     """
 
     __slots__ = (
-        "dot_marks", "file_whiteouts", "foreign_records", "indexed", "live", "marks", "number", "path", "records",
+        "dot_marks", "file_whiteouts", "foreign_records", "gate", "indexed", "live", "marks", "number", "path", "records",
         "root", "writable", "xattrs",
     )  # fmt: skip
 
@@ -85,6 +86,7 @@ class Layer:
         self.file_whiteouts = marks and read_xattr(at(fd, b"."), whiteout.OPAQUE_XATTR) == whiteout.FILES_VALUE
         # Only what we write is in a fresh upper, and it is known by then which marks that will be.
         self.dot_marks = marks
+        self.gate: Gate | None = None
 
     def stat(self, fd: int, name: bytes) -> os.stat_result | None:
         """What `name` is in the directory `fd`; None if nothing, or nothing that we may know of."""
@@ -136,6 +138,9 @@ def open_layers(config: Config) -> list[Layer]:
     ]
     if not layers:
         raise OverlayError("no lower directory")
+    if not config.supplementary_groups:
+        for layer in layers:
+            layer.gate = None if layer.marks else Gate()
     return layers
 
 
@@ -232,8 +237,12 @@ class Directories:
 
     def get(self, node: Node, layer: Layer) -> OpenDirectory:
         """The directory of `node` in `layer`. Raises OSError when it can't be opened."""
-        if node.parent is None:
-            return layer.root
+        found = layer.root if node.parent is None else self._held(node, layer)
+        if layer.gate is not None:
+            layer.gate.require(found.fd, SEARCH)
+        return found
+
+    def _held(self, node: Node, layer: Layer) -> OpenDirectory:
         key = (node, layer.number)
         found = self._open.get(key)
         if found is not None:
@@ -288,7 +297,7 @@ class Directories:
                 break
             names.append(above.name)
         names.reverse()
-        return open_directory(start.fd, names)
+        return open_directory(start.fd, names) if layer.gate is None else _walk(start.fd, names, layer.gate)
 
 
 def open_directory(start: int, names: list[bytes]) -> int:
@@ -305,11 +314,13 @@ def open_directory(start: int, names: list[bytes]) -> int:
     return _walk(start, names)
 
 
-def _walk(start: int, names: list[bytes]) -> int:
+def _walk(start: int, names: list[bytes], gate: Gate | None = None) -> int:
     """Open a directory name by name, following no symbolic link."""
     fd = os.open(b".", _DIRECTORY, dir_fd=start)
     for name in names:
         try:
+            if gate is not None:
+                gate.require(fd, SEARCH)
             below = os.open(name, _DIRECTORY, dir_fd=fd)
         finally:
             os.close(fd)
@@ -317,22 +328,24 @@ def _walk(start: int, names: list[bytes]) -> int:
     return fd
 
 
-def open_regular(name: bytes, flags: int, dir_fd: int, *, live: bool, own: bool) -> int:
-    """Open a regular file.
+def open_regular(name: bytes, flags: int, dir_fd: int, layer: Layer, *, own: bool) -> int:
+    """Open a regular file of a layer.
 
-    `live`: somebody else may put something else there meanwhile. To open a FIFO or a device would wait or have
+    In a live one somebody else may put something else there meanwhile. To open a FIFO or a device would wait or have
     effects, so the file is held by O_PATH first, and only opened when it is a regular one.
     `own`: the file is the server's user's, so reading can leave its access time alone (O_NOATIME, open(2)).
-    Raises OSError; ESTALE when it isn't a regular file.
+    Raises OSError; ESTALE when it isn't a regular file, EACCES when the layer's gate doesn't let us.
     """
     if own:
         flags |= os.O_NOATIME
-    if not live:
+    if not layer.live and layer.gate is None:
         return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
     held = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
     try:
         if not stat.S_ISREG(os.fstat(held).st_mode):
             raise failure(errno.ESTALE)
+        if layer.gate is not None:
+            layer.gate.require(held, READ)
         return os.open(at_fd(held), flags | os.O_CLOEXEC)
     finally:
         os.close(held)

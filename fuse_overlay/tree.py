@@ -12,6 +12,7 @@ from fuse_overlay import xattrs as names
 from fuse_overlay.attributes import File, Store
 from fuse_overlay.errors import OverlayError, failure
 from fuse_overlay.extended import Extended
+from fuse_overlay.gate import READ
 from fuse_overlay.hiding import Hiding
 from fuse_overlay.inodes import ROOT, Node, Table
 from fuse_overlay.kernel.shortcut import SHORTCUT
@@ -59,7 +60,7 @@ class Found(NamedTuple):
 
 class Missing(NamedTuple):
     """A name stands for nothing. `live`: it might tomorrow, by no doing of ours. `hidden`: by which hidden path what is
-    there is hidden, b"" if it is another overlay's; None if nothing is.
+    there is hidden, b"" if it is another overlay's or replaced; None if nothing is.
     """
 
     live: bool
@@ -108,8 +109,9 @@ class Tree:
         self.directories = Directories(budget)
         self.mounts = mounts if mounts is not None else Mounts()
         self._euid = os.geteuid()
-        self.uids = IdMap(self._euid, config.own_uid, config.uids)
-        self.gids = IdMap(os.getegid(), config.own_gid, config.gids)
+        self.uids = IdMap([self._euid], config.own_uid, config.uids)
+        groups = os.getgroups() if config.supplementary_groups else []
+        self.gids = IdMap([os.getegid(), *groups], config.own_gid, config.gids)
         self.origins: dict[Key, int] = {}
         self.stored_origins = self.upper is not None
         self.store = Store()
@@ -362,7 +364,10 @@ class Tree:
     def scan_layer(self, node: Node, layer: Layer) -> merge.Scan:
         """What one of a directory's layers has in it, marks included. Raises OSError."""
         try:
-            listed = open_for_listing(self.directories.get(node, layer).fd)
+            directory = self.directories.get(node, layer).fd
+            if layer.gate is not None:
+                layer.gate.require(directory, READ)
+            listed = open_for_listing(directory)
         except OSError as error:
             if layer.writable or error.errno not in ABSENT:
                 raise  # no descriptors, say: a directory that isn't empty must not be taken for an empty one

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rootless_sb.spec import RunSpec
     from rootless_sb.steps import Step
 
+GENERATED = "generated"  # where the layer of `generated` lies in a sandbox's directory
 _LOCALHOST = b"127.0.0.1\tlocalhost\n::1\tlocalhost\n"
 
 
@@ -41,7 +42,10 @@ class Plan(NamedTuple):
     `parent`: the process with whose end the sandbox ends, 0 for none: the one that started sb, unless that is the
     machine's init or sb runs under nohup(1).
 
-    `with_one_id` is the same run without subordinate ids, for the case that their helpers refuse.
+    `drops_groups`: pid 1 gives up the user's supplementary groups, and with it all that runs inside.
+
+    `with_one_id` is the same run without subordinate ids, for the case that their helpers refuse; None if it can't be had
+    with one id.
     """
 
     identifier: str
@@ -65,6 +69,7 @@ class Plan(NamedTuple):
     timeout: float  # seconds that the command may run, 0 for ever
     home: str  # the user's, for what is said of paths in it
     image: str = ""  # the directory of the image to hold meanwhile
+    drops_groups: bool = False
     existing: str = ""
     with_one_id: Plan | None = None
 
@@ -78,7 +83,10 @@ def make_plan(
     if plan.id_maps.helpers is None:
         return plan
     without = host._replace(newuidmap=None, newgidmap=None)
-    return plan._replace(with_one_id=_plan_once(wanted, without, descriptors, identifier, base, behind))
+    try:
+        return plan._replace(with_one_id=_plan_once(wanted, without, descriptors, identifier, base, behind))
+    except SbError:
+        return plan
 
 
 def _plan_once(
@@ -91,6 +99,7 @@ def _plan_once(
 ) -> Plan:
     environment = dict(host.environment)
     maps = id_maps(wanted.userns, host)
+    drops_groups = _drops_groups(wanted, host, maps)
     own_uid, own_gid = _own_ids(wanted, host)
     if wanted.detach:
         attachments = stdio.detached(wanted.tty)
@@ -136,7 +145,20 @@ def _plan_once(
         timeout=wanted.timeout,
         home=host.home,
         image=base.directory if base is not None else "",
+        drops_groups=drops_groups,
     )
+
+
+def _drops_groups(wanted: RunSpec, host: Host, maps: IdMaps) -> bool:
+    """Whether the sandbox's processes are to give up supplementary groups, which takes an id map that newgidmap has
+    written: user_namespaces(7), "setgroups". Raises SbError where they can't and a file could be opened by one.
+    """
+    if wanted.supplementary_groups or not host.groups:
+        return False
+    if maps.helpers is None and wanted.volumes:
+        why = "a sandbox without subordinate ids can't give up a group, and a volume's files are opened by it"
+        raise SbError("--groups none with --volume", why, "leave one of them out; sb doctor says how to get such ids")
+    return maps.helpers is not None
 
 
 def overlay(wanted: RunSpec, host: Host, base: Base | None, maps: IdMaps) -> Config:
@@ -146,15 +168,22 @@ def overlay(wanted: RunSpec, host: Host, base: Base | None, maps: IdMaps) -> Con
         lowers=_lowers(wanted, base),
         hidden=_hidden(wanted, host, base),
         told=tuple(os.fsencode(each.path) for each in _secrets(wanted, host, base) if each.missed),
+        replaced=_generated(wanted, host, base),
         hidden_names=tuple(map(os.fsencode, paths.base_names(host.uid))),
         read_only=tuple(map(os.fsencode, wanted.read_only_paths)),
         bytes_max=limits.parse_size(wanted.disk) if wanted.disk else None,
         audited=OPERATIONS if wanted.audit else (),
+        supplementary_groups=wanted.supplementary_groups,
         own_uid=own_uid,
         own_gid=own_gid,
         uids=_extents(maps.uids),
         gids=_extents(maps.gids),
     )
+
+
+def _generated(wanted: RunSpec, host: Host, base: Base | None) -> tuple[bytes, ...]:
+    """The files of the host's in place of which sb makes some: see `generated`."""
+    return tuple(map(os.fsencode, host.unreadable)) if wanted.rootfs is None and base is None else ()
 
 
 def _own_ids(wanted: RunSpec, host: Host) -> tuple[int, int]:
@@ -227,10 +256,17 @@ def _record(wanted: RunSpec, identifier: str, program: Target, base: Base | None
 def with_layer(plan: Plan, directory: str) -> Plan:
     """The plan once the sandbox's directory is known."""
     upper, work = (os.fsencode(f"{directory}/{part}") for part in ("upper", "work"))
+    overlay = with_generated(plan.overlay, directory) if plan.overlay.replaced else plan.overlay
     return plan._replace(
-        overlay=plan.overlay._replace(upper=upper, work=work),
+        overlay=overlay._replace(upper=upper, work=work),
         with_one_id=with_layer(plan.with_one_id, directory) if plan.with_one_id else None,
     )
+
+
+def with_generated(overlay: Config, directory: str) -> Config:
+    """What a sandbox's files are made of, with those that sb has made for it in its directory: see `generated`."""
+    made = Lower(os.fsencode(f"{directory}/{GENERATED}"), layer=True, live=False)
+    return overlay._replace(lowers=(*overlay.lowers, made))
 
 
 def again(plan: Plan, known: State, directory: str, program: Target) -> Plan:

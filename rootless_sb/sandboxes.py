@@ -2,6 +2,7 @@
 
     DIRECTORY/upper   what the sandbox changed      DIRECTORY/root    where the watcher mounts the overlay
     DIRECTORY/work    copy-ups under way            DIRECTORY/stage   where pid 1 prepares /proc, /dev and the like
+    DIRECTORY/generated   files in place of the host's, if there are some: see `generated`
     DIRECTORY/state   what is known of it           DIRECTORY/lock    held by supervisor and watcher while they live
     DIRECTORY/state.lock   held while the state is changed, and while it is decided that the sandbox isn't kept
 

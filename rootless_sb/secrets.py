@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Secret(NamedTuple):
-    """A path that is hidden, and why. `missed`: whoever looks it up is told of it; not for what programs look up at each
+    """A path that is hidden, and why. `missed`: whoever looks it up is told of it; not of what programs look up at each
     start and can do without.
     """
 

@@ -50,6 +50,11 @@ def watch(plan: Plan, links: Links, standard: Standard, audit: tuple[int, ...]) 
     links.supervisor.try_send(protocol.encode(protocol.PLACED), (sandbox.own, sandbox.lock))
     kept = bool(plan.existing)
     try:
+        if replaced := plan.overlay.replaced:
+            from rootless_sb import generated
+
+            with Doing("cannot make files for the sandbox"):
+                generated.make(sandbox.own, tuple(map(os.fsdecode, replaced)))
         with Doing("cannot listen for other commands"):
             control = channel.listen(sandbox.own, "control")
         ends = init.Ends(links.init, control, standard)
@@ -124,10 +129,12 @@ def _enter_namespaces(plan: Plan, supervisor: Channel) -> Plan:
     """Make A and the others; the plan in force is returned (other if the id map helpers refuse). Raises SbError."""
     with Lacking("user"):
         namespaces.unshare(namespaces.NEWUSER)
-    if plan.id_maps.helpers and plan.with_one_id is not None:
+    if plan.id_maps.helpers:
         supervisor.try_send(protocol.encode(protocol.UNSHARED))
         answer, _ = supervisor.receive()
         if answer != protocol.encode(protocol.MAPPED):
+            if plan.with_one_id is None:
+                raise SbError("cannot do what was asked with one id alone", "the subordinate ids were refused", "sb doctor")
             plan = plan.with_one_id
     if not plan.id_maps.helpers:
         with Doing("cannot map the user to root", hint("user")):

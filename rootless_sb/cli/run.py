@@ -155,6 +155,7 @@ def parser(
     add("--disk", metavar="SIZE", default="", help="how much may be written, deleted files less: 512m, 10g")
     add("--audit", metavar="FILE", default="", help="write there what is opened and changed, as lines of JSON")
     add("--userns", choices=(spec.ROOT, spec.SINGLE, spec.KEEP_ID), default=spec.ROOT, help="who you are inside")
+    shared.add_groups(options)
     add("--allow-degraded", metavar="CHECK", action="append", default=[], help="go on without it: net, uts, …")
     shared.add_barriers(options)
     shared.add_streams(options)
@@ -193,6 +194,7 @@ def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
         hidden=tuple(os.path.abspath(path) for path in parsed.hide),
         shown=tuple(os.path.abspath(path) for path in parsed.show),
         userns=parsed.userns,
+        supplementary_groups=options.keeps_groups(parsed),
         allow_degraded=tuple(parsed.allow_degraded),
         quiet=parsed.quiet,
         verbose=parsed.verbose,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fuse_overlay.errors import OverlayError
 from fuse_overlay.overlay import Overlay
 from fuse_overlay.tree import Tree
-from rootless_sb import host, maps, plan
+from rootless_sb import generated, host, maps, plan
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.review.layer import DESCRIPTORS, LayerView
 
@@ -33,10 +33,17 @@ def config_of(state: State) -> Config:
     return plan.overlay(wanted, machine, base, maps.id_maps(wanted.userns, machine))
 
 
+def _config_in(state: State, directory: str) -> Config:
+    """What is below the layer of the sandbox in `directory`. Raises SbError."""
+    made = tuple(map(os.fsencode, generated.made(directory)))
+    config = config_of(state)._replace(replaced=made)  # whether or not whoever looks now could read the host's
+    return plan.with_generated(config, directory) if made else config
+
+
 def view(state: State, directory: str) -> LayerView:
     """A view of the layer of the sandbox in `directory`. Raises SbError: its lower directory is gone, say."""
     try:
-        return LayerView(config_of(state), f"{directory}/upper")
+        return LayerView(_config_in(state, directory), f"{directory}/upper")
     except OverlayError as error:
         raise SbError(f"cannot look at the sandbox {state.name or state.identifier}", str(error)) from None
 
@@ -44,7 +51,7 @@ def view(state: State, directory: str) -> LayerView:
 def tree(state: State, directory: str) -> Tree:
     """All that the sandbox in `directory` sees, to be read. Raises SbError."""
     try:
-        return Tree(config_of(state)._replace(upper=os.fsencode(f"{directory}/upper")), DESCRIPTORS)
+        return Tree(_config_in(state, directory)._replace(upper=os.fsencode(f"{directory}/upper")), DESCRIPTORS)
     except OverlayError as error:
         raise SbError(f"cannot look at the sandbox {state.name or state.identifier}", str(error)) from None
 
@@ -53,6 +60,6 @@ def overlay(state: State, directory: str) -> Overlay:
     """All that the sandbox in `directory` sees, to be changed by who holds its lock. Raises SbError."""
     upper, work = (os.fsencode(f"{directory}/{part}") for part in ("upper", "work"))
     try:
-        return Overlay(config_of(state)._replace(upper=upper, work=work))
+        return Overlay(_config_in(state, directory)._replace(upper=upper, work=work))
     except OverlayError as error:
         raise SbError(f"cannot change the sandbox {state.name or state.identifier}", str(error)) from None

@@ -55,11 +55,11 @@ def test_marks() -> None:
 
 def test_ids_are_shown_by_what_exists_inside() -> None:
     """Our own id is shown as asked, existing ids as they are, all others as our own."""
-    ids = IdMap(1000, 0, (Extent(0, 1), Extent(1, 10)))
+    ids = IdMap([1000], 0, (Extent(0, 1), Extent(1, 10)))
     assert [0, 0, 5, 0, 0] == [ids.shown(host) for host in (1000, 0, 5, 11, 65534)]
     assert [True, True, False] == [ids.exists(inside) for inside in (0, 10, 11)]
     assert [7, 0] == [ids.admitted(inside) for inside in (7, 99)]
-    keep = IdMap(1000, 1000, (Extent(1000, 1),))
+    keep = IdMap([1000], 1000, (Extent(1000, 1),))
     assert [1000, 1000, 1000] == [keep.shown(host) for host in (1000, 0, 5)]
 
 
