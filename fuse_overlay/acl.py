@@ -6,8 +6,6 @@ each entry. Here an ACL is data that is kept with a file; the kernel enforces it
 
 from __future__ import annotations
 
-import functools
-import operator
 import struct
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -112,7 +110,12 @@ def allowed(acl: Acl | None, mode: int, ids: tuple[int, int], owner: tuple[int, 
             return entry.permissions & mask
     groups = [entry.permissions for entry in entries if entry.tag == GROUP and entry.id == ids[1]]
     groups += [own[GROUP_OBJ]] if ids[1] == owner[1] else []
-    return (functools.reduce(operator.or_, groups) & mask) if groups else own[OTHER]
+    if not groups:
+        return own[OTHER]
+    bits = 0
+    for each in groups:
+        bits |= each
+    return bits & mask
 
 
 def _group_class(acl: Acl) -> int:

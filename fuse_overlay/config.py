@@ -40,8 +40,8 @@ class Config(NamedTuple):
     `told`: those of `hidden` whose refused look-ups are told to whoever serves.
     `hidden_names`: directories of these names, anywhere in a live lower, that belong to the server's user and are
     closed to all others are lacking too: other overlays' layers, wherever they lie.
-    `replaced`: absolute paths, as the server sees them, at which the layer passes its own file over, and what lies there
-    in the layers below is shown.
+    `replaced`: absolute paths, as the server sees them, whose file is passed over: what lies there in the layers below
+    is shown.
     `read_only`: absolute paths in the merged tree. What is there and beneath can't be changed, and nothing made.
     `bytes_max`, `inodes_max`: how much the upper may hold, what is deleted and still open included; None: no limit.
     `audited`: what the server writes records of, as named in OPERATIONS.

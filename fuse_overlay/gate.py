@@ -23,14 +23,12 @@ class Gate:
         self._ids = (os.geteuid(), os.getegid())
 
     def require(self, file: int | bytes, wanted: int) -> None:
-        """Raises OSError EACCES unless a file permits this to user and group: one that is open (O_PATH will do), or at a
-        path whose last name is no symbolic link to follow.
+        """Raises OSError EACCES unless a file permits this to user and group: one that is open (O_PATH will do), or one at
+        a path, whose last name isn't followed if it is a symbolic link.
         """
-        is_open = isinstance(file, int)
-        st = os.stat(file, follow_symlinks=is_open)
-        path = b"/proc/self/fd/%d" % file if is_open else file
-        known = _acl_of(path, follow=is_open)
-        if not acl.allowed(known, st.st_mode, self._ids, (st.st_uid, st.st_gid)) & wanted:
+        path, follow = (b"/proc/self/fd/%d" % file, True) if isinstance(file, int) else (file, False)
+        st = os.stat(path, follow_symlinks=follow)
+        if not acl.allowed(_acl_of(path, follow=follow), st.st_mode, self._ids, (st.st_uid, st.st_gid)) & wanted:
             raise failure(errno.EACCES)
 
 

@@ -57,8 +57,8 @@ class Layer:
     """
 
     __slots__ = (
-        "dot_marks", "file_whiteouts", "foreign_records", "gate", "indexed", "live", "marks", "number", "path", "records",
-        "root", "writable", "xattrs",
+        "dot_marks", "file_whiteouts", "foreign_records", "gate", "indexed", "live", "marks", "number", "path",
+        "records", "root", "writable", "xattrs",
     )  # fmt: skip
 
     def __init__(self, number: int, path: bytes, *, marks: bool, live: bool) -> None:

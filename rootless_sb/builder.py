@@ -93,6 +93,29 @@ class Builder:
             mounts.restrict(self._at(step.place), read_only=step.read_only)
             self._volumes.add(os.stat(self._at(step.place)).st_dev)
 
+    def _hide_in_volume(self, step: steps.HideInVolume) -> None:
+        with Doing(f"cannot hide {step.path} in a volume"), self._open_in_volume(step.place, step.path) as place:
+            if place is not None:
+                source = self._at(step.directory if stat.S_ISDIR(os.fstat(place).st_mode) else step.file)
+                _cover(source, place, read_only=True)
+
+    def _hold_in_volume(self, step: steps.HoldInVolume) -> None:
+        with Doing(f"cannot hold {step.path} in a volume"), self._open_in_volume(step.place, step.path) as place:
+            if place is not None:
+                _cover(f"/proc/self/fd/{place}", place, read_only=step.read_only)
+
+    @contextmanager
+    def _open_in_volume(self, place: str, path: str) -> Iterator[int | None]:
+        """A descriptor of what is at a path in a volume, symbolic links not followed; None if nothing is."""
+        with _closing(os.open(self._at(place), os.O_PATH | os.O_CLOEXEC)) as volume:
+            try:
+                found = mounts.open_in_root(volume, path, follow=False)
+            except (FileNotFoundError, NotADirectoryError):
+                yield None
+                return
+        with _closing(found):
+            yield found
+
     def _make_read_only(self, step: steps.MakeReadOnly) -> None:
         place = self._at(step.place)
         with Doing(f"cannot make /{step.place} read-only"):
@@ -203,6 +226,15 @@ def _closing(descriptor: int) -> Iterator[int]:
         os.close(descriptor)
 
 
+def _cover(source: str, place: int, *, read_only: bool) -> None:
+    """Bind `source`, with all that is mounted beneath it, over what is open as `place`. Raises OSError."""
+    target = f"/proc/self/fd/{place}"
+    mounts.mount(source, target, None, mounts.BIND | mounts.REC)
+    if read_only and not stat.S_ISLNK(os.fstat(place).st_mode):  # nothing of a link can be changed
+        # By the path that it has now: the descriptor is of what lies beneath.
+        mounts.restrict(os.readlink(target), read_only=True)
+
+
 def _require_same_mount(root: int, target: int) -> None:
     """Refuse a place that a symlink in the tree has led onto a mount of ours. Raises OSError."""
     if os.fstat(root).st_dev != os.fstat(target).st_dev:
@@ -218,6 +250,8 @@ _ACTIONS: dict[type, Callable[[Builder, Any], None]] = {
     steps.WriteSetting: Builder._write_setting,
     steps.BindDevice: Builder._bind_device,
     steps.BindHost: Builder._bind_host,
+    steps.HideInVolume: Builder._hide_in_volume,
+    steps.HoldInVolume: Builder._hold_in_volume,
     steps.MakeReadOnly: Builder._make_read_only,
     steps.Mask: Builder._mask,
     steps.SetHostname: Builder._set_hostname,

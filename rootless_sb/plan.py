@@ -17,7 +17,7 @@ from rootless_sb.requirements import REQUIREMENTS
 from rootless_sb.root import root_steps
 from rootless_sb.security import barriers
 from rootless_sb.state import CREATED, State
-from rootless_sb.volumes import parse_scratch, parse_volume, read_only_within, volume_steps
+from rootless_sb.volumes import covers, parse_scratch, parse_volume, read_only_within, volume_steps
 
 if TYPE_CHECKING:
     from rootless_sb.host import Host
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rootless_sb.security.barriers import Barriers
     from rootless_sb.spec import RunSpec
     from rootless_sb.steps import Step
+    from rootless_sb.volumes import Cover
 
 GENERATED = "generated"  # where the layer of `generated` lies in a sandbox's directory
 _LOCALHOST = b"127.0.0.1\tlocalhost\n::1\tlocalhost\n"
@@ -42,10 +43,10 @@ class Plan(NamedTuple):
     `parent`: the process with whose end the sandbox ends, 0 for none: the one that started sb, unless that is the
     machine's init or sb runs under nohup(1).
 
-    `drops_groups`: pid 1 gives up the user's supplementary groups, and with it all that runs inside.
+    `covers`: what is hidden and held within volumes. `drops_groups`: pid 1 gives up the user's supplementary groups, and with it all that runs inside.
 
-    `with_one_id` is the same run without subordinate ids, for the case that their helpers refuse; None if it can't be had
-    with one id.
+    `with_one_id` is the same run without subordinate ids, for the case that their helpers refuse; None if it can't be
+    had with one id.
     """
 
     identifier: str
@@ -70,6 +71,7 @@ class Plan(NamedTuple):
     home: str  # the user's, for what is said of paths in it
     image: str = ""  # the directory of the image to hold meanwhile
     drops_groups: bool = False
+    covers: tuple[Cover, ...] = ()
     existing: str = ""
     with_one_id: Plan | None = None
 
@@ -146,7 +148,19 @@ def _plan_once(
         home=host.home,
         image=base.directory if base is not None else "",
         drops_groups=drops_groups,
+        covers=_covers(wanted, host, base),
     )
+
+
+def _covers(wanted: RunSpec, host: Host, base: Base | None) -> tuple[Cover, ...]:
+    """What is covered within volumes, which are the host's whatever the root is. Raises SbError."""
+    volumes = tuple(parse_volume(text, "/") for text in wanted.volumes)
+    if not volumes:
+        return ()
+    own = paths.own_paths(dict(host.environment), host.uid, host.home)
+    theirs = (secret.path for secret in _secrets(wanted, host))
+    asked = wanted.hidden if base is None and wanted.rootfs is None else ()
+    return covers(volumes, (*own, *theirs, *asked), wanted.hidden, wanted.shown, host.home)
 
 
 def _drops_groups(wanted: RunSpec, host: Host, maps: IdMaps) -> bool:
@@ -167,7 +181,7 @@ def overlay(wanted: RunSpec, host: Host, base: Base | None, maps: IdMaps) -> Con
     return Config(
         lowers=_lowers(wanted, base),
         hidden=_hidden(wanted, host, base),
-        told=tuple(os.fsencode(each.path) for each in _secrets(wanted, host, base) if each.missed),
+        told=tuple(os.fsencode(each.path) for each in _missed(wanted, host, base)),
         replaced=_generated(wanted, host, base),
         hidden_names=tuple(map(os.fsencode, paths.base_names(host.uid))),
         read_only=tuple(map(os.fsencode, wanted.read_only_paths)),
@@ -201,13 +215,19 @@ def _lowers(wanted: RunSpec, base: Base | None) -> tuple[Lower, ...]:
 def hidden_paths(wanted: RunSpec, host: Host) -> tuple[str, ...]:
     """What isn't there inside: sb's own, on the host's view the user's secrets, and what was asked. Raises SbError."""
     own = paths.own_paths(dict(host.environment), host.uid, host.home)
-    return (*own, *(secret.path for secret in _secrets(wanted, host)), *wanted.hidden)
+    theirs = _secrets(wanted, host) if wanted.rootfs is None else ()
+    return (*own, *(secret.path for secret in theirs), *wanted.hidden)
 
 
-def _secrets(wanted: RunSpec, host: Host, base: Base | None = None) -> tuple[Secret, ...]:
-    """The user's secrets that are hidden: on the host's view. Raises SbError."""
+def _missed(wanted: RunSpec, host: Host, base: Base | None) -> tuple[Secret, ...]:
+    """The secrets of which who looks them up is told: they are hidden on the host's view. Raises SbError."""
     if wanted.rootfs is not None or base is not None:
         return ()
+    return tuple(secret for secret in _secrets(wanted, host) if secret.missed)
+
+
+def _secrets(wanted: RunSpec, host: Host) -> tuple[Secret, ...]:
+    """The user's secrets that aren't shown. Raises SbError."""
     owner = secrets.Owner(host.home, paths.runtime(dict(host.environment), host.uid), host.uid)
     return secrets.hidden(owner, wanted.shown)
 

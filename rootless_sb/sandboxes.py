@@ -278,6 +278,11 @@ def _add_to_index(sandbox: Sandbox, uid: int) -> None:
     os.close(base)
 
 
+def open_index(uid: int) -> int:
+    """A descriptor of the user's directory that is the same for all of this machine's sandboxes. Raises SbError."""
+    return _open_base(_INDEX, uid)[0]
+
+
 def forget(name: str, uid: int) -> None:
     """Remove the symlink by which a sandbox is found that lies elsewhere, if there is one. Raises OSError."""
     for base in own_bases((_INDEX,), uid):

@@ -66,6 +66,27 @@ class BindHost(NamedTuple):
     read_only: bool
 
 
+class HideInVolume(NamedTuple):
+    """Cover what is at `path` in the volume at `place`, if it is there, with something empty of its kind that lies in the
+    stage. `path` is relative, without symbolic links.
+    """
+
+    place: str
+    path: str
+    directory: str
+    file: str
+
+
+class HoldInVolume(NamedTuple):
+    """Mount what is at `path` in the volume at `place`, a symbolic link too, over itself: then nobody can rename or remove
+    it. `read_only`: what is there and beneath can't be changed either. `path` is relative, and no link is on the way.
+    """
+
+    place: str
+    path: str
+    read_only: bool
+
+
 class MakeReadOnly(NamedTuple):
     """Let nothing be written at and beneath `place`, if it is there."""
 
@@ -144,6 +165,8 @@ Step = (
     | WriteSetting
     | BindDevice
     | BindHost
+    | HideInVolume
+    | HoldInVolume
     | MakeReadOnly
     | Mask
     | SetHostname

@@ -10,6 +10,8 @@ from rootless_sb.kernel.mounts import NODEV, NOSUID
 from rootless_sb.steps import AttachVolume, BindHost, MakeDirectory, MountAt
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rootless_sb.steps import Step
 
 _STAGED = "volumes"  # where they get ready in the stage
@@ -66,6 +68,42 @@ def read_only_within(volumes: tuple[Volume, ...], paths: tuple[str, ...]) -> tup
         around = [volume for volume in volumes if f"{path}/".startswith(f"{volume.target}/")]
         if around and not (nearest := max(around, key=lambda volume: len(volume.target))).read_only:
             found.append(Volume(nearest.source + path[len(nearest.target) :], path, read_only=True))
+    return tuple(found)
+
+
+class Cover(NamedTuple):
+    """What is covered in the volume that gets ready at `place`: what it has of these hidden paths of the host, some with a
+    `*` in the last name, and, if it can be written to, what runs by itself (`unasked`), but for what is `shown`.
+    """
+
+    place: str
+    source: str
+    read_only: bool
+    hidden: tuple[str, ...]
+    shown: tuple[str, ...]
+    home: str
+
+
+def covers(
+    volumes: tuple[Volume, ...], hidden: tuple[str, ...], inside: tuple[str, ...], shown: tuple[str, ...], home: str
+) -> tuple[Cover, ...]:
+    """What is covered in each volume. `hidden`: paths on the host, `inside`: in the sandbox."""
+    found = []
+    for number, volume in enumerate(volumes):
+        above = f"{volume.target}/"
+        moved = (volume.source + path[len(volume.target) :] for path in inside if path.startswith(above))
+        place = f"{_STAGED}/{number}"
+        found.append(Cover(place, volume.source, volume.read_only, (*hidden, *moved), shown, home))
+    return tuple(found)
+
+
+def with_covered(steps: tuple[Step, ...], covered: Mapping[str, tuple[Step, ...]]) -> tuple[Step, ...]:
+    """The steps, with those that cover something in a volume after the one that has made it ready."""
+    found: list[Step] = []
+    for step in steps:
+        found.append(step)
+        if isinstance(step, BindHost):
+            found += covered.get(step.place, ())
     return tuple(found)
 
 

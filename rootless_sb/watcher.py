@@ -19,9 +19,11 @@ from rootless_sb.kernel.signals import SignalPipe
 from rootless_sb.maps import map_text
 from rootless_sb.plan import with_layer
 from rootless_sb.requirements import Lacking, hint
+from rootless_sb.volumes import with_covered
 
 if TYPE_CHECKING:
     from rootless_sb.kernel.channel import Channel
+    from rootless_sb.placeholders import Placeholders
     from rootless_sb.plan import Plan
     from rootless_sb.relay import Standard
     from rootless_sb.sandboxes import Sandbox
@@ -49,7 +51,9 @@ def watch(plan: Plan, links: Links, standard: Standard, audit: tuple[int, ...]) 
         return error.status
     links.supervisor.try_send(protocol.encode(protocol.PLACED), (sandbox.own, sandbox.lock))
     kept = bool(plan.existing)
+    taken: Placeholders | None = None
     try:
+        taken = _placeholders(plan)
         if replaced := plan.overlay.replaced:
             from rootless_sb import generated
 
@@ -58,7 +62,7 @@ def watch(plan: Plan, links: Links, standard: Standard, audit: tuple[int, ...]) 
         with Doing("cannot listen for other commands"):
             control = channel.listen(sandbox.own, "control")
         ends = init.Ends(links.init, control, standard)
-        pid = _start(with_layer(plan, sandbox.directory), sandbox, links, ends, audit)
+        pid = _start(with_layer(plan, sandbox.directory), sandbox, links, ends, audit, taken)
         control.close()
         links.init.close()
         relay.release(standard)
@@ -73,7 +77,7 @@ def watch(plan: Plan, links: Links, standard: Standard, audit: tuple[int, ...]) 
     except SbError as error:
         links.init.close()
         links.supervisor.try_send(protocol.failed(error))
-    return _clean_up(plan, sandbox, links, kept=kept)
+    return _clean_up(plan, sandbox, links, taken, kept=kept)
 
 
 def _place(plan: Plan) -> Sandbox:
@@ -96,12 +100,27 @@ def _settle(plan: Plan, sandbox: Sandbox, *, never_ran: bool) -> bool:
         return sandboxes.settle(sandbox, discard=never_ran and not plan.existing)
 
 
-def _clean_up(plan: Plan, sandbox: Sandbox, links: Links, *, kept: bool) -> int:
+def _placeholders(plan: Plan) -> Placeholders | None:
+    """What keeps names in volumes from being made, for a run that has any. Raises SbError."""
+    if not plan.covers:
+        return None
+    from rootless_sb import placeholders
+
+    with Doing("cannot note what is guarded in volumes"):
+        return placeholders.Placeholders(plan.identifier, plan.uid)
+
+
+def _clean_up(
+    plan: Plan, sandbox: Sandbox, links: Links, taken: Placeholders | None, *, kept: bool
+) -> int:
     """Unmount, wait for the server's end and remove the layer unless it is kept; returns the exit status."""
     try:
         with Doing("cannot unmount the overlay"):
             mounts.detach_if_mounted(f"{sandbox.directory}/root")
         faults.point("unmounted")
+        if taken is not None:
+            with Doing("cannot remove what kept names in volumes from being made"):
+                taken.clear()
         links.server.wait_for_end()
         if not kept:
             with Doing(f"cannot remove {sandbox.directory}"):
@@ -114,10 +133,21 @@ def _clean_up(plan: Plan, sandbox: Sandbox, links: Links, *, kept: bool) -> int:
     return 0
 
 
-def _start(plan: Plan, sandbox: Sandbox, links: Links, ends: init.Ends, audit: tuple[int, ...]) -> int:
+def _start(
+    plan: Plan,
+    sandbox: Sandbox,
+    links: Links,
+    ends: init.Ends,
+    audit: tuple[int, ...],
+    taken: Placeholders | None,
+) -> int:
     """Everything up to a running pid 1, whose pid is returned. Raises SbError."""
     plan = _enter_namespaces(plan, links.supervisor)
     _mount_overlay(plan, sandbox, links.server, audit)
+    if taken is not None:
+        from rootless_sb import coverings
+
+        plan = plan._replace(steps=with_covered(plan.steps, coverings.settle(plan.covers, taken)))
     keep = {ends.supervisor.fileno(), ends.control.fileno(), *relay.opened(ends.standard)}
     with Doing("cannot start pid 1"):
         pid = processes.fork(lambda: init.run(plan, sandbox.directory, ends), keep)
@@ -134,7 +164,7 @@ def _enter_namespaces(plan: Plan, supervisor: Channel) -> Plan:
         answer, _ = supervisor.receive()
         if answer != protocol.encode(protocol.MAPPED):
             if plan.with_one_id is None:
-                raise SbError("cannot do what was asked with one id alone", "the subordinate ids were refused", "sb doctor")
+                raise SbError("cannot do this with one id alone", "the subordinate ids were refused", "sb doctor")
             plan = plan.with_one_id
     if not plan.id_maps.helpers:
         with Doing("cannot map the user to root", hint("user")):

@@ -153,13 +153,15 @@ class _OpenHow(ctypes.Structure):
 _RACES = 1000
 
 
-def open_in_root(root: int, path: str) -> int:
-    """An O_PATH descriptor for `path`, looked up as if the directory `root` were `/`.
+def open_in_root(root: int, path: str, *, follow: bool = True) -> int:
+    """An O_PATH descriptor for `path`, looked up as if the directory `root` were `/`; of a symbolic link at its end
+    itself unless it is to be followed.
 
     Symlinks in it, absolute ones too, lead to places beneath `root`: whoever wrote that tree can't point us elsewhere.
     Where openat2(2) is missing (before Linux 5.6) a symlink on the way is an error (ELOOP). Raises OSError.
     """
-    how = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+    flags = os.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    how = _OpenHow(flags, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
     for attempt in range(_RACES):
         try:
             return libc.syscall(
@@ -171,14 +173,13 @@ def open_in_root(root: int, path: str) -> int:
             if error.errno != errno.EAGAIN or attempt == _RACES - 1:
                 raise
         os.sched_yield()
-    return _open_without_symlinks(root, path)
+    return _open_without_symlinks(root, path, follow=follow)
 
 
-def _open_without_symlinks(root: int, path: str) -> int:
+def _open_without_symlinks(root: int, path: str, *, follow: bool) -> int:
     current = os.open(".", os.O_PATH | os.O_CLOEXEC, dir_fd=root)
-    for name in path.split("/"):
-        if name in ("", "."):
-            continue
+    names = [name for name in path.split("/") if name not in ("", ".")]
+    for number, name in enumerate(names, 1):
         if name == "..":
             os.close(current)
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)
@@ -187,7 +188,7 @@ def _open_without_symlinks(root: int, path: str) -> int:
         finally:
             os.close(current)
         current = following
-        if stat.S_ISLNK(os.fstat(current).st_mode):
+        if stat.S_ISLNK(os.fstat(current).st_mode) and (follow or number < len(names)):
             os.close(current)
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
     return current

@@ -1,0 +1,208 @@
+"""Within a volume secrets are covered, and what runs by itself on the host stays as it is and isn't made."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rootless_sb import unasked
+from tests.sandbox.processes import descendants
+from tests.sandbox.running import eventually, stdout_until, tell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.sandbox.running import Sandboxes
+
+GIT = ("git", "-c", "user.name=n", "-c", "user.email=n@example.org")
+
+
+@pytest.fixture
+def home(sb: Sandboxes, tmp_path: Path) -> Path:
+    """A home with secrets and files that shells read."""
+    sb.environment["HOME"] = str(tmp_path)
+    for name in (".ssh/id", ".config/gh/hosts.yml", ".netrc", ".config/plain", ".bashrc", "notes"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"{name}\n")
+    return tmp_path
+
+
+@pytest.fixture
+def project(tmp_path: Path, program: Callable[[str], Path]) -> Path:
+    """A repository with one commit, and one without hooks beneath it."""
+    program("git")
+    for place in (tmp_path / "p", tmp_path / "p/libs/inner"):
+        subprocess.run([*GIT, "init", "-q", "-b", "main", place], check=True)
+        subprocess.run([*GIT, "commit", "-q", "--allow-empty", "-m", "one"], cwd=place, check=True)
+    for hook in (tmp_path / "p/libs/inner/.git/hooks").iterdir():
+        hook.unlink()
+    (tmp_path / "p/libs/inner/.git/hooks").rmdir()
+    return tmp_path / "p"
+
+
+def everything(top: Path) -> dict[str, tuple[int, bytes]]:
+    """The mode and the content of all that is beneath a directory."""
+    found = {}
+    for path in sorted(top.rglob("*")):
+        st = path.lstat()
+        text = path.read_bytes() if stat.S_ISREG(st.st_mode) else b""
+        found[str(path.relative_to(top))] = (st.st_mode, text)
+    return found
+
+
+@pytest.mark.parametrize("options", [(), ("--rootfs", "/"), ("--userns", "single")])
+@pytest.mark.parametrize("mode", ["rw", "ro"])
+def test_secrets_are_covered(sb: Sandboxes, home: Path, mode: str, options: tuple[str, ...]) -> None:
+    """Wherever the volume is, on whatever root; what is beside them isn't, and with --show they are there."""
+    volume = (*options, "-v", f"{home}:/v:{mode}")
+    script = "cat /v/.ssh/id /v/.config/gh/hosts.yml /v/.netrc; cat /v/.config/plain; ls -A /v/.ssh"
+    assert ".config/plain\n" == sb("-q", *volume, "--", "sh", "-c", script).stdout
+    shown = sb("-q", "--show", str(home / ".ssh"), *volume, "--", "sh", "-c", script).stdout
+    assert ".ssh/id\n.config/plain\nid\n" == shown
+
+
+def test_what_was_asked_to_be_hidden_is_covered(sb: Sandboxes, home: Path) -> None:
+    """--hide holds in a volume, by the path outside and by the one inside; without it the file is there."""
+    volume = ("-v", f"{home}:/v", "--")
+    for path in (str(home / "notes"), "/v/notes"):
+        assert "" == sb("--hide", path, *volume, "cat", "/v/notes").stdout
+    assert "notes\n" == sb(*volume, "cat", "/v/notes").stdout
+
+
+def test_secrets_behind_links_are_covered(sb: Sandboxes, home: Path) -> None:
+    """A directory that is but a link is covered where it really is, if that is in the volume."""
+    (home / "dots").mkdir()
+    (home / ".ssh").rename(home / "dots/ssh")
+    (home / ".ssh").symlink_to(home / "dots/ssh")
+    script = f"cat {home}/.ssh/id {home}/dots/ssh/id; ls -A {home}/dots"
+    assert "ssh\n" == sb("-v", str(home), "--", "sh", "-c", script).stdout
+
+
+def test_an_explicit_volume_is_no_secret(sb: Sandboxes, home: Path) -> None:
+    """Who binds a secret itself wants it; the one around it stays covered."""
+    volumes = ("-v", str(home), "-v", f"{home}/.ssh", "--")
+    script = f"cat {home}/.ssh/id; cat {home}/.netrc"
+    assert ".ssh/id\n" == sb(*volumes, "sh", "-c", script).stdout
+
+
+def test_git_in_a_volume(sb: Sandboxes, project: Path) -> None:
+    """What git runs can't be changed, replaced or made, in a repository beneath neither; commits can."""
+    before = everything(project)
+    script = """
+    for d in . libs/inner; do
+        echo x >>$d/.git/config; echo x >$d/.git/hooks/pre-commit; mkdir $d/.git/hooks; echo ../x >$d/.git/commondir
+        rm -rf $d/.git/config $d/.git/hooks; mv $d/.git $d/g; echo x >y; mv -f y $d/.git/config; rm -f y
+        ln -sfn /tmp $d/.git; git -C $d config core.fsmonitor x
+    done
+    """
+    assert 0 != sb("-v", str(project), "--", "sh", "-c", script, directory=project).returncode
+    assert before == everything(project)
+    script = f"for d in . libs/inner; do {' '.join(GIT)} -C $d commit -qm two --allow-empty; git -C $d status --short; done"
+    done = sb("-v", str(project), "--", "sh", "-c", script, directory=project)
+    assert (0, "?? libs/\n") == (done.returncode, done.stdout), done.stderr
+    for place in (project, project / "libs/inner"):
+        log = subprocess.run([*GIT, "log", "--format=%s"], cwd=place, capture_output=True, text=True, check=True)
+        assert "two\none\n" == log.stdout
+
+
+@pytest.mark.parametrize("name", sorted({unasked.first_name(each.path) for each in unasked.PROJECT}))
+def test_what_is_missing_cannot_be_made(sb: Sandboxes, tmp_path: Path, name: str) -> None:
+    """Neither a file nor a directory or link of such a name; with --show one can, and it is on the host."""
+    place = tmp_path / "p"
+    place.mkdir()
+    script = f"mkdir {name}; echo x >{name}; ln -s x {name}; echo x >y; mv -f y {name}; rm -rf {name}; mkdir {name}; rm y"
+    volume = ("-v", str(place), "-w", str(place), "--")
+    sb(*volume, "sh", "-c", script)
+    assert {} == everything(place)
+    assert 0 == sb("--show", str(place / name), *volume, "mkdir", name).returncode
+    assert [name] == list(everything(place))
+
+
+@pytest.mark.parametrize("name", sorted(each.path for each in unasked.HOME))
+def test_what_is_missing_in_a_home_cannot_be_made(sb: Sandboxes, home: Path, name: str) -> None:
+    """What shells and sessions run isn't made there either, whatever stands in its stead, nor its directory replaced."""
+    if name == ".ssh":
+        (home / ".ssh/id").unlink()
+        (home / ".ssh").rmdir()
+    before = everything(home)
+    above, last = os.path.split(name)
+    script = f"mkdir -p {above or '.'}; cd {home}/{above}; rm -rf {last}; mkdir {last}; echo x >{last}; echo x >y"
+    script += f"; mv -f y {last}; rm -f y; cd {home}; mv .config c; mv .local l"
+    sb("-v", str(home), "-w", str(home), "--", "sh", "-c", script)
+    assert before == everything(home)
+
+
+def test_what_is_there_in_a_home_stays(sb: Sandboxes, home: Path) -> None:
+    """An rc file can be read and not changed, also by the name that its link leads to; other files can."""
+    (home / "dots").mkdir()
+    (home / "dots/zshrc").write_text("zsh\n")
+    (home / ".zshrc").symlink_to("dots/zshrc")
+    (home / ".inputrc").symlink_to("/etc/inputrc")
+    script = f"""
+    cd {home}; cat .bashrc .zshrc; echo x >>.bashrc; echo x >>.zshrc; echo x >>dots/zshrc; rm -f .zshrc .inputrc
+    mv dots d; ln -sfn /tmp .zshrc; ln -sfn /tmp .inputrc; echo fine >notes; echo fine >dots/other
+    """
+    before = everything(home)
+    assert ".bashrc\nzsh\n" == sb("-v", str(home), "--", "sh", "-c", script).stdout
+    plain = stat.S_IFREG | 0o644
+    assert before | {"notes": (plain, b"fine\n"), "dots/other": (plain, b"fine\n")} == everything(home)
+    assert (str(home / "dots/zshrc"), "/etc/inputrc") == (os.path.realpath(home / ".zshrc"), os.readlink(home / ".inputrc"))
+    assert 0 == sb("--show", str(home), "-v", str(home), "--", "sh", "-c", f"echo x >>{home}/.bashrc").returncode
+    assert ".bashrc\nx\n" == (home / ".bashrc").read_text()
+
+
+def test_a_login_shell_reads_its_own(sb: Sandboxes, home: Path) -> None:
+    """What stands for a missing profile hides no other one from a shell."""
+    (home / ".profile").write_text("echo profile\n")
+    assert "profile\n" == sb("-v", str(home), "--", "bash", "-lc", "true").stdout
+
+
+def test_two_at_once(sb: Sandboxes, tmp_path: Path) -> None:
+    """The end of one takes nothing away from the other, whose volume is guarded until its own end."""
+    place = tmp_path / "p"
+    place.mkdir()
+    volume = ("-v", str(place), "-w", str(place), "--")
+    first, second = (sb.start(*volume, "sh", "-c", "echo ready; read line; mkdir .git; ls -A") for _ in range(2))
+    for each in (first, second):
+        stdout_until(each, b"ready\n")
+    for each in (first, second):
+        assert ".git" in everything(place)
+        tell(each, "\n")
+        assert b".git" in each.communicate()[0]
+    assert {} == everything(place)
+
+
+@pytest.mark.parametrize("whom", ["supervisor", "watcher", "both"])
+def test_a_kill_leaves_nothing_for_long(sb: Sandboxes, tmp_path: Path, whom: str) -> None:
+    """What stands in for missing names is gone after the run, or after the next one if nobody was left to do it."""
+    place = tmp_path / "p"
+    place.mkdir()
+    running = sb.start("-v", str(place), "--", "sh", "-c", "echo ready; read line")
+    stdout_until(running, b"ready\n")
+    assert {} != everything(place)
+    watcher = next(each.pid for each in descendants(os.getpid()) if each.name == "sb-watch")
+    if whom == "both":
+        os.kill(running.pid, signal.SIGSTOP)
+    if whom != "supervisor":
+        os.kill(watcher, signal.SIGKILL)
+    if whom != "watcher":
+        os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    if whom == "both":
+        eventually(lambda: [] == [each for each in descendants(os.getpid()) if each.name.startswith("sb-")])
+        assert 0 == sb.command("prune", "-f").returncode
+    eventually(lambda: {} == everything(place))
+
+
+def test_a_directory_that_cannot_be_written_to(sb: Sandboxes, tmp_path: Path) -> None:
+    """Nothing can be made there, so nothing need be guarded: the run goes on; on a read-only volume as well."""
+    place = tmp_path / "p"
+    place.mkdir(mode=0o500)
+    for mode in ("rw", "ro"):
+        assert "there\n" == sb("-v", f"{place}:/v:{mode}", "echo", "there").stdout
