@@ -83,7 +83,7 @@ def look(directory: str) -> Found | None:
 
 def sweep(places: tuple[str, ...], uid: int) -> int:
     """Remove what sandboxes have left that weren't kept and whose processes were killed; how many there were."""
-    _sweep_placeholders(uid)
+    sweep_placeholders(uid)
     swept = 0
     for name, directory in directories(places, uid).items():
         try:
@@ -93,7 +93,8 @@ def sweep(places: tuple[str, ...], uid: int) -> int:
     return swept
 
 
-def _sweep_placeholders(uid: int) -> None:
+def sweep_placeholders(uid: int) -> None:
+    """Remove what killed sandboxes have left in volumes: see `placeholders`."""
     for base in sandboxes.own_bases(("/var/tmp",), uid):
         try:
             if os.access("placeholders", os.F_OK, dir_fd=base):

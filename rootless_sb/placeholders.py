@@ -51,13 +51,13 @@ class Placeholders:
         self._own = own
 
     def take(self, path: str, kind: str, content: bytes = b"") -> bool:
-        """See that the name at an absolute path is taken while we live, by something of this kind where nothing is there;
-        whether it is. A directory stays if something is in it by then. Raises OSError, but not where the directory that
-        it is to be in can't be written to.
+        """See that the name at an absolute path is taken while we live, by something of this kind where nothing is;
+        whether it is. A directory stays if something is in it by then. Raises OSError, but not where the directory
+        that it is to be in can't be written to.
         """
         with _alone(self._base):
             if os.path.lexists(path):
-                if kind != DIRECTORY and _is_one(kind, path):  # another sandbox's: it must stay as long as the last of us
+                if kind != DIRECTORY and _is_one(kind, path):  # another sandbox's: it stays for us too
                     self._note(kind, path)
                 return True
             self._note(kind, path)

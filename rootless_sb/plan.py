@@ -43,7 +43,8 @@ class Plan(NamedTuple):
     `parent`: the process with whose end the sandbox ends, 0 for none: the one that started sb, unless that is the
     machine's init or sb runs under nohup(1).
 
-    `covers`: what is hidden and held within volumes. `drops_groups`: pid 1 gives up the user's supplementary groups, and with it all that runs inside.
+    `covers`: what is hidden and held within volumes. `drops_groups`: pid 1 gives up the user's supplementary groups,
+    and with it all that runs inside.
 
     `with_one_id` is the same run without subordinate ids, for the case that their helpers refuse; None if it can't be
     had with one id.

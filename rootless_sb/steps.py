@@ -67,8 +67,8 @@ class BindHost(NamedTuple):
 
 
 class HideInVolume(NamedTuple):
-    """Cover what is at `path` in the volume at `place`, if it is there, with something empty of its kind that lies in the
-    stage. `path` is relative, without symbolic links.
+    """Cover what is at `path` in the volume at `place`, if it is there, with something empty of its kind that lies in
+    the stage. `path` is relative, without symbolic links.
     """
 
     place: str
@@ -78,8 +78,8 @@ class HideInVolume(NamedTuple):
 
 
 class HoldInVolume(NamedTuple):
-    """Mount what is at `path` in the volume at `place`, a symbolic link too, over itself: then nobody can rename or remove
-    it. `read_only`: what is there and beneath can't be changed either. `path` is relative, and no link is on the way.
+    """Mount what is at `path` in the volume at `place`, a symbolic link too, over itself: then nobody can rename or
+    remove it. `read_only`: what is there and beneath can't be changed either. `path` is relative, no link on the way.
     """
 
     place: str

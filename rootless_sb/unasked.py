@@ -1,7 +1,7 @@
-"""Files that run without being asked for: what git, shells, editors and agents obey as soon as somebody works beside them.
+"""Files that run without being asked for: what git, shells, editors and agents obey once somebody works beside them.
 
-Pure. Within a volume that can be written to they stay as they are, and aren't made: what a sandbox writes there is on the
-host at once, where the next `git status` or the next shell would run it. `review.risks` judges such changes in a layer.
+Pure. Within a volume that can be written to they stay as they are, and aren't made: what a sandbox writes there is on
+the host at once, where the next `git status` or the next shell would run it. `review.risks` judges changes of a layer.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-# What lies there meanwhile where nothing is. git lists no sockets, so none is committed; a link that leads nowhere is, to
-# whoever would read it, as if nothing were there (bash takes the first of three profiles that is, whatever it is).
+# What stands there meanwhile where nothing is. git lists no sockets, so none is committed; a link that leads nowhere is
+# to whoever reads it as if nothing were there (bash takes the first of three profiles that is, whatever it is).
 SOCKET, LINK, FILE, DIRECTORY = "s", "l", "f", "d"
 
 
 class Unasked(NamedTuple):
     """A file or directory by its path in a project or in a home, and who obeys it.
 
-    `kind`: what stands there where nothing is; of a FILE, `content` is what it says. `parents`: the directories above it
-    are made where they are missing; else the first that is missing isn't made either.
+    `kind`: what stands there where nothing is; of a FILE, `content` is what it says. `parents`: the directories above
+    it are made where they are missing; else the first that is missing isn't made either.
     """
 
     path: str

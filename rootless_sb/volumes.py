@@ -72,8 +72,8 @@ def read_only_within(volumes: tuple[Volume, ...], paths: tuple[str, ...]) -> tup
 
 
 class Cover(NamedTuple):
-    """What is covered in the volume that gets ready at `place`: what it has of these hidden paths of the host, some with a
-    `*` in the last name, and, if it can be written to, what runs by itself (`unasked`), but for what is `shown`.
+    """What is covered in the volume that gets ready at `place`: what it has of these hidden paths of the host, some with
+    a `*` in the last name, and, if it can be written to, what runs by itself (`unasked`), but for what is `shown`.
     """
 
     place: str

@@ -98,12 +98,13 @@ def test_git_in_a_volume(sb: Sandboxes, project: Path) -> None:
     for d in . libs/inner; do
         echo x >>$d/.git/config; echo x >$d/.git/hooks/pre-commit; mkdir $d/.git/hooks; echo ../x >$d/.git/commondir
         rm -rf $d/.git/config $d/.git/hooks; mv $d/.git $d/g; echo x >y; mv -f y $d/.git/config; rm -f y
-        ln -sfn /tmp $d/.git; git -C $d config core.fsmonitor x
+        git -C $d config core.fsmonitor x
     done
     """
     assert 0 != sb("-v", str(project), "--", "sh", "-c", script, directory=project).returncode
     assert before == everything(project)
-    script = f"for d in . libs/inner; do {' '.join(GIT)} -C $d commit -qm two --allow-empty; git -C $d status --short; done"
+    script = f"{' '.join(GIT)} -C $d commit -qm two --allow-empty; git -C $d status --short"
+    script = f"for d in . libs/inner; do {script}; done"
     done = sb("-v", str(project), "--", "sh", "-c", script, directory=project)
     assert (0, "?? libs/\n") == (done.returncode, done.stdout), done.stderr
     for place in (project, project / "libs/inner"):
@@ -116,7 +117,7 @@ def test_what_is_missing_cannot_be_made(sb: Sandboxes, tmp_path: Path, name: str
     """Neither a file nor a directory or link of such a name; with --show one can, and it is on the host."""
     place = tmp_path / "p"
     place.mkdir()
-    script = f"mkdir {name}; echo x >{name}; ln -s x {name}; echo x >y; mv -f y {name}; rm -rf {name}; mkdir {name}; rm y"
+    script = f"mkdir {name}; echo x >{name}; ln -s x {name}; echo x >y; mv -f y {name}; rm -rf {name} y; mkdir {name}"
     volume = ("-v", str(place), "-w", str(place), "--")
     sb(*volume, "sh", "-c", script)
     assert {} == everything(place)
@@ -126,7 +127,7 @@ def test_what_is_missing_cannot_be_made(sb: Sandboxes, tmp_path: Path, name: str
 
 @pytest.mark.parametrize("name", sorted(each.path for each in unasked.HOME))
 def test_what_is_missing_in_a_home_cannot_be_made(sb: Sandboxes, home: Path, name: str) -> None:
-    """What shells and sessions run isn't made there either, whatever stands in its stead, nor its directory replaced."""
+    """What shells and sessions run isn't made there either, nor the directory that it would be in replaced."""
     if name == ".ssh":
         (home / ".ssh/id").unlink()
         (home / ".ssh").rmdir()
@@ -152,7 +153,7 @@ def test_what_is_there_in_a_home_stays(sb: Sandboxes, home: Path) -> None:
     assert ".bashrc\nzsh\n" == sb("-v", str(home), "--", "sh", "-c", script).stdout
     plain = stat.S_IFREG | 0o644
     assert before | {"notes": (plain, b"fine\n"), "dots/other": (plain, b"fine\n")} == everything(home)
-    assert (str(home / "dots/zshrc"), "/etc/inputrc") == (os.path.realpath(home / ".zshrc"), os.readlink(home / ".inputrc"))
+    assert ["dots/zshrc", "/etc/inputrc"] == [os.readlink(home / name) for name in (".zshrc", ".inputrc")]
     assert 0 == sb("--show", str(home), "-v", str(home), "--", "sh", "-c", f"echo x >>{home}/.bashrc").returncode
     assert ".bashrc\nx\n" == (home / ".bashrc").read_text()
 

@@ -42,3 +42,15 @@ def test_a_part_of_what_is_hidden() -> None:
     with pytest.raises(SbError) as caught:
         secrets.hidden(OWNER, ["/home/ann/.ssh/config"])
     assert "--show /home/ann/.ssh" == caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/run/docker.sock", "/run/podman", "/run/dbus", "/tmp/tmux-7", "/tmp/ssh-*", "/tmp/.X11-unix"),
+        *("/run/user/7/bus", "/run/user/7/gnupg", "/run/user/7/wayland-*", "/run/user/7/docker.sock"),
+    ],
+)
+def test_sockets(path: str) -> None:
+    """Where programs listen that obey whoever connects."""
+    assert path in hidden()
