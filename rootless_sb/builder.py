@@ -8,7 +8,7 @@ import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rootless_sb import requirements, steps
+from rootless_sb import requirements, steps, volumes
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import mounts, namespaces, network, terminals
 
@@ -110,6 +110,32 @@ class Builder:
                 source = self._at(step.directory if stat.S_ISDIR(os.fstat(place).st_mode) else step.file)
                 mounts.mount(source, f"/proc/self/fd/{place}", None, mounts.BIND)
             mounts.make_read_only(self._at(step.place))
+
+    def _hide_within(self, step: steps.HideWithin) -> None:
+        from fuse_overlay.hiding import matches  # only volumes need it
+
+        with Doing(f"cannot hide what is in {step.source}"):
+            if not os.path.isdir(self._at(step.place)):
+                return
+            source = os.path.realpath(step.source)
+            with _closing(os.open(self._at(step.place), os.O_PATH | os.O_CLOEXEC)) as volume:
+                for path in step.paths:
+                    for found in map(os.path.realpath, map(os.fsdecode, matches(os.fsencode(path)))):
+                        name = volumes.name_to_cover(found, source, step.apart)
+                        if name is not None:
+                            self._cover(volume, name)
+
+    def _cover(self, volume: int, name: str) -> None:
+        """Mount something empty over a file or directory of a volume, if it is there. Raises OSError."""
+        try:
+            found = mounts.open_in_root(volume, name)
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            return  # nothing, or nothing that anybody in the sandbox can reach either
+        with _closing(found):
+            empty = steps.EMPTY_DIRECTORY if stat.S_ISDIR(os.fstat(found).st_mode) else steps.EMPTY_FILE
+            mounts.mount(self._at(empty), f"/proc/self/fd/{found}", None, mounts.BIND)
+        with _closing(mounts.open_in_root(volume, name)) as cover:
+            mounts.make_read_only(f"/proc/self/fd/{cover}")
 
     def _set_hostname(self, step: steps.SetHostname) -> None:
         with Doing(f"cannot set the host name {step.name}"):
@@ -220,6 +246,7 @@ _ACTIONS: dict[type, Callable[[Builder, Any], None]] = {
     steps.BindHost: Builder._bind_host,
     steps.MakeReadOnly: Builder._make_read_only,
     steps.Mask: Builder._mask,
+    steps.HideWithin: Builder._hide_within,
     steps.SetHostname: Builder._set_hostname,
     steps.BringLoopbackUp: Builder._bring_loopback_up,
     steps.OpenTerminal: Builder._open_terminal,

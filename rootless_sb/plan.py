@@ -17,7 +17,15 @@ from rootless_sb.requirements import REQUIREMENTS
 from rootless_sb.root import root_steps
 from rootless_sb.security import barriers
 from rootless_sb.state import CREATED, State
-from rootless_sb.volumes import parse_scratch, parse_volume, read_only_within, volume_steps
+from rootless_sb.volumes import (
+    hidden_on_host,
+    outside,
+    parse_scratch,
+    parse_volume,
+    read_only_within,
+    volume_steps,
+    without_hidden,
+)
 
 if TYPE_CHECKING:
     from rootless_sb.host import Host
@@ -28,6 +36,7 @@ if TYPE_CHECKING:
     from rootless_sb.security.barriers import Barriers
     from rootless_sb.spec import RunSpec
     from rootless_sb.steps import Step
+    from rootless_sb.volumes import Volume
 
 _LOCALHOST = b"127.0.0.1\tlocalhost\n::1\tlocalhost\n"
 
@@ -116,7 +125,7 @@ def _plan_once(
             gids=maps.gids,
             pty=terminal,
             nested=wanted.nested,
-            volumes=_volume_steps(wanted),
+            volumes=_volume_steps(wanted, host),
             read_only=wanted.read_only,
             resolv_conf=host.resolv_conf if base is not None else None,
             directories=running.directories(base.image, program.directory) if base is not None else (),
@@ -143,7 +152,7 @@ def overlay(wanted: RunSpec, host: Host, base: Base | None, maps: IdMaps) -> Con
         lowers=_lowers(wanted, base),
         hidden=_hidden(wanted, host, base),
         hidden_names=tuple(map(os.fsencode, paths.base_names(host.uid))),
-        read_only=tuple(map(os.fsencode, wanted.read_only_paths)),
+        read_only=tuple(map(os.fsencode, outside(_volumes(wanted), wanted.read_only_paths))),
         bytes_max=limits.parse_size(wanted.disk) if wanted.disk else None,
         audited=OPERATIONS if wanted.audit else (),
         own_uid=own_uid,
@@ -167,17 +176,31 @@ def _lowers(wanted: RunSpec, base: Base | None) -> tuple[Lower, ...]:
 
 def hidden_paths(wanted: RunSpec, host: Host) -> tuple[str, ...]:
     """What isn't there inside: sb's own, on the host's view the user's secrets, and what was asked. Raises SbError."""
+    return (*_hidden_by_default(wanted, host, secret=wanted.rootfs is None), *wanted.hidden)
+
+
+def _hidden_by_default(wanted: RunSpec, host: Host, *, secret: bool) -> tuple[str, ...]:
+    """The paths of the host that are sb's own, and, if `secret`, those of the user's secrets. Raises SbError."""
     environment = dict(host.environment)
     own = paths.own_paths(environment, host.uid, host.home)
+    if not secret:
+        return own
     owner = secrets.Owner(host.home, paths.runtime(environment, host.uid), host.uid)
-    theirs = secrets.hidden(owner, wanted.shown) if wanted.rootfs is None else ()
-    return (*own, *theirs, *wanted.hidden)
+    return (*own, *secrets.hidden(owner, wanted.shown))
 
 
-def _volume_steps(wanted: RunSpec) -> tuple[Step, ...]:
-    volumes = tuple(parse_volume(text, "/") for text in wanted.volumes)
-    over = read_only_within(volumes, wanted.read_only_paths)
-    return volume_steps((*volumes, *over), tuple(map(parse_scratch, wanted.scratches)))
+def _volumes(wanted: RunSpec) -> tuple[Volume, ...]:
+    return tuple(parse_volume(text, "/") for text in wanted.volumes)
+
+
+def _volume_steps(wanted: RunSpec, host: Host) -> tuple[Step, ...]:
+    volumes = _volumes(wanted)
+    hidden: tuple[str, ...] = ()
+    if volumes:
+        asked = (*(() if wanted.image else wanted.hidden), *hidden_on_host(volumes, wanted.hidden))
+        hidden = tuple(dict.fromkeys((*_hidden_by_default(wanted, host, secret=True), *asked)))
+    over = without_hidden(read_only_within(volumes, wanted.read_only_paths), hidden)
+    return volume_steps((*volumes, *over), tuple(map(parse_scratch, wanted.scratches)), hidden)
 
 
 def _hidden(wanted: RunSpec, host: Host, base: Base | None) -> tuple[bytes, ...]:

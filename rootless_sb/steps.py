@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+EMPTY_DIRECTORY, EMPTY_FILE = "empty", "blank"  # places in the stage, of what covers others
 
 class MountStage(NamedTuple):
     """Mount the stage, a tmpfs."""
@@ -80,6 +81,17 @@ class Mask(NamedTuple):
     file: str
 
 
+class HideWithin(NamedTuple):
+    """Cover what is now at these paths of the host (the last name may have a `*`), where it lies in the volume of
+    `source` that is at `place`, with something empty of its kind. `apart`: names in it that something else goes to.
+    """
+
+    place: str
+    source: str
+    paths: tuple[str, ...]
+    apart: tuple[str, ...]
+
+
 class SetHostname(NamedTuple):
     """Name the sandbox's UTS namespace."""
 
@@ -146,6 +158,7 @@ Step = (
     | BindHost
     | MakeReadOnly
     | Mask
+    | HideWithin
     | SetHostname
     | BringLoopbackUp
     | OpenTerminal

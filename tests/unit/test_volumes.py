@@ -6,7 +6,17 @@ import pytest
 
 from rootless_sb.errors import SbError
 from rootless_sb.steps import AttachVolume
-from rootless_sb.volumes import Scratch, Volume, parse_scratch, parse_volume, read_only_within, volume_steps
+from rootless_sb.volumes import (
+    Scratch,
+    Volume,
+    hidden_on_host,
+    name_to_cover,
+    parse_scratch,
+    parse_volume,
+    read_only_within,
+    volume_steps,
+    without_hidden,
+)
 
 
 @pytest.mark.parametrize(
@@ -56,3 +66,28 @@ def test_those_above_come_first() -> None:
     steps = volume_steps((Volume("/a", "/x/y/z", False), Volume("/b", "/x", False)), (Scratch("/x/y", ""),))
     assert ["/x", "/x/y", "/x/y/z"] == [step.target for step in steps if isinstance(step, AttachVolume)]
     assert () == volume_steps((), ())
+
+
+def test_hidden_paths_inside_are_paths_of_the_host() -> None:
+    """Every volume that a path lies in is meant, and a volume's own place isn't."""
+    volumes = (Volume("/data", "/d", False), Volume("/other", "/d/in", False), Volume("/", "/host", False))
+    assert ("/data/x",) == hidden_on_host(volumes, ("/d/x", "/d", "/dd"))
+    assert ("/data/in/y", "/other/y") == hidden_on_host(volumes, ("/d/in/y",))
+    assert ("/etc",) == hidden_on_host(volumes, ("/host/etc",))
+
+
+def test_what_is_covered_in_a_volume() -> None:
+    """What lies in its source, unless another volume goes there; one that would go beneath it is an error."""
+    assert "a/b" == name_to_cover("/data/a/b", "/data", ("a/c", "a/bb/c"))
+    assert "etc" == name_to_cover("/etc", "/", ())
+    for path in ("/data", "/", "/database/x", "/data/x"):
+        assert name_to_cover(path, "/data", ("x",)) is None
+    with pytest.raises(SbError) as caught:
+        name_to_cover("/data/a", "/data", ("a/b",))
+    assert caught.value.hint
+
+
+def test_what_is_hidden_is_not_bound_again() -> None:
+    """Neither itself, nor what is in it, nor what its pattern means."""
+    volumes = tuple(Volume(source, source, True) for source in ("/a/key1", "/a/key2/x", "/a/other", "/b"))
+    assert volumes[2:3] == without_hidden(volumes, ("/a/key*", "/b"))
