@@ -16,6 +16,7 @@ from fuse_overlay.tree import NAME_MAX, Missing, check_name
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fuse_overlay.aside import Aside
     from fuse_overlay.copyup import CopyUp
     from fuse_overlay.creation import New
     from fuse_overlay.inodes import Node
@@ -31,11 +32,12 @@ if TYPE_CHECKING:
 class Changes:
     """Adds names to the upper layer and takes names away."""
 
-    def __init__(self, tree: Tree, upper: Layer, work: Work, copyup: CopyUp) -> None:
+    def __init__(self, tree: Tree, upper: Layer, work: Work, copyup: CopyUp, aside: Aside) -> None:
         self._tree = tree
         self._upper = upper
         self._work = work
         self._copyup = copyup
+        self.aside = aside
 
     def make(self, parent: Node, name: bytes, new: New, maker: Maker) -> Entry:
         """Make a new file or directory. Raises OSError, EEXIST if the name is taken."""
@@ -92,6 +94,7 @@ class Changes:
         node = self._tree.require(parent, name)
         if node.kind == stat.S_IFDIR:
             raise failure(errno.EISDIR)
+        self.aside.keep(node)
         left, weight = self.names_left(node), self.weight(node)
         if node.source is not self._upper:
             self.put_whiteout(self._copyup.directory(parent), name)

@@ -184,8 +184,8 @@ class CopyUp:
     def _copy_data(self, node: Node, entry: Entry, target: int, length: int) -> None:
         if length == 0:
             return  # nothing to read: the user may even be forbidden to
-        if node.handles:
-            copydata.copy(node.handles[0], target, length)
+        if node.descriptor is not None:
+            copydata.copy(node.descriptor, target, length)
             return
         directory, name = self._tree.place(node)
         source = open_regular(name, os.O_RDONLY, directory, node.source, own=node.own)
@@ -255,7 +255,7 @@ class CopyUp:
 
     def _orphan(self, node: Node, entry: Entry, length: int | None) -> None:
         """Give an open lower file that has lost its name a copy, which has none either."""
-        if node.kind != stat.S_IFREG or not node.handles:
+        if node.kind != stat.S_IFREG or node.descriptor is None:
             raise failure(errno.ESTALE)
         name = self._work.name()
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -266,18 +266,18 @@ class CopyUp:
             self._dress(name, node, entry, ())
             self._remember_names(node, entry.st, os.fstat(target), name, ())
             self._now_upper(node, os.fstat(target), entry)
-            _point(node.handles, target)
+            _point(node.descriptors, target)
         finally:
             self._work.discard(name)
             os.close(target)
 
     def _retarget(self, node: Node) -> None:
         """Let all descriptors that the original is open by stand for the copy: who reads by one, sees later writes."""
-        if node.handles:
+        if node.descriptors:
             directory, name = self._tree.place(node)
             target = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
             try:
-                _point(node.handles, target)
+                _point(node.descriptors, target)
             finally:
                 os.close(target)
 
@@ -290,6 +290,6 @@ def _needed(entry: Entry, length: int | None) -> int:
     return min(wanted, entry.st.st_blocks * 512)
 
 
-def _point(handles: list[int], target: int) -> None:
-    for handle in handles:
-        os.dup2(target, handle, inheritable=False)
+def _point(descriptors: list[int], target: int) -> None:
+    for fd in descriptors:
+        os.dup2(target, fd, inheritable=False)

@@ -23,8 +23,8 @@ class Gate:
         self._ids = (os.geteuid(), os.getegid())
 
     def require(self, file: int | bytes, wanted: int) -> None:
-        """Raises OSError EACCES unless a file permits this to user and group: one that is open (O_PATH will do), or one at
-        a path, whose last name isn't followed if it is a symbolic link.
+        """Raises OSError EACCES unless a file permits this to user and group: one that is open (O_PATH will do), or one
+        at a path, whose last name isn't followed if it is a symbolic link.
         """
         path, follow = (b"/proc/self/fd/%d" % file, True) if isinstance(file, int) else (file, False)
         st = os.stat(path, follow_symlinks=follow)

@@ -96,14 +96,14 @@ class Hiding:
         self._scanned = time.time_ns()
         self._note_tops()
         for path, asked in self._wanted.items():
-            for top in _matches(path):
+            for top in matches(path):
                 found = itertools.islice(_files_below(top), _SCAN_MAX)
                 self._keys |= {(st.st_dev, st.st_ino): asked for st in found if st.st_nlink > 1}
 
     def _note_tops(self) -> None:
         """Note which files and directories are at the hidden paths."""
         for path, asked in self._wanted.items():
-            for top in _matches(path):
+            for top in matches(path):
                 try:
                     st = os.lstat(top)
                     self._note(st, asked)
@@ -130,7 +130,7 @@ def _resolved(path: bytes, directories: dict[bytes, bytes]) -> bytes:
     return os.path.realpath(place) if os.path.islink(place) and not policy.is_pattern(path) else place
 
 
-def _matches(path: bytes) -> list[bytes]:
+def matches(path: bytes) -> list[bytes]:
     """The paths that a hidden path means now."""
     if not policy.is_pattern(path):
         return [path]

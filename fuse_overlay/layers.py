@@ -32,7 +32,7 @@ ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.EACCES, err
 
 
 # As many directories a single request may need at once: those of two names, in the upper and where they came from.
-_IN_USE = 32
+IN_USE = 32
 
 # A real file: an open descriptor (not O_PATH), or a path to it as `at` makes them.
 Real: TypeAlias = "int | bytes"
@@ -271,14 +271,14 @@ class Directories:
         """See that so many files can be open beside the directories. False: there are too many."""
         self._files = files
         self._fit()
-        return files + _IN_USE <= self._budget.together
+        return files + IN_USE <= self._budget.together
 
     def close_all(self) -> None:
         """Close them all."""
         self._shrink(0)
 
     def _fit(self) -> None:
-        self._shrink(max(_IN_USE, min(self._budget.directories, self._budget.together - self._files)))
+        self._shrink(max(IN_USE, min(self._budget.directories, self._budget.together - self._files)))
 
     def _shrink(self, count: int) -> None:
         """Close the descriptors used longest ago until `count` are left."""

@@ -145,11 +145,11 @@ class Metadata:
 
     def _real(self, node: Node) -> Real:
         """The real file: of an open one its descriptor, which is good when it has lost its name too."""
-        return node.handles[0] if node.handles else at(*self._tree.place(node))
+        return at(*self._tree.place(node)) if node.descriptor is None else node.descriptor
 
     def _truncate(self, node: Node, size: int) -> None:
-        if node.handles:
-            os.ftruncate(node.handles[0], size)
+        if node.descriptor is not None:
+            os.ftruncate(node.descriptor, size)
             return
         directory, name = self._tree.place(node)
         fd = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)

@@ -9,6 +9,7 @@ import stat
 from typing import TYPE_CHECKING, TypeVar
 
 from fuse_overlay import indexes, quota, usage
+from fuse_overlay.aside import Aside
 from fuse_overlay.changes import Changes, maker_of
 from fuse_overlay.copyup import CopyUp
 from fuse_overlay.creation import ROOT, of_new
@@ -27,6 +28,7 @@ from fuse_overlay.work import Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from fuse_overlay.config import Config
     from fuse_overlay.creation import Caller, New
@@ -48,7 +50,7 @@ _DESCRIPTORS_ELSE = 64
 class Writer:
     """What only an overlay with an upper has."""
 
-    __slots__ = ("_quota", "changes", "copyup", "rename", "work")
+    __slots__ = ("_quota", "aside", "changes", "copyup", "rename", "work")
 
     def __init__(self, tree: Tree, path: bytes) -> None:
         upper = tree.upper
@@ -57,9 +59,10 @@ class Writer:
         self.work = Work(upper, path)
         links = Links(upper, self.work, tree.store)
         self.copyup = CopyUp(tree, upper, self.work, links)
-        self.changes = Changes(tree, upper, self.work, self.copyup)
+        self.aside = Aside(tree, upper, self.work, self.copyup)
+        self.changes = Changes(tree, upper, self.work, self.copyup, self.aside)
         self.rename = Rename(tree, upper, self.work, self.copyup, self.changes)
-        tree.use(xattrs=self.work.xattrs, devices=self.work.devices)
+        tree.use(self.work.fd, xattrs=self.work.xattrs, devices=self.work.devices)
         tree.use_links(links, self.copyup.relink)
         self._quota = tree.quota
         noted = usage.take(self.work.fd)  # in any case: it is true no longer
@@ -94,13 +97,13 @@ class Overlay:
             if config.work is None:
                 raise OverlayError("an upper directory needs a work directory")
             self._writer = Writer(self.tree, config.work)
-        copyup = self._writer.copyup if self._writer is not None else None
+        copyup, aside = (self._writer.copyup, self._writer.aside) if self._writer is not None else (None, None)
         privileges = Privileges(self.tree)
         try:
             self._guard = Guard(self.tree, config.read_only)
         except ValueError as error:
             raise OverlayError(f"cannot make read-only: {error}") from None
-        self._handles = Handles(self.tree, copyup, privileges)
+        self._handles = Handles(self.tree, copyup, aside, privileges)
         self._metadata = Metadata(self.tree, copyup, privileges)
         self._listings: dict[int, Listing] = {}
         self._last_listing = 0
@@ -238,23 +241,31 @@ class Overlay:
     # Files
 
     def open(self, ino: int, flags: int) -> Opened:
-        """Open a regular file; the handle is the descriptor of the real file."""
+        """Open a regular file."""
         node = self.tree.node(ino)
         if flags & (os.O_ACCMODE | os.O_TRUNC):
             self._guard.change(node)
         return self._handles.open(node, flags)
 
-    def write(self, fd: int, data: bytes, offset: int) -> int:
+    def read(self, handle: int, size: int, offset: int) -> bytes:
+        """Read from an open file."""
+        return self._handles.read(handle, size, offset)
+
+    def write(self, handle: int, data: bytes, offset: int) -> int:
         """Write to an open file; returns the number of bytes written."""
-        return self._handles.write(fd, data, offset)
+        return self._handles.write(handle, data, offset)
 
-    def release(self, fd: int) -> None:
+    def descriptor(self, handle: int) -> AbstractContextManager[int]:
+        """A descriptor of an open file's real file, for the time of the context."""
+        return self._handles.descriptor(handle)
+
+    def release(self, handle: int) -> None:
         """Close a file handle."""
-        self._handles.close(fd)
+        self._handles.close(handle)
 
-    def fsync(self, fd: int, data_only: bool) -> None:
+    def fsync(self, handle: int, data_only: bool) -> None:
         """Bring an open file to the disk."""
-        self._handles.sync(fd, data_only)
+        self._handles.sync(handle, data_only)
 
     def setattr(self, ino: int, wanted: Wanted) -> Entry:
         """Change attributes."""

@@ -47,7 +47,7 @@ class Privileges:
             self._tree.records.write(file, owner, node.device)
         node.owner = owner
         if node.handles and self.has_setuid(node):
-            for fd in node.handles:
+            for fd in node.descriptors:
                 SHORTCUT.allow(fd, writing=False)
 
     def has_setuid(self, node: Node) -> bool:

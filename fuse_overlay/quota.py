@@ -64,7 +64,7 @@ class Quota:
 
     def removed(self, node: Node, st: os.stat_result | None) -> None:
         """A file of the upper, that was `st` before, has lost a name, or a directory is gone. None: not the upper's."""
-        if st is None or (st.st_nlink > 1 and not stat.S_ISDIR(st.st_mode)):
+        if st is None or (st.st_nlink - (node.aside is not None) > 1 and not stat.S_ISDIR(st.st_mode)):
             return
         if node.handles:
             self._held.setdefault(node, weight(st))

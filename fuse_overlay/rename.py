@@ -65,6 +65,7 @@ class Rename:
         left, weight = 0, None
         if target is not None:
             self._make_way(node, target, new_parent, new)
+            self._changes.aside.keep(target)
             left, weight = self._changes.names_left(target), self._changes.weight(target)
         self._raise(node)
         to_whiteout = self._changes.needs_whiteout(old_parent, old)

@@ -100,7 +100,7 @@ class Tree:
     """All layers as one tree, read only.
 
     `origins` holds the inode numbers of upper files that were copied up. `fixed`: the paths that nobody may change,
-    if there are any. `quota`: what the upper holds and may hold.
+    if there are any. `quota`: what the upper holds and may hold. `work`: the work directory's descriptor, -1 without.
     """
 
     def __init__(self, config: Config, budget: Budget, mounts: Mounts | None = None) -> None:
@@ -126,10 +126,12 @@ class Tree:
             raise OverlayError(f"cannot hide: {error}") from None
         self.fixed: ReadOnlyPaths | None = None
         self.quota = Quota(config.bytes_max, config.inodes_max)
+        self.work = -1
         self.root = self._make_root()
 
-    def use(self, *, xattrs: bool, devices: bool) -> None:
-        """Learn what the upper's file system can do, and with that what can be in the upper."""
+    def use(self, work: int, *, xattrs: bool, devices: bool) -> None:
+        """Learn of the work directory, of what the upper's file system can do, and so what can be in the upper."""
+        self.work = work
         if self.upper is None:
             return
         self.upper.xattrs = xattrs
@@ -242,44 +244,46 @@ class Tree:
 
     def attributes(self, node: Node) -> Entry:
         """What is shown of a node now. Raises OSError."""
-        if node.handles:
-            fd = node.handles[0]
+        fd = node.descriptor
+        if fd is not None:
             st = os.fstat(fd)
             if node.owner is None and not node.source.xattrs and not node.gone:
                 return self._entry(node, st, False, *self.place(node))
             return self._entry(node, st, False, fd)
-        fd, name = self.place(node)
-        st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        directory, name = self.place(node)
+        st = os.stat(name, dir_fd=directory, follow_symlinks=False)
         if (st.st_dev, st.st_ino) != node.key:
             raise failure(errno.ESTALE)  # somebody put another file there
-        return self._entry(node, st, False, fd, name)
+        return self._entry(node, st, False, directory, name)
 
     def link_count(self, node: Node) -> int:
         """The link count that is shown of a file. Raises OSError."""
-        if node.handles:
-            return self._link_count(node, os.fstat(node.handles[0]))
+        if node.descriptor is not None:
+            return self._link_count(node, os.fstat(node.descriptor))
         fd, name = self.place(node)
         return self._link_count(node, os.stat(name, dir_fd=fd, follow_symlinks=False))
 
     def place(self, node: Node) -> tuple[int, bytes]:
         """The directory and the name of the real file of a node. Raises OSError ENOENT when it has none any more."""
         if node.gone:
-            raise failure(errno.ENOENT)
+            if node.aside is None:
+                raise failure(errno.ENOENT)
+            return self.work, node.aside
         if node.parent is None:
             return node.source.root.fd, b"."
         return self.directories.get(node.parent, node.source).fd, node.name
 
     def file(self, node: Node) -> File:
         """The real file of a node. Raises OSError."""
-        if node.gone:
-            if not node.handles:
-                raise failure(errno.ENOENT)
-            return File(node.source, node.real_kind, node.key[1], node.handles[0], ())
+        fd = node.descriptor
+        if fd is not None and node.gone and node.aside is None:
+            return File(node.source, node.real_kind, node.key[1], fd, ())
         places = [self.place(node)]
         if node.aliases is not None and not node.source.xattrs:
             places += [(self.directories.get(parent, node.source).fd, name) for parent, name in node.aliases]
-        real = node.handles[0] if node.handles else at(*places[0])
-        return File(node.source, node.real_kind, node.key[1], real, tuple(places))
+        if node.aside is not None and not node.gone:
+            places.append((self.work, node.aside))
+        return File(node.source, node.real_kind, node.key[1], at(*places[0]) if fd is None else fd, tuple(places))
 
     def extended_attribute(self, node: Node, name: bytes) -> bytes | None:
         """The value of the extended attribute that is `name` inside; None if there is none. Raises OSError."""
@@ -392,7 +396,7 @@ class Tree:
         if node.gone and st.st_nlink == 1 and node.source is not self.upper:
             return 0  # a lower file's only name, which is gone for us
         if self.links is not None and node.kind != stat.S_IFDIR:
-            return self.links.shown_count(node.key, st.st_nlink)
+            return self.links.shown_count(node.key, st.st_nlink) - (node.aside is not None)
         return st.st_nlink
 
     def _update_directory(self, node: Node, found: Found) -> None:

@@ -17,7 +17,18 @@ from rootless_sb.requirements import REQUIREMENTS
 from rootless_sb.root import root_steps
 from rootless_sb.security import barriers
 from rootless_sb.state import CREATED, State
-from rootless_sb.volumes import covers, parse_scratch, parse_volume, read_only_within, volume_steps
+from rootless_sb.volumes import (
+    guarded,
+    hidden_on_host,
+    outside,
+    parse_scratch,
+    parse_volume,
+    pins,
+    read_only_within,
+    volume_steps,
+    with_held,
+    without_hidden,
+)
 
 if TYPE_CHECKING:
     from rootless_sb.host import Host
@@ -29,7 +40,7 @@ if TYPE_CHECKING:
     from rootless_sb.security.barriers import Barriers
     from rootless_sb.spec import RunSpec
     from rootless_sb.steps import Step
-    from rootless_sb.volumes import Cover
+    from rootless_sb.volumes import Guarded, Volume
 
 GENERATED = "generated"  # where the layer of `generated` lies in a sandbox's directory
 _LOCALHOST = b"127.0.0.1\tlocalhost\n::1\tlocalhost\n"
@@ -43,8 +54,8 @@ class Plan(NamedTuple):
     `parent`: the process with whose end the sandbox ends, 0 for none: the one that started sb, unless that is the
     machine's init or sb runs under nohup(1).
 
-    `covers`: what is hidden and held within volumes. `drops_groups`: pid 1 gives up the user's supplementary groups,
-    and with it all that runs inside.
+    `guarded`: volumes in which what runs by itself stays as it is. `drops_groups`: pid 1 gives up the user's
+    supplementary groups, and with it all that runs inside.
 
     `with_one_id` is the same run without subordinate ids, for the case that their helpers refuse; None if it can't be
     had with one id.
@@ -72,7 +83,7 @@ class Plan(NamedTuple):
     home: str  # the user's, for what is said of paths in it
     image: str = ""  # the directory of the image to hold meanwhile
     drops_groups: bool = False
-    covers: tuple[Cover, ...] = ()
+    guarded: tuple[Guarded, ...] = ()
     existing: str = ""
     with_one_id: Plan | None = None
 
@@ -130,7 +141,7 @@ def _plan_once(
             gids=maps.gids,
             pty=terminal,
             nested=wanted.nested,
-            volumes=_volume_steps(wanted),
+            volumes=_volume_steps(wanted, host),
             read_only=wanted.read_only,
             resolv_conf=host.resolv_conf if base is not None else None,
             directories=running.directories(base.image, program.directory) if base is not None else (),
@@ -149,19 +160,8 @@ def _plan_once(
         home=host.home,
         image=base.directory if base is not None else "",
         drops_groups=drops_groups,
-        covers=_covers(wanted, host, base),
+        guarded=guarded(_volumes(wanted), wanted.shown, host.home),
     )
-
-
-def _covers(wanted: RunSpec, host: Host, base: Base | None) -> tuple[Cover, ...]:
-    """What is covered within volumes, which are the host's whatever the root is. Raises SbError."""
-    volumes = tuple(parse_volume(text, "/") for text in wanted.volumes)
-    if not volumes:
-        return ()
-    own = paths.own_paths(dict(host.environment), host.uid, host.home)
-    theirs = (secret.path for secret in _secrets(wanted, host))
-    asked = wanted.hidden if base is None and wanted.rootfs is None else ()
-    return covers(volumes, (*own, *theirs, *asked), wanted.hidden, wanted.shown, host.home)
 
 
 def _drops_groups(wanted: RunSpec, host: Host, maps: IdMaps) -> bool:
@@ -185,7 +185,7 @@ def overlay(wanted: RunSpec, host: Host, base: Base | None, maps: IdMaps) -> Con
         told=tuple(os.fsencode(each.path) for each in _missed(wanted, host, base)),
         replaced=_generated(wanted, host, base),
         hidden_names=tuple(map(os.fsencode, paths.base_names(host.uid))),
-        read_only=tuple(map(os.fsencode, wanted.read_only_paths)),
+        read_only=tuple(map(os.fsencode, outside(_volumes(wanted), wanted.read_only_paths))),
         bytes_max=limits.parse_size(wanted.disk) if wanted.disk else None,
         audited=OPERATIONS if wanted.audit else (),
         supplementary_groups=wanted.supplementary_groups,
@@ -215,9 +215,14 @@ def _lowers(wanted: RunSpec, base: Base | None) -> tuple[Lower, ...]:
 
 def hidden_paths(wanted: RunSpec, host: Host) -> tuple[str, ...]:
     """What isn't there inside: sb's own, on the host's view the user's secrets, and what was asked. Raises SbError."""
+    return (*_hidden_by_default(wanted, host, secret=wanted.rootfs is None), *wanted.hidden)
+
+
+def _hidden_by_default(wanted: RunSpec, host: Host, *, secret: bool) -> tuple[str, ...]:
+    """The paths of the host that are sb's own, and, if `secret`, those of the user's secrets. Raises SbError."""
     own = paths.own_paths(dict(host.environment), host.uid, host.home)
-    theirs = _secrets(wanted, host) if wanted.rootfs is None else ()
-    return (*own, *(secret.path for secret in theirs), *wanted.hidden)
+    theirs = _secrets(wanted, host) if secret else ()
+    return (*own, *(each.path for each in theirs))
 
 
 def _missed(wanted: RunSpec, host: Host, base: Base | None) -> tuple[Secret, ...]:
@@ -233,10 +238,19 @@ def _secrets(wanted: RunSpec, host: Host) -> tuple[Secret, ...]:
     return secrets.hidden(owner, wanted.shown)
 
 
-def _volume_steps(wanted: RunSpec) -> tuple[Step, ...]:
-    volumes = tuple(parse_volume(text, "/") for text in wanted.volumes)
-    over = read_only_within(volumes, wanted.read_only_paths)
-    return volume_steps((*volumes, *over), tuple(map(parse_scratch, wanted.scratches)))
+def _volumes(wanted: RunSpec) -> tuple[Volume, ...]:
+    return tuple(parse_volume(text, "/") for text in wanted.volumes)
+
+
+def _volume_steps(wanted: RunSpec, host: Host) -> tuple[Step, ...]:
+    volumes = _volumes(wanted)
+    hidden: tuple[str, ...] = ()
+    if volumes:
+        asked = (*(() if wanted.image else wanted.hidden), *hidden_on_host(volumes, wanted.hidden))
+        hidden = tuple(dict.fromkeys((*_hidden_by_default(wanted, host, secret=True), *asked)))
+    over = without_hidden(read_only_within(volumes, wanted.read_only_paths), hidden)
+    steps = volume_steps((*volumes, *over), tuple(map(parse_scratch, wanted.scratches)), hidden)
+    return with_held(steps, pins(volumes, wanted.read_only_paths))
 
 
 def _hidden(wanted: RunSpec, host: Host, base: Base | None) -> tuple[bytes, ...]:

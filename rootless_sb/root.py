@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from rootless_sb.kernel.mounts import NODEV, NOEXEC, NOSUID, RDONLY
 from rootless_sb.steps import (
+    EMPTY_DIRECTORY,
+    EMPTY_FILE,
     Attach,
     AttachFile,
     BindDevice,
@@ -41,7 +43,6 @@ _MASKED_PROC = (
 _MASKED_SYS = ("sys/firmware", "sys/fs/selinux", "sys/dev/block", "sys/devices/virtual/powercap")
 # Container engines look for it (crun does, whatever it is told of cgroups).
 _FOR_ENGINES = (IfPossible(MountAt("cgroup2", "sys/fs/cgroup", RDONLY | NOSUID | NODEV | NOEXEC)),)
-EMPTY_DIRECTORY, EMPTY_FILE = "empty", "blank"
 _LINKS = (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2"), ("core", "/proc/kcore"))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+EMPTY_DIRECTORY, EMPTY_FILE = "empty", "blank"  # places in the stage, of what covers others
 
 class MountStage(NamedTuple):
     """Mount the stage, a tmpfs."""
@@ -66,17 +67,6 @@ class BindHost(NamedTuple):
     read_only: bool
 
 
-class HideInVolume(NamedTuple):
-    """Cover what is at `path` in the volume at `place`, if it is there, with something empty of its kind that lies in
-    the stage. `path` is relative, without symbolic links.
-    """
-
-    place: str
-    path: str
-    directory: str
-    file: str
-
-
 class HoldInVolume(NamedTuple):
     """Mount what is at `path` in the volume at `place`, a symbolic link too, over itself: then nobody can rename or
     remove it. `read_only`: what is there and beneath can't be changed either. `path` is relative, no link on the way.
@@ -99,6 +89,17 @@ class Mask(NamedTuple):
     place: str
     directory: str
     file: str
+
+
+class HideWithin(NamedTuple):
+    """Cover what is now at these paths of the host (the last name may have a `*`), where it lies in the volume of
+    `source` that is at `place`, with something empty of its kind. `apart`: names in it that something else goes to.
+    """
+
+    place: str
+    source: str
+    paths: tuple[str, ...]
+    apart: tuple[str, ...]
 
 
 class SetHostname(NamedTuple):
@@ -165,10 +166,10 @@ Step = (
     | WriteSetting
     | BindDevice
     | BindHost
-    | HideInVolume
     | HoldInVolume
     | MakeReadOnly
     | Mask
+    | HideWithin
     | SetHostname
     | BringLoopbackUp
     | OpenTerminal

@@ -8,7 +8,18 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from rootless_sb import conversation, ending, faults, leftovers, protocol, relay, sandboxes, state, status_stream, watcher
+from rootless_sb import (
+    conversation,
+    ending,
+    faults,
+    leftovers,
+    protocol,
+    relay,
+    sandboxes,
+    state,
+    status_stream,
+    watcher,
+)
 from rootless_sb.errors import EXIT_KILLED, EXIT_TIMEOUT, Doing, SbError
 from rootless_sb.kernel import channel, processes
 from rootless_sb.kernel.signals import SignalPipe
@@ -196,7 +207,7 @@ class Supervisor:
         """Remove the layer if the watcher couldn't; note how a sandbox that is kept has ended. Raises SbError."""
         if self._removed:
             return
-        if self._plan.covers:
+        if self._plan.guarded:
             leftovers.sweep_placeholders(self._plan.uid)
         if self._kept is None and not self._plan.existing:  # the watcher was killed, or has failed
             self._kept = self._own is not None and sandboxes.read(self._own).kept

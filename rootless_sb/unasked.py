@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-
 # What stands there meanwhile where nothing is. git lists no sockets, so none is committed; a link that leads nowhere is
 # to whoever reads it as if nothing were there (bash takes the first of three profiles that is, whatever it is).
 SOCKET, LINK, FILE, DIRECTORY = "s", "l", "f", "d"

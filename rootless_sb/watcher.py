@@ -19,7 +19,7 @@ from rootless_sb.kernel.signals import SignalPipe
 from rootless_sb.maps import map_text
 from rootless_sb.plan import with_layer
 from rootless_sb.requirements import Lacking, hint
-from rootless_sb.volumes import with_covered
+from rootless_sb.volumes import with_held
 
 if TYPE_CHECKING:
     from rootless_sb.kernel.channel import Channel
@@ -102,7 +102,7 @@ def _settle(plan: Plan, sandbox: Sandbox, *, never_ran: bool) -> bool:
 
 def _placeholders(plan: Plan) -> Placeholders | None:
     """What keeps names in volumes from being made, for a run that has any. Raises SbError."""
-    if not plan.covers:
+    if not plan.guarded:
         return None
     from rootless_sb import placeholders
 
@@ -145,9 +145,9 @@ def _start(
     plan = _enter_namespaces(plan, links.supervisor)
     _mount_overlay(plan, sandbox, links.server, audit)
     if taken is not None:
-        from rootless_sb import coverings
+        from rootless_sb import holding
 
-        plan = plan._replace(steps=with_covered(plan.steps, coverings.settle(plan.covers, taken)))
+        plan = plan._replace(steps=with_held(plan.steps, holding.hold(plan.guarded, taken)))
     keep = {ends.supervisor.fileno(), ends.control.fileno(), *relay.opened(ends.standard)}
     with Doing("cannot start pid 1"):
         pid = processes.fork(lambda: init.run(plan, sandbox.directory, ends), keep)

@@ -43,9 +43,10 @@ def pytest_sessionstart() -> None:
 
 
 def _catch_ignored_signals() -> None:
-    """Goes on ignoring what the caller ignores, but lets no child inherit that: `&` in a script ignores SIGINT, nohup SIGHUP.
+    """Goes on ignoring what the caller ignores, but lets no child inherit that.
 
-    A signal that is caught has its default again after execve(2); one that is ignored stays so.
+    `&` in a script ignores SIGINT, nohup SIGHUP. A signal that is caught has its default again after execve(2);
+    one that is ignored stays so.
     """
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
         if signal.getsignal(number) is signal.SIG_IGN:

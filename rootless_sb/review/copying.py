@@ -173,14 +173,15 @@ class CopyIn:
         opened = os.open(source, _READ)
         try:
             if there is None:
-                handle, entry = self._overlay.create(above.ino, name, st.st_mode & _MODE, os.O_WRONLY, self._caller)
+                made, entry = self._overlay.create(above.ino, name, st.st_mode & _MODE, os.O_WRONLY, self._caller)
                 node = entry.node
             else:
-                handle, node = self._overlay.open(there.ino, os.O_WRONLY | os.O_TRUNC), there
+                made, node = self._overlay.open(there.ino, os.O_WRONLY | os.O_TRUNC), there
             try:
-                copydata.copy(opened, handle.fd, os.fstat(opened).st_size)
+                with self._overlay.descriptor(made.handle) as target:
+                    copydata.copy(opened, target, os.fstat(opened).st_size)
             finally:
-                self._overlay.release(handle.fd)
+                self._overlay.release(made.handle)
         finally:
             os.close(opened)
         return node

@@ -51,7 +51,7 @@ def test_what_takes_capabilities_and_setuid_away(stage: Stage, change: str) -> N
     elif change == "chown":
         driver.set("f", uid=5)
     else:
-        fd = driver.overlay.open(ino, os.O_WRONLY | (os.O_TRUNC if change == "open" else 0)).fd
+        fd = driver.overlay.open(ino, os.O_WRONLY | (os.O_TRUNC if change == "open" else 0)).handle
         if change == "write":
             assert 0o6755 == driver.entry("f").owner.mode
             driver.overlay.write(fd, b"x", 0)
@@ -65,7 +65,7 @@ def test_capabilities_that_are_set_while_the_file_is_open(stage: Stage) -> None:
     """Data that was written before, and comes from the kernel's cache only then, doesn't take them away."""
     driver = stage.over(stage.lower("lower", {}))
     driver.write("f", b"")
-    fd = driver.overlay.open(driver.ino("f"), os.O_WRONLY).fd
+    fd = driver.overlay.open(driver.ino("f"), os.O_WRONLY).handle
     driver.overlay.setxattr(driver.ino("f"), xattrs.CAPABILITY, CAPABILITY)
     driver.overlay.write(fd, b"x", 0)
     driver.overlay.release(fd)

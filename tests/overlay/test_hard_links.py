@@ -88,9 +88,9 @@ def test_an_open_file_loses_its_name_and_keeps_the_others(stage: Stage, lower: L
     driver.set_by_number(number, mode=0o600)
     assert (2, number) == (driver.overlay.getattr(number).nlink, driver.ino("b"))
     driver.write("d/c", b"new")
-    assert b"new" == os.pread(opened.fd, 10, 0)
+    assert b"new" == os.pread(opened.handle, 10, 0)
     assert {(b"new", 0o600, 2, number)} == seen(driver, "b", "d/c")
-    driver.overlay.release(opened.fd)
+    driver.overlay.release(opened.handle)
 
 
 def test_a_directory_of_links_is_moved(stage: Stage, lower: Lower) -> None:

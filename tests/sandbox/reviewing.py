@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import stat
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 from tests.sandbox.running import SB, start_on_terminal
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
     from tests.sandbox.running import Sandboxes

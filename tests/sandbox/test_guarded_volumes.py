@@ -6,7 +6,6 @@ import os
 import signal
 import stat
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +16,7 @@ from tests.sandbox.running import eventually, stdout_until, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.sandbox.running import Sandboxes
 
@@ -65,30 +65,6 @@ def test_secrets_are_covered(sb: Sandboxes, home: Path, mode: str, options: tupl
     assert ".config/plain\n" == sb("-q", *volume, "--", "sh", "-c", script).stdout
     shown = sb("-q", "--show", str(home / ".ssh"), *volume, "--", "sh", "-c", script).stdout
     assert ".ssh/id\n.config/plain\nid\n" == shown
-
-
-def test_what_was_asked_to_be_hidden_is_covered(sb: Sandboxes, home: Path) -> None:
-    """--hide holds in a volume, by the path outside and by the one inside; without it the file is there."""
-    volume = ("-v", f"{home}:/v", "--")
-    for path in (str(home / "notes"), "/v/notes"):
-        assert "" == sb("--hide", path, *volume, "cat", "/v/notes").stdout
-    assert "notes\n" == sb(*volume, "cat", "/v/notes").stdout
-
-
-def test_secrets_behind_links_are_covered(sb: Sandboxes, home: Path) -> None:
-    """A directory that is but a link is covered where it really is, if that is in the volume."""
-    (home / "dots").mkdir()
-    (home / ".ssh").rename(home / "dots/ssh")
-    (home / ".ssh").symlink_to(home / "dots/ssh")
-    script = f"cat {home}/.ssh/id {home}/dots/ssh/id; ls -A {home}/dots"
-    assert "ssh\n" == sb("-v", str(home), "--", "sh", "-c", script).stdout
-
-
-def test_an_explicit_volume_is_no_secret(sb: Sandboxes, home: Path) -> None:
-    """Who binds a secret itself wants it; the one around it stays covered."""
-    volumes = ("-v", str(home), "-v", f"{home}/.ssh", "--")
-    script = f"cat {home}/.ssh/id; cat {home}/.netrc"
-    assert ".ssh/id\n" == sb(*volumes, "sh", "-c", script).stdout
 
 
 def test_git_in_a_volume(sb: Sandboxes, project: Path) -> None:
@@ -207,3 +183,13 @@ def test_a_directory_that_cannot_be_written_to(sb: Sandboxes, tmp_path: Path) ->
     place.mkdir(mode=0o500)
     for mode in ("rw", "ro"):
         assert "there\n" == sb("-v", f"{place}:/v:{mode}", "echo", "there").stdout
+
+
+def test_a_read_only_path_stays_in_its_place(sb: Sandboxes, tmp_path: Path) -> None:
+    """The directory above it can't be renamed to make room for another; one beside it can."""
+    for name in ("keep/in", "free/in"):
+        (tmp_path / "p" / name).mkdir(parents=True)
+    script = "cd /v; mv keep gone; mkdir -p keep/in; echo x >keep/in/x; mv free gone; ls"
+    options = ("-v", f"{tmp_path}/p:/v", "--read-only-path", "/v/keep/in")
+    assert "gone\nkeep\n" == sb(*options, "--", "sh", "-c", script).stdout
+    assert {"gone", "gone/in", "keep", "keep/in"} == everything(tmp_path / "p").keys()

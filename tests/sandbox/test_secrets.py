@@ -23,8 +23,8 @@ HIDDEN = (".ssh/id_ed25519", ".aws/credentials", ".netrc", ".config/gh/hosts.yml
 
 # All that issue 9 names, and what is like it.
 FILES = (
-    *(".ssh/id_rsa", ".gnupg/secring.gpg", ".aws/credentials", ".azure/token", ".config/gcloud/db", ".config/gh/hosts.yml"),
-    *(".config/rclone/rclone.conf", ".kube/config", ".docker/config.json", ".netrc", ".git-credentials", ".pypirc"),
+    *(".ssh/id_rsa", ".gnupg/secring.gpg", ".aws/credentials", ".azure/token", ".config/gcloud/db"),
+    *(".config/gh/hosts.yml", ".config/rclone/rclone.conf", ".kube/config", ".docker/config.json", ".netrc", ".git-credentials", ".pypirc"),
     *(".npmrc", ".pgpass", ".vault-token", ".cargo/credentials", ".cargo/credentials.toml", ".cache/huggingface/token"),
     *(".claude/settings.json", ".codex/auth.json", ".local/share/keyrings/login.keyring", ".mozilla/firefox/x/key4.db"),
     *(".config/google-chrome/Default/Cookies", ".config/chromium/Default/Cookies", ".bash_history", ".zsh_history"),
@@ -105,7 +105,8 @@ def test_tickets_of_kerberos(sb: Sandboxes) -> None:
 
 
 def test_sockets(sb: Sandboxes, runtime: Path, listening: list[Path]) -> None:
-    """Sockets of programs that obey aren't there; those that are shown, by themselves or with their directory, answer."""
+    """Sockets of programs that obey aren't there; those that are shown, by themselves or with their directory, answer.
+    """
     script = f"""
     import socket
     for path in {[str(path) for path in listening]!r}:

@@ -149,7 +149,7 @@ def test_nothing_is_said_when_all_is_there(shell: str) -> None:
 
 
 def test_missing_compiler_is_found_out_in_silence(shell: str) -> None:
-    """That the compiler isn't there is said by the set-up only, also where SIGPIPE is ignored, as Python's children have it.
+    """Only the set-up says that the compiler isn't there, also where SIGPIPE is ignored, as Python's children have it.
 
     Many times, because a writer that nobody reads from doesn't notice it each time.
     """

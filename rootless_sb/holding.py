@@ -1,4 +1,4 @@
-"""What is covered within volumes: looked up on the host, as steps; what isn't there gets a placeholder first."""
+"""What runs by itself within volumes: looked up on the host, as steps; what isn't there gets a placeholder first."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 from rootless_sb import unasked
 from rootless_sb.errors import Doing
-from rootless_sb.root import EMPTY_DIRECTORY, EMPTY_FILE
-from rootless_sb.secrets import stands_for
-from rootless_sb.steps import HideInVolume, HoldInVolume
+from rootless_sb.steps import HoldInVolume
 from rootless_sb.unasked import DIRECTORY, SOCKET
 
 if TYPE_CHECKING:
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
     from rootless_sb.placeholders import Placeholders
     from rootless_sb.steps import Step
     from rootless_sb.unasked import Unasked
-    from rootless_sb.volumes import Cover
+    from rootless_sb.volumes import Guarded
 
 # How far down projects are looked for, and in how many directories: somebody waits for the start.
 _DEPTH = 3
@@ -30,47 +28,24 @@ for _each in (*unasked.PROJECT, *(each for each in unasked.HOME if "/" not in ea
     _BY_NAME.setdefault(unasked.first_name(_each.path), []).append(_each)
 
 
-def settle(covers: Iterable[Cover], placeholders: Placeholders) -> dict[str, tuple[Step, ...]]:
-    """The steps that cover what is to be covered in each volume, by the place where that gets ready. Raises SbError."""
-    return {cover.place: tuple(_steps(cover, placeholders)) for cover in covers}
+def hold(volumes: Iterable[Guarded], placeholders: Placeholders) -> tuple[Step, ...]:
+    """The steps that hold in each volume what runs by itself. Raises SbError."""
+    return tuple(step for volume in volumes for step in _steps(volume, placeholders))
 
 
-def _steps(cover: Cover, placeholders: Placeholders) -> Iterator[Step]:
-    root = os.path.realpath(cover.source)
-    if not os.path.isdir(root):
-        return
-    yield from _hides(cover, root)
-    if cover.read_only:
-        return
-    with Doing(f"cannot guard what runs by itself in {root}", _HINT):
-        held = _Held(cover, root, placeholders)
-        for base, each, make in _wanted(cover, root):
-            held.hold(base, each, make=make)
-    yield from held.steps
+def _steps(volume: Guarded, placeholders: Placeholders) -> list[HoldInVolume]:
+    root = os.path.realpath(volume.source)
+    held = _Held(volume, root, placeholders)
+    if os.path.isdir(root):
+        with Doing(f"cannot guard what runs by itself in {root}", _HINT):
+            for base, each, make in _wanted(root, os.path.realpath(volume.home)):
+                held.hold(base, each, make=make)
+    return held.steps
 
 
-def _hides(cover: Cover, root: str) -> Iterator[HideInVolume]:
-    """What is hidden in the volume and there now. (What is but a link into the volume is hidden where it really is.)"""
-    found = {os.path.realpath(match) for path in cover.hidden for match in _matches(path)}
-    for path in sorted(each for each in found if _is_beneath(each, root)):
-        yield HideInVolume(cover.place, path[len(root) :].lstrip("/"), EMPTY_DIRECTORY, EMPTY_FILE)
-
-
-def _matches(path: str) -> list[str]:
-    """The paths that a hidden path means now."""
-    directory, name = os.path.split(path)
-    if "*" not in name:
-        return [path] if os.path.lexists(path) else []
-    try:
-        return [each for other in os.listdir(directory) if stands_for(path, each := f"{directory}/{other}")]
-    except OSError:
-        return []
-
-
-def _wanted(cover: Cover, root: str) -> Iterator[tuple[str, Unasked, bool]]:
+def _wanted(root: str, home: str) -> Iterator[tuple[str, Unasked, bool]]:
     """A directory, what is to stay as it is in it, and whether it mustn't be made there either."""
     yield from ((root, each, True) for each in unasked.PROJECT)
-    home = os.path.realpath(cover.home)
     if home == root or _is_beneath(home, root):
         yield from ((home, each, True) for each in unasked.HOME)
     for directory, names in _directories(root):
@@ -107,9 +82,9 @@ def _is_inner(entry: os.DirEntry[str]) -> bool:
 class _Held:
     """The steps that hold what is there, each name once, those above first."""
 
-    def __init__(self, cover: Cover, root: str, placeholders: Placeholders) -> None:
-        self._place = cover.place
-        self._shown = [os.path.realpath(path) for path in cover.shown]
+    def __init__(self, volume: Guarded, root: str, placeholders: Placeholders) -> None:
+        self._place = volume.place
+        self._shown = [os.path.realpath(path) for path in volume.shown]
         self._root = root
         self._placeholders = placeholders
         self._known: dict[str, bool] = {}  # paths in the volume, and whether they are read-only
