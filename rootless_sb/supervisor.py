@@ -206,6 +206,8 @@ class Supervisor:
     def _settle(self) -> None:
         """Remove the layer if the watcher couldn't; note how a sandbox that is kept has ended. Raises SbError."""
         if self._removed:
+            with Doing("cannot remove what points to the sandbox"):
+                sandboxes.forget(self._plan.identifier, self._plan.uid)  # in A the directories seem to be root's
             return
         if self._plan.guarded:
             leftovers.sweep_placeholders(self._plan.uid)

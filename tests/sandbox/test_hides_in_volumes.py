@@ -101,5 +101,5 @@ def test_inspect_says_what_is_not_held(sb: Sandboxes, project: Path, tmp_path: P
         assert 0 == sb("-q", "--name", name, *options, *volumes, "--", "true").returncode
     described = [json.loads(sb.command("inspect", name).stdout)["sandboxes"][0] for name in ("plain", "bound")]
     said = [[line.partition(":")[0] for line in each["not_held"]] for each in described]
-    assert [[], ["--disk", "--audit", "--hide"]] == said
+    assert [[], ["--disk", "--audit", "what runs by itself", "--hide"]] == said
     assert all("/v" in line for line in described[1]["not_held"])
