@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
     from tests.sandbox.running import Sandboxes
 
+POSTINST = """set -e
+adduser --system --group --quiet --home /var/lib/sbtiny sbtiny
+passwd -l sbtiny >/dev/null
+chmod 750 /var/lib/sbtiny"""
 TABLES = ("/etc/shadow", "/etc/gshadow")
 
 
@@ -84,3 +89,28 @@ def test_they_are_there_at_the_next_start(sb: Sandboxes) -> None:
     assert 0 == sb("--name", "box", "--", "sh", "-c", "echo x:*::::::: >>/etc/shadow").returncode
     again = sb.command("start", "-a", "box", "sh", "-c", "tail -1 /etc/shadow; grep -c ^root: /etc/gshadow")
     assert ["x:*:::::::", "1"] == again.stdout.splitlines()
+
+
+@pytest.mark.parametrize("userns", ["root", "single"])
+def test_a_package_that_makes_a_system_user(
+    sb: Sandboxes, tmp_path: Path, program: Callable[[str], Path], userns: str
+) -> None:
+    """dpkg installs it, its script makes and locks an account and gives it a directory, and purging takes it away."""
+    for name in ("dpkg-deb", "adduser", "passwd"):
+        program(name)
+    (tmp_path / "p/DEBIAN").mkdir(parents=True)
+    (tmp_path / "p/DEBIAN/control").write_text(
+        "Package: sb-tiny\nVersion: 1\nArchitecture: all\nMaintainer: n <n@example.org>\nDescription: has a user\n"
+    )
+    scripts = {"postinst": POSTINST, "postrm": "set -e; if [ $1 = purge ]; then deluser --quiet sbtiny; fi"}
+    for name, text in scripts.items():
+        (tmp_path / "p/DEBIAN" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / "p/DEBIAN" / name).chmod(0o755)
+    subprocess.run(["dpkg-deb", "--build", "-q", tmp_path / "p", tmp_path / "p.deb"], check=True)
+    script = f"""
+        PATH=$PATH:/usr/sbin:/sbin
+        dpkg -i {tmp_path}/p.deb >&2 && passwd -S sbtiny | cut -d' ' -f1,2 && stat -c %a /var/lib/sbtiny &&
+        dpkg --purge sb-tiny >&2 && ! id sbtiny 2>/dev/null && ! grep sbtiny /etc/shadow
+        """
+    done = sb("--userns", userns, "--", "sh", "-c", script)
+    assert (0, ["sbtiny L", "750"]) == (done.returncode, done.stdout.splitlines()), done.stderr
