@@ -46,9 +46,9 @@ class Config(NamedTuple):
     `bytes_max`, `inodes_max`: how much the upper may hold, what is deleted and still open included; None: no limit.
     `audited`: what the server writes records of, as named in OPERATIONS.
     `supplementary_groups`: whether those of the server open files of plain trees.
-    `own_uid`, `own_gid`: what files of the server's own user and group are shown as.
-    `uids`, `gids`: the ids that may be shown at all; a file of any other id is shown as own_uid's or own_gid's,
-    as is one of a supplementary group that opens files.
+    `own_uid`, `own_gid`: what files of the server's own user and group are shown as; `own_groups`: more groups whose
+    files are shown as own_gid's.
+    `uids`, `gids`: the ids that may be shown at all; a file of any other id is shown as own_uid's or own_gid's.
     """
 
     lowers: tuple[Lower, ...]
@@ -65,6 +65,7 @@ class Config(NamedTuple):
     supplementary_groups: bool = True
     own_uid: int = 0
     own_gid: int = 0
+    own_groups: tuple[int, ...] = ()
     uids: tuple[Extent, ...] = ()
     gids: tuple[Extent, ...] = ()
 

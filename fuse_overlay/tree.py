@@ -110,8 +110,7 @@ class Tree:
         self.mounts = mounts if mounts is not None else Mounts()
         self._euid = os.geteuid()
         self.uids = IdMap([self._euid], config.own_uid, config.uids)
-        groups = os.getgroups() if config.supplementary_groups else []
-        self.gids = IdMap([os.getegid(), *groups], config.own_gid, config.gids)
+        self.gids = IdMap([os.getegid(), *config.own_groups], config.own_gid, config.gids)
         self.origins: dict[Key, int] = {}
         self.stored_origins = self.upper is not None
         self.store = Store()

@@ -191,6 +191,7 @@ def overlay(wanted: RunSpec, host: Host, base: Base | None, maps: IdMaps) -> Con
         supplementary_groups=wanted.supplementary_groups,
         own_uid=own_uid,
         own_gid=own_gid,
+        own_groups=host.groups if wanted.supplementary_groups else (),
         uids=_extents(maps.uids),
         gids=_extents(maps.gids),
     )

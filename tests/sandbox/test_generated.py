@@ -106,7 +106,7 @@ def test_a_package_that_makes_a_system_user(
     for name, text in scripts.items():
         (tmp_path / "p/DEBIAN" / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / "p/DEBIAN" / name).chmod(0o755)
-    subprocess.run(["dpkg-deb", "--build", "-q", tmp_path / "p", tmp_path / "p.deb"], check=True)
+    subprocess.run(["dpkg-deb", "--build", tmp_path / "p", tmp_path / "p.deb"], check=True, capture_output=True)
     script = f"""
         PATH=$PATH:/usr/sbin:/sbin
         dpkg -i {tmp_path}/p.deb >&2 && passwd -S sbtiny | cut -d' ' -f1,2 && stat -c %a /var/lib/sbtiny &&

@@ -25,7 +25,8 @@ HIDDEN = (".ssh/id_ed25519", ".aws/credentials", ".netrc", ".config/gh/hosts.yml
 FILES = (
     *(".ssh/id_rsa", ".gnupg/secring.gpg", ".aws/credentials", ".azure/token", ".config/gcloud/db"),
     *(".config/gh/hosts.yml", ".config/rclone/rclone.conf", ".kube/config", ".docker/config.json", ".netrc"),
-    *(".git-credentials", ".pypirc", ".npmrc", ".pgpass", ".vault-token", ".cargo/credentials", ".cargo/credentials.toml", ".cache/huggingface/token"),
+    *(".git-credentials", ".pypirc", ".npmrc", ".pgpass", ".vault-token", ".cargo/credentials"),
+    *(".cargo/credentials.toml", ".cache/huggingface/token"),
     *(".claude/settings.json", ".codex/auth.json", ".local/share/keyrings/login.keyring", ".mozilla/firefox/x/key4.db"),
     *(".config/google-chrome/Default/Cookies", ".config/chromium/Default/Cookies", ".bash_history", ".zsh_history"),
     *(".python_history", ".local/share/fish/fish_history", ".histfile", ".Xauthority", ".password-store/x.gpg"),

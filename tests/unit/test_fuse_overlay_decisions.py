@@ -61,6 +61,8 @@ def test_ids_are_shown_by_what_exists_inside() -> None:
     assert [7, 0] == [ids.admitted(inside) for inside in (7, 99)]
     keep = IdMap([1000], 1000, (Extent(1000, 1),))
     assert [1000, 1000, 1000] == [keep.shown(host) for host in (1000, 0, 5)]
+    several = IdMap([1000, 5], 0, (Extent(0, 1), Extent(1, 10)))  # though there is a 5 inside, it is another one
+    assert [0, 0, 6] == [several.shown(host) for host in (1000, 5, 6)]
 
 
 @pytest.mark.parametrize(
