@@ -25,10 +25,14 @@ class Lower(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """The ids from `inside` on, `count` of them, that exist in the user namespace which the mount belongs to."""
+    """The ids from `inside` on, `count` of them, that exist in the user namespace which the mount belongs to.
+
+    `outside`: the first of them on the host, which counts with `real_ids` only.
+    """
 
     inside: int
     count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
+    outside: int = 0
 
 
 class Config(NamedTuple):
@@ -49,6 +53,8 @@ class Config(NamedTuple):
     `own_uid`, `own_gid`: what files of the server's own user and group are shown as; `own_groups`: more groups whose
     files are shown as own_gid's.
     `uids`, `gids`: the ids that may be shown at all; a file of any other id is shown as own_uid's or own_gid's.
+    `real_ids`: the layers are those of the kernel's own overlay in that user namespace. What files show is what they
+    are there, nothing is recorded beside them, and the upper's marks are the kernel's.
     """
 
     lowers: tuple[Lower, ...]
@@ -68,6 +74,7 @@ class Config(NamedTuple):
     own_groups: tuple[int, ...] = ()
     uids: tuple[Extent, ...] = ()
     gids: tuple[Extent, ...] = ()
+    real_ids: bool = False
 
 
 def pack(config: Config) -> bytes:

@@ -53,11 +53,12 @@ class Layer:
     there may be marks of the `.wh.` kind. `live`: it may change underneath. `records`: there may be ownership records.
     `xattrs`: its files and directories can have user.* attributes. `indexed`: there may be indexes.
     `foreign_records`: there may be records of fuse-overlayfs' own kind. `file_whiteouts`: some whiteouts may be regular
-    files. `gate`: who weighs what the server may read, besides the kernel.
+    files. `real`: ACLs and capabilities are what the kernel has of them, not data. `gate`: who weighs what the server
+    may read, besides the kernel.
     """
 
     __slots__ = (
-        "dot_marks", "file_whiteouts", "foreign_records", "gate", "indexed", "live", "marks", "number", "path",
+        "dot_marks", "file_whiteouts", "foreign_records", "gate", "indexed", "live", "marks", "number", "path", "real",
         "records", "root", "writable", "xattrs",
     )  # fmt: skip
 
@@ -87,6 +88,12 @@ class Layer:
         # Only what we write is in a fresh upper, and it is known by then which marks that will be.
         self.dot_marks = marks
         self.gate: Gate | None = None
+        self.real = not self.writable
+
+    def trust_the_kernel(self) -> None:
+        """Take this upper for one that the kernel's overlay has written: whoever used that could make all else."""
+        self.records = self.indexed = self.foreign_records = self.file_whiteouts = self.dot_marks = False
+        self.real = True
 
     def stat(self, fd: int, name: bytes) -> os.stat_result | None:
         """What `name` is in the directory `fd`; None if nothing, or nothing that we may know of."""
@@ -133,6 +140,8 @@ class Layer:
 def open_layers(config: Config) -> list[Layer]:
     """Open all layers, topmost first. Raises OverlayError naming the one that can't be opened."""
     layers = [Layer(-1, config.upper, marks=True, live=False)] if config.upper is not None else []
+    if layers and config.real_ids:
+        layers[0].trust_the_kernel()
     layers += [
         Layer(number, lower.path, marks=lower.layer, live=lower.live) for number, lower in enumerate(config.lowers)
     ]
@@ -214,7 +223,7 @@ def list_directory(fd: int, layer: Layer) -> merge.Scan:
                 continue
             if layer.is_whiteout(fd, name, entry.stat(follow_symlinks=False)):
                 whiteouts.add(name)
-    return merge.Scan(names, whiteouts, layer.marks)
+    return merge.Scan(names, whiteouts, layer.marks, layer.dot_marks)
 
 
 class Budget(NamedTuple):

@@ -7,7 +7,7 @@ import signal
 from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay.config import OPERATIONS, Config, Extent, Lower
-from rootless_sb import limits, paths, secrets, spec, stdio, variables
+from rootless_sb import engines, limits, paths, secrets, spec, stdio, variables
 from rootless_sb.errors import SbError
 from rootless_sb.image import running
 from rootless_sb.kernel.namespaces import KINDS
@@ -66,6 +66,7 @@ class Plan(NamedTuple):
     namespaces: tuple[str, ...]
     places: tuple[str, ...]
     id_maps: IdMaps
+    engine: str
     overlay: Config
     mount_options: str
     steps: tuple[Step, ...]
@@ -92,6 +93,7 @@ def make_plan(
     wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...], identifier: str, base: Base | None = None
 ) -> Plan:
     """Decide everything about a run, on the image `base` if one is given. Raises SbError for what can't be."""
+    engines.require(wanted)
     behind = barriers.decide(wanted, host, namespaces(wanted.allow_degraded))  # takes longer than all the rest
     plan = _plan_once(wanted, host, descriptors, identifier, base, behind)
     if plan.id_maps.helpers is None:
@@ -131,6 +133,7 @@ def _plan_once(
         namespaces=own,
         places=paths.layer_places(environment),
         id_maps=maps,
+        engine=wanted.engine,
         overlay=overlay(wanted, host, base, maps),
         mount_options=f"rootmode=40000,user_id={own_uid},group_id={own_gid},allow_other,default_permissions",
         steps=root_steps(
@@ -194,6 +197,7 @@ def overlay(wanted: RunSpec, host: Host, base: Base | None, maps: IdMaps) -> Con
         own_groups=host.groups if wanted.supplementary_groups else (),
         uids=_extents(maps.uids),
         gids=_extents(maps.gids),
+        real_ids=wanted.engine == engines.KERNEL,
     )
 
 
@@ -341,7 +345,7 @@ def greeting(wanted: RunSpec, host: Host) -> str:
 
 
 def _extents(lines: tuple[MapLine, ...]) -> tuple[Extent, ...]:
-    return tuple(Extent(line.inside, line.size) for line in lines)
+    return tuple(Extent(line.inside, line.size, line.outside) for line in lines)
 
 
 def _image_target(
