@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from tests.sandbox.running import Sandboxes
 
 POSTINST = """set -e
-adduser --system --group --quiet --home /var/lib/sbtiny sbtiny
-passwd -l sbtiny >/dev/null
-chmod 750 /var/lib/sbtiny"""
+adduser --system --group --quiet --home /nonexistent --no-create-home sbtiny
+passwd -l sbtiny >/dev/null"""
 TABLES = ("/etc/shadow", "/etc/gshadow")
 
 
@@ -95,7 +94,7 @@ def test_they_are_there_at_the_next_start(sb: Sandboxes) -> None:
 def test_a_package_that_makes_a_system_user(
     sb: Sandboxes, tmp_path: Path, program: Callable[[str], Path], userns: str
 ) -> None:
-    """dpkg installs it, its script makes and locks an account and gives it a directory, and purging takes it away."""
+    """dpkg installs it, its script makes and locks an account, and purging takes it away."""
     for name in ("dpkg-deb", "adduser", "passwd"):
         program(name)
     (tmp_path / "p/DEBIAN").mkdir(parents=True)
@@ -109,8 +108,8 @@ def test_a_package_that_makes_a_system_user(
     subprocess.run(["dpkg-deb", "--build", tmp_path / "p", tmp_path / "p.deb"], check=True, capture_output=True)
     script = f"""
         PATH=$PATH:/usr/sbin:/sbin
-        dpkg -i {tmp_path}/p.deb >&2 && passwd -S sbtiny | cut -d' ' -f1,2 && stat -c %a /var/lib/sbtiny &&
+        dpkg -i {tmp_path}/p.deb >&2 && passwd -S sbtiny | cut -d' ' -f1,2 &&
         dpkg --purge sb-tiny >&2 && ! id sbtiny 2>/dev/null && ! grep sbtiny /etc/shadow
         """
     done = sb("--userns", userns, "--", "sh", "-c", script)
-    assert (0, ["sbtiny L", "750"]) == (done.returncode, done.stdout.splitlines()), done.stderr
+    assert (0, ["sbtiny L"]) == (done.returncode, done.stdout.splitlines()), done.stderr
