@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # How far down projects are looked for, and in how many directories: somebody waits for the start.
 _DEPTH = 3
 _DIRECTORIES = 1000
+_REPOSITORY = {"HEAD", "objects", "refs"}  # what git's own directory has: gitrepository-layout(5)
 _HINT = "--show DIR leaves what runs by itself in a volume open"
 
 _BY_NAME: dict[str, list[Unasked]] = {}
@@ -49,16 +50,19 @@ def _wanted(root: str, home: str) -> Iterator[tuple[str, Unasked, bool]]:
     if home == root or _is_beneath(home, root):
         yield from ((home, each, True) for each in unasked.HOME)
     for directory, names in _directories(root):
-        if {"HEAD", "objects", "refs"} <= names:
+        if names >= _REPOSITORY:
             yield from ((directory, each, True) for each in unasked.GIT)
+        if ".git" in names:
+            submodules = (each for each, inside in _directories(f"{directory}/.git/modules") if inside >= _REPOSITORY)
+            yield from ((submodule, each, True) for submodule in submodules for each in unasked.GIT)
         for name in sorted(names & _BY_NAME.keys()):
             yield from ((directory, each, name == ".git") for each in _BY_NAME[name])
 
 
 def _directories(root: str) -> Iterator[tuple[str, set[str]]]:
     """The nearest directories of a volume, and the names in each; on its own file system, no symbolic link followed."""
-    device = os.stat(root).st_dev
-    waiting = [(root, 0)]
+    waiting = [(root, 0)] if os.path.isdir(root) else []
+    device = os.stat(root).st_dev if waiting else 0
     for _ in range(_DIRECTORIES):
         if not waiting:
             return
@@ -70,8 +74,9 @@ def _directories(root: str) -> Iterator[tuple[str, set[str]]]:
                 continue
         except OSError:
             continue
-        yield directory, {entry.name for entry in entries}
-        if depth < _DEPTH:
+        names = {entry.name for entry in entries}
+        yield directory, names
+        if depth < _DEPTH and not names >= _REPOSITORY:
             waiting += [(entry.path, depth + 1) for entry in entries if _is_inner(entry)]
 
 
@@ -94,6 +99,8 @@ class _Held:
         """Hold what is at a path in the directory `base`, and pin the directories between. Raises OSError."""
         if self._is_shown(f"{base}/{each.path}"):
             return
+        if "/.git/" in base:  # a submodule's, which is reached by way of the project's own
+            self._pin_above(f"{base}/{each.path}")
         names = each.path.split("/")
         path = base
         for count, name in enumerate(names, 1):

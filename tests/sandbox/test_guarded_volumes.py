@@ -56,6 +56,23 @@ def everything(top: Path) -> dict[str, tuple[int, bytes]]:
     return found
 
 
+def test_a_submodule_in_a_volume(sb: Sandboxes, project: Path) -> None:
+    """git's directory of a submodule lies in the project's, and can't be moved away nor given other hooks there."""
+    inner = project / "libs/inner/.git"
+    (project / ".git/modules/libs").mkdir(parents=True)
+    inner.rename(project / ".git/modules/libs/inner")
+    inner.write_text("gitdir: ../../.git/modules/libs/inner\n")
+    before = everything(project)
+    script = """
+    m=.git/modules; mkdir $m/libs/inner/hooks; echo x >>$m/libs/inner/config; mv $m/libs/inner $m/x; mv $m/libs $m/x
+    mv $m m; echo x >libs/inner/.git; mv libs/inner/.git x; true
+    """
+    assert 0 == sb("-v", str(project), "--", "sh", "-c", script, directory=project).returncode
+    assert before == everything(project)
+    commit = [*GIT, "-C", "libs/inner", "commit", "-q", "--allow-empty", "-m", "two"]
+    assert 0 == sb("-v", str(project), "--", *commit, directory=project).returncode
+
+
 @pytest.mark.parametrize("options", [(), ("--rootfs", "/"), ("--userns", "single")])
 @pytest.mark.parametrize("mode", ["rw", "ro"])
 def test_secrets_are_covered(sb: Sandboxes, home: Path, mode: str, options: tuple[str, ...]) -> None:
