@@ -57,8 +57,8 @@ class Placeholders:
         """
         with _alone(self._base):
             if os.path.lexists(path):
-                if kind != DIRECTORY and _is_one(kind, path):  # another sandbox's: it stays for us too
-                    self._note(kind, path)
+                if _is_one(kind, path) and (kind != DIRECTORY or kind + path in self._others()):
+                    self._note(kind, path)  # another sandbox's, which stays for us too
                 return True
             self._note(kind, path)
             return _made(path, kind, content)
@@ -69,6 +69,10 @@ class Placeholders:
             _remove(self._base, self._identifier, self._noted)
         os.close(self._own)
         os.close(self._base)
+
+    def _others(self) -> set[str]:
+        with _notes_at(self._base) as place:
+            return _used(self._base, place, self._identifier)
 
     def _note(self, kind: str, path: str) -> None:
         files.write_all(self._own, os.fsencode(f"{kind}{path}\0"))
@@ -116,11 +120,16 @@ def _noted_by(base: int, name: str) -> list[str]:
         return []
 
 
+def _used(base: int, place: int, identifier: str) -> set[str]:
+    """What sandboxes that live have noted, but for this one."""
+    others = [name for name in os.listdir(place) if name != identifier and files.is_locked(place, name)]
+    return {each for name in others for each in _noted_by(base, name)}
+
+
 def _remove(base: int, identifier: str, noted: list[str]) -> None:
     """Remove a sandbox's placeholders, but for those that another one uses, and its notes."""
     with _notes_at(base) as place:
-        others = [name for name in os.listdir(place) if name != identifier and files.is_locked(place, name)]
-        used = {each for name in others for each in _noted_by(base, name)}
+        used = _used(base, place, identifier)
         for each in reversed(noted):  # what lies in a directory goes before it
             kind, path = each[0], each[1:]
             if each not in used and _is_one(kind, path):
