@@ -337,6 +337,8 @@ def greeting(wanted: RunSpec, host: Host) -> str:
     shut = [] if "net" in wanted.allow_degraded else ["no network"]
     if wanted.hidden:
         shut.append(f"hidden: {', '.join(wanted.hidden)}")
+    if held := [volume.target for volume in _volumes(wanted) if not volume.read_only]:
+        shut.append(f"what runs by itself (git hooks, rc files) is held in {', '.join(held)} unless --show names it")
     if wanted.verbose and not (wanted.rootfs or wanted.image or wanted.clear_environment):
         given = [name for name, _ in wanted.environment]
         kept_back = [name for name in variables.withheld(dict(host.environment)) if name not in given]

@@ -152,7 +152,7 @@ def parser(
     add("--memory", metavar="SIZE", default="", help="what its processes may use, as 512m (default: 90 %% of it)")
     add("--ulimit", metavar="NAME=SOFT[:HARD]", action="append", default=[], help="a limit of each process, as nofile")
     add("--hide", metavar="PATH", action="append", default=[], help="a path that isn't there inside")
-    add("--show", metavar="PATH", action="append", default=[], help="a path that is hidden by default: ~/.ssh")
+    add("--show", metavar="PATH", action="append", default=[], help="what is hidden or held by default: ~/.ssh, .git")
     add("--read-only-path", metavar="PATH", action="append", default=[], help="a path that can't be changed inside")
     add("--disk", metavar="SIZE", default="", help="how much may be written, deleted files less: 512m, 10g")
     add("--audit", metavar="FILE", default="", help="write there what is opened and changed, as lines of JSON")
