@@ -48,6 +48,7 @@ class Config(NamedTuple):
     is shown.
     `read_only`: absolute paths in the merged tree. What is there and beneath can't be changed, and nothing made.
     `bytes_max`, `inodes_max`: how much the upper may hold, what is deleted and still open included; None: no limit.
+    `bytes_kept`, `inodes_kept`: percents of the upper's file system that stay free; 0: none.
     `audited`: what the server writes records of, as named in OPERATIONS.
     `supplementary_groups`: whether those of the server open files of plain trees.
     `own_uid`, `own_gid`: what files of the server's own user and group are shown as; `own_groups`: more groups whose
@@ -67,6 +68,8 @@ class Config(NamedTuple):
     read_only: tuple[bytes, ...] = ()
     bytes_max: int | None = None
     inodes_max: int | None = None
+    bytes_kept: int = 0
+    inodes_kept: int = 0
     audited: tuple[str, ...] = ()
     supplementary_groups: bool = True
     own_uid: int = 0

@@ -33,7 +33,7 @@ class Extended:
             return None
         if file.layer.gate is not None and name not in xattrs.AS_DATA:
             file.layer.gate.require(file.real, READ)
-        value = self._store.read(file, kept) if file.layer.marks or name not in xattrs.AS_DATA else None
+        value = self._store.read(file, kept) if file.layer.marks or xattrs.visible(name) else None
         if value is None and _counts(name, file):
             return self._translated(name, read_xattr(file.real, name))
         return value

@@ -249,7 +249,7 @@ class FuseOperations(pyfuse3.Operations):
 
     @_request
     def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
-        self._overlay.setxattr(inode, name, value, _caller(ctx))
+        self._overlay.setxattr(inode, name, value, _caller(ctx)._replace(drops_setgid=SHORTCUT.drops_setgid()))
 
     @_request
     def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:

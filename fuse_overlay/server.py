@@ -25,12 +25,17 @@ _FUSE = "/dev/fuse"
 
 
 def serve(
-    config: Config, fuse_fd: int, audit_fd: int = -1, *, refused: Callable[[bytes], None] | None = None
+    config: Config,
+    fuse_fd: int,
+    audit_fd: int = -1,
+    refused: Callable[[], None] | None = None,
+    looked_up: Callable[[bytes], None] | None = None,
 ) -> None:
     """Serve an already mounted /dev/fuse descriptor until its mount is gone.
 
-    `refused` is called with each of the configuration's `told` paths that somebody looks up, once.
     `audit_fd`: where the records that the configuration asks for are written, as lines of JSON.
+    `refused` is called once, when a client gets an error because of the upper's limits; `looked_up` with each of the
+    configuration's `told` paths that somebody looks up, once.
     All other copies of it in this process are closed: a copy that outlives the server lets its clients wait for ever.
     Raises OverlayError, and OSError when reading requests fails.
     """
@@ -40,10 +45,11 @@ def serve(
         if fd != fuse_fd:
             os.close(fd)
     overlay = Overlay(config)
+    overlay.tree.quota.refused = refused
     # libfuse takes a mountpoint of this form for a descriptor, and mounts nothing (libfuse, lib/mount.c and
     # fuse_lowlevel.c, "fuse_mnt_parse_fuse_fd").
     records = _records(audit_fd) if config.audited and audit_fd >= 0 else None
-    refusals = Refusals(config.told, refused) if config.told and refused is not None else None
+    refusals = Refusals(config.told, looked_up) if config.told and looked_up is not None else None
     handshake = start(_operations(overlay, config, records, refusals), f"/dev/fd/{fuse_fd}", set())
     loop.run(handshake)
     pyfuse3.close(unmount=False)
