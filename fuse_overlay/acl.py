@@ -21,6 +21,7 @@ _HEADER = struct.Struct("<I")
 _ENTRY = struct.Struct("<HHI")
 
 # How far left in a mode the permissions of an entry stand.
+_MODE_TAGS = (USER_OBJ, GROUP_OBJ, OTHER)
 _SHIFTS = {USER_OBJ: 6, GROUP_OBJ: 3, MASK: 3, OTHER: 0}
 
 
@@ -103,6 +104,29 @@ def in_order(entries: Iterable[Entry]) -> Acl:
     then by id.
     """
     return tuple(sorted(entries, key=lambda entry: (entry.tag, entry.id)))
+
+
+def allowed(acl: Acl | None, mode: int, ids: tuple[int, int], owner: tuple[int, int]) -> int:
+    """The permission bits that a process of these ids (user, group), of no other group and without privilege, has to a
+    file of this owner: acl(5), "Access check algorithm". `acl`: the file's, None if its mode says it all. Of several
+    groups' entries the bits are put together, which is right for whoever wants one of them.
+    """
+    entries = acl if acl is not None else tuple(Entry(tag, mode >> _SHIFTS[tag] & 7, 0) for tag in _MODE_TAGS)
+    own = {entry.tag: entry.permissions for entry in entries if entry.tag in _SHIFTS}
+    if ids[0] == owner[0]:
+        return own[USER_OBJ]
+    mask = own.get(MASK, 7)
+    for entry in entries:
+        if entry.tag == USER and entry.id == ids[0]:
+            return entry.permissions & mask
+    groups = [entry.permissions for entry in entries if entry.tag == GROUP and entry.id == ids[1]]
+    groups += [own[GROUP_OBJ]] if ids[1] == owner[1] else []
+    if not groups:
+        return own[OTHER]
+    bits = 0
+    for each in groups:
+        bits |= each
+    return bits & mask
 
 
 def _group_class(acl: Acl) -> int:

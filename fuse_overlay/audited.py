@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from fuse_overlay.overlay import Overlay
+    from fuse_overlay.refusals import Refusals
     from fuse_overlay.tree import Missing
 
 R = TypeVar("R")
@@ -31,8 +32,10 @@ class AuditedOperations(FuseOperations):
     up is noted if it is hidden. What the kernel refuses by itself, for a file's mode, never comes here.
     """
 
-    def __init__(self, overlay: Overlay, audited: frozenset[str], put: Callable[[Record], None]) -> None:
-        super().__init__(overlay)
+    def __init__(
+        self, overlay: Overlay, audited: frozenset[str], put: Callable[[Record], None], refused: Refusals | None = None
+    ) -> None:
+        super().__init__(overlay, refused)
         self._audited = audited
         self._put = put
         SHORTCUT.watch()
@@ -40,7 +43,7 @@ class AuditedOperations(FuseOperations):
     def _absent(
         self, missing: Missing, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        if missing.hidden:
+        if missing.hidden is not None:
             self._note("lookup", ctx, self._overlay.path(parent_inode, name), errno.ENOENT)
         return super()._absent(missing, parent_inode, name, ctx)
 

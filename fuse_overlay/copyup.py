@@ -203,7 +203,7 @@ class CopyUp:
             copydata.copy(node.descriptor, target, length)
             return
         directory, name = self._tree.place(node)
-        source = open_regular(name, os.O_RDONLY, directory, live=node.source.live, own=node.own)
+        source = open_regular(name, os.O_RDONLY, directory, node.source, own=node.own)
         try:
             copydata.copy(source, target, length)
         finally:

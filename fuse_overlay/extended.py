@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fuse_overlay import acl, xattrs
 from fuse_overlay.attributes import carries
+from fuse_overlay.gate import READ
 from fuse_overlay.layers import names_of_xattrs, read_xattr
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class Extended:
         kept = xattrs.kept_as(name)
         if kept is None:
             return None
+        if file.layer.gate is not None and name not in xattrs.AS_DATA:
+            file.layer.gate.require(file.real, READ)
         value = self._store.read(file, kept) if file.layer.marks or xattrs.visible(name) else None
         if value is None and _counts(name, file):
             return self._translated(name, read_xattr(file.real, name))

@@ -257,7 +257,7 @@ class Handles:
             return os.open(at_fd(node.descriptor), flags | os.O_CLOEXEC)
         directory, name = self._tree.place(node)
         own = node.own and not node.source.writable
-        return open_regular(name, flags, directory, live=node.source.live, own=own)
+        return open_regular(name, flags, directory, node.source, own=own)
 
     def _open_again(self, node: Node, flags: int) -> int:
         fd = self._open(node, flags & _KEPT)

@@ -44,32 +44,36 @@ class Hiding:
     def __init__(self, config: Config) -> None:
         """Look up what is hidden now. Raises ValueError for a path that isn't absolute."""
         directories: dict[bytes, bytes] = {}
-        resolved = [_resolved(path, directories) for path in config.hidden]
-        self._paths = policy.hidden_paths(config.lowers, (*config.hidden, *resolved))
-        self._wanted = tuple(dict.fromkeys((*config.hidden, *resolved)))
+        # The paths as they were asked for and without symbolic links, each with the one that was asked for.
+        self._wanted = {_resolved(path, directories): path for path in config.hidden}
+        self._wanted |= dict(zip(config.hidden, config.hidden, strict=True))
+        # What is replaced counts by its path alone: nobody is to be kept from it.
+        self._paths = policy.hidden_paths(config.lowers, dict.fromkeys(config.replaced, b"") | self._wanted)
         self._directory_names = frozenset(config.hidden_names)
         self._euid = os.geteuid()
-        self._keys: set[Key] = set()
+        self._keys: dict[Key, bytes] = {}  # each with the path that was asked for
         self._owners: set[int] = set()
         self._scanned = -1
         self._next_scan = 0.0  # time.monotonic()
         self._cleared: dict[Key, int] = {}  # st_ctime_ns of files that a later scan than their last change didn't find
         self._note_tops()
-        self.active = bool(config.hidden or config.hidden_names)
+        self.active = bool(config.hidden or config.hidden_names or config.replaced)
 
-    def hides(self, layer: Layer, parent: Node, name: bytes, st: os.stat_result) -> bool:
-        """Whether what `layer` has at `name` in the directory `parent` is hidden."""
+    def hides(self, layer: Layer, parent: Node, name: bytes, st: os.stat_result) -> bytes | None:
+        """By which hidden path, as it was asked for, what `layer` has at `name` in the directory `parent` is hidden;
+        b"" if it is another overlay's, or replaced; None if it isn't hidden.
+        """
         if layer.writable:
-            return False
+            return None
         key = (st.st_dev, st.st_ino)
-        if key in self._keys:
-            return True
+        if (asked := self._keys.get(key)) is not None:
+            return asked
         if name in self._directory_names and layer.live and st.st_uid == self._euid and st.st_mode == _CLOSED_DIRECTORY:
-            return True
+            return b""
         if st.st_nlink > 1 and st.st_uid in self._owners and not stat.S_ISDIR(st.st_mode) and self._is_linked(key, st):
-            return True
+            return self._keys[key]
         if not self._paths.names.fullmatch(name):
-            return False
+            return None
         return self._paths.mean(layer.number, parent.path_of(name))
 
     def _is_linked(self, key: Key, st: os.stat_result) -> bool:
@@ -91,25 +95,25 @@ class Hiding:
     def _scan(self) -> None:
         self._scanned = time.time_ns()
         self._note_tops()
-        for path in self._wanted:
-            for top in _matches(path):
+        for path, asked in self._wanted.items():
+            for top in matches(path):
                 found = itertools.islice(_files_below(top), _SCAN_MAX)
-                self._keys |= {(st.st_dev, st.st_ino) for st in found if st.st_nlink > 1}
+                self._keys |= {(st.st_dev, st.st_ino): asked for st in found if st.st_nlink > 1}
 
     def _note_tops(self) -> None:
         """Note which files and directories are at the hidden paths."""
-        for path in self._wanted:
-            for top in _matches(path):
+        for path, asked in self._wanted.items():
+            for top in matches(path):
                 try:
                     st = os.lstat(top)
-                    self._note(st)
+                    self._note(st, asked)
                     if stat.S_ISLNK(st.st_mode):
-                        self._note(os.stat(top))
+                        self._note(os.stat(top), asked)
                 except OSError:
                     continue  # nothing there now, or a link to nowhere: the path alone hides what may come
 
-    def _note(self, st: os.stat_result) -> None:
-        self._keys.add((st.st_dev, st.st_ino))
+    def _note(self, st: os.stat_result, asked: bytes) -> None:
+        self._keys[st.st_dev, st.st_ino] = asked
         self._owners.add(st.st_uid)
 
 
@@ -126,7 +130,7 @@ def _resolved(path: bytes, directories: dict[bytes, bytes]) -> bytes:
     return os.path.realpath(place) if os.path.islink(place) and not policy.is_pattern(path) else place
 
 
-def _matches(path: bytes) -> list[bytes]:
+def matches(path: bytes) -> list[bytes]:
     """The paths that a hidden path means now."""
     if not policy.is_pattern(path):
         return [path]

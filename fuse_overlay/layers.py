@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from fuse_overlay import indexes, merge, ownership, whiteout
 from fuse_overlay.errors import OverlayError, failure
+from fuse_overlay.gate import READ, SEARCH, Gate
 from fuse_overlay.kernel import paths
 from fuse_overlay.kernel.shortcut import SHORTCUT
 
@@ -54,12 +55,13 @@ class Layer:
     `xattrs`: its files and directories can have user.* attributes. `indexed`: there may be indexes.
     `foreign_records`: there may be records of fuse-overlayfs' own kind. `file_whiteouts`: some whiteouts may be regular
     files. `mark_names`: the names of marks are no names of files, whether there may be such marks or not. `real`: ACLs
-    and capabilities are what the kernel has of them, not data.
+    and capabilities are what the kernel has of them, not data. `gate`: who weighs what the server may read, besides the
+    kernel.
     """
 
     __slots__ = (
-        "dot_marks", "file_whiteouts", "foreign_records", "indexed", "live", "mark_names", "marks", "number", "path",
-        "real", "records", "root", "writable", "xattrs",
+        "dot_marks", "file_whiteouts", "foreign_records", "gate", "indexed", "live", "mark_names", "marks", "number",
+        "path", "real", "records", "root", "writable", "xattrs",
     )  # fmt: skip
 
     def __init__(self, number: int, path: bytes, *, marks: bool, live: bool) -> None:
@@ -87,6 +89,7 @@ class Layer:
         self.file_whiteouts = marks and read_xattr(at(fd, b"."), whiteout.OPAQUE_XATTR) == whiteout.FILES_VALUE
         # Only what we write is in a fresh upper, and it is known by then which marks that will be.
         self.dot_marks = self.mark_names = marks
+        self.gate: Gate | None = None
         self.real = not self.writable
 
     def trust_the_kernel(self) -> None:
@@ -147,6 +150,9 @@ def open_layers(config: Config) -> list[Layer]:
     ]
     if not layers:
         raise OverlayError("no lower directory")
+    if not config.supplementary_groups:
+        for layer in layers:
+            layer.gate = None if layer.marks else Gate()
     return layers
 
 
@@ -243,8 +249,12 @@ class Directories:
 
     def get(self, node: Node, layer: Layer) -> OpenDirectory:
         """The directory of `node` in `layer`. Raises OSError when it can't be opened."""
-        if node.parent is None:
-            return layer.root
+        found = layer.root if node.parent is None else self._held(node, layer)
+        if layer.gate is not None:
+            layer.gate.require(found.fd, SEARCH)
+        return found
+
+    def _held(self, node: Node, layer: Layer) -> OpenDirectory:
         key = (node, layer.number)
         found = self._open.get(key)
         if found is not None:
@@ -307,7 +317,7 @@ class Directories:
                 break
             names.append(above.name)
         names.reverse()
-        return open_directory(start.fd, names)
+        return open_directory(start.fd, names) if layer.gate is None else _walk(start.fd, names, layer.gate)
 
 
 def open_directory(start: int, names: list[bytes]) -> int:
@@ -324,11 +334,13 @@ def open_directory(start: int, names: list[bytes]) -> int:
     return _walk(start, names)
 
 
-def _walk(start: int, names: list[bytes]) -> int:
+def _walk(start: int, names: list[bytes], gate: Gate | None = None) -> int:
     """Open a directory name by name, following no symbolic link."""
     fd = os.open(b".", _DIRECTORY, dir_fd=start)
     for name in names:
         try:
+            if gate is not None:
+                gate.require(fd, SEARCH)
             below = os.open(name, _DIRECTORY, dir_fd=fd)
         finally:
             os.close(fd)
@@ -336,22 +348,24 @@ def _walk(start: int, names: list[bytes]) -> int:
     return fd
 
 
-def open_regular(name: bytes, flags: int, dir_fd: int, *, live: bool, own: bool) -> int:
-    """Open a regular file.
+def open_regular(name: bytes, flags: int, dir_fd: int, layer: Layer, *, own: bool) -> int:
+    """Open a regular file of a layer.
 
-    `live`: somebody else may put something else there meanwhile. To open a FIFO or a device would wait or have
+    In a live one somebody else may put something else there meanwhile. To open a FIFO or a device would wait or have
     effects, so the file is held by O_PATH first, and only opened when it is a regular one.
     `own`: the file is the server's user's, so reading can leave its access time alone (O_NOATIME, open(2)).
-    Raises OSError; ESTALE when it isn't a regular file.
+    Raises OSError; ESTALE when it isn't a regular file, EACCES when the layer's gate doesn't let us.
     """
     if own:
         flags |= os.O_NOATIME
-    if not live:
+    if not layer.live and layer.gate is None:
         return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
     held = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
     try:
         if not stat.S_ISREG(os.fstat(held).st_mode):
             raise failure(errno.ESTALE)
+        if layer.gate is not None:
+            layer.gate.require(held, READ)
         return os.open(at_fd(held), flags | os.O_CLOEXEC)
     finally:
         os.close(held)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any, Concatenate, ParamSpec
 
     from fuse_overlay.overlay import Overlay
+    from fuse_overlay.refusals import Refusals
     from fuse_overlay.tree import Entry
 
     P = ParamSpec("P")
@@ -66,9 +67,11 @@ class FuseOperations(pyfuse3.Operations):
     enable_writeback_cache = True
     enable_acl = False
 
-    def __init__(self, overlay: Overlay) -> None:
+    def __init__(self, overlay: Overlay, refused: Refusals | None = None) -> None:
+        """`refused`: who is to hear of look-ups of what is hidden."""
         super().__init__()
         self._overlay = overlay
+        self._refused = refused
         SHORTCUT.inform(overlay.release, overlay.releasedir, overlay.forget)
 
     @_request
@@ -82,6 +85,8 @@ class FuseOperations(pyfuse3.Operations):
         self, missing: Missing, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         """The answer that lets the kernel remember that there is nothing."""
+        if missing.hidden and self._refused is not None:
+            self._refused.note(missing.hidden, name)
         attributes = pyfuse3.EntryAttributes()
         attributes.st_ino = 0
         attributes.entry_timeout = _LIVE if missing.live else _FOREVER

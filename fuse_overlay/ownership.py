@@ -12,7 +12,7 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from fuse_overlay.config import Extent
 
@@ -52,15 +52,16 @@ class IdMap:
 
     __slots__ = ("_extents", "_host_own", "_shown", "own")
 
-    def __init__(self, host_own: int, own: int, extents: Sequence[Extent]) -> None:
+    def __init__(self, host_own: Iterable[int], own: int, extents: Sequence[Extent]) -> None:
+        """`host_own`: the host's ids that are shown as `own`."""
         self.own = own
-        self._host_own = host_own
+        self._host_own = frozenset(host_own)
         self._extents = tuple(extents)
         self._shown: dict[int, int] = {}
 
     def is_own(self, host: int) -> bool:
         """Whether this id of the host is the server's own."""
-        return host == self._host_own
+        return host in self._host_own
 
     def knows(self, host: int) -> bool:
         """Whether a file of this id of the host's is shown as that id's, and not as the own for want of another."""
@@ -77,7 +78,7 @@ class IdMap:
         """What a file of the host's id `host` is shown as."""
         known = self._shown.get(host)
         if known is None:
-            known = host if host != self._host_own and self.exists(host) else self.own
+            known = host if host not in self._host_own and self.exists(host) else self.own
             self._shown[host] = known
         return known
 

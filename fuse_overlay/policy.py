@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from fuse_overlay.config import Lower
 
@@ -34,40 +34,42 @@ class Pattern(NamedTuple):
 
 
 class HiddenPaths(NamedTuple):
-    """Hidden paths by the lower that they lie in.
+    """Hidden paths by the lower that they lie in, each with the path that was asked for.
 
-    `paths`: for each lower's number the paths relative to it. `patterns`: the same of those with a `*` in the last
+    `paths`: by a lower's number and the path relative to it. `patterns`: the same of those with a `*` in the last
     component, the directory's path relative to the lower. `names`: matches every last component that may be meant.
     """
 
-    paths: frozenset[tuple[int, bytes]]
-    patterns: tuple[tuple[int, Pattern], ...]
+    paths: dict[tuple[int, bytes], bytes]
+    patterns: tuple[tuple[int, Pattern, bytes], ...]
     names: re.Pattern[bytes]
 
-    def mean(self, number: int, path: bytes) -> bool:
-        """Whether this path, relative to the lower of this number, is among them."""
-        if (number, path) in self.paths:
-            return True
+    def mean(self, number: int, path: bytes) -> bytes | None:
+        """What was asked for, if this path, relative to the lower of this number, is meant by it."""
+        if (asked := self.paths.get((number, path))) is not None:
+            return asked
         directory, _, name = path.rpartition(b"/")
-        return any(
-            number == where and directory == pattern.directory and one_of([pattern.name]).fullmatch(name)
-            for where, pattern in self.patterns
-        )
+        for where, pattern, asked in self.patterns:
+            if number == where and directory == pattern.directory and one_of([pattern.name]).fullmatch(name):
+                return asked
+        return None
 
 
-def hidden_paths(lowers: Iterable[Lower], hidden: Iterable[bytes]) -> HiddenPaths:
-    """Find for each hidden path the lowers that it lies beneath. Raises ValueError for a path that isn't absolute."""
-    found = []
-    wanted = [os.path.normpath(path) for path in hidden]
+def hidden_paths(lowers: Iterable[Lower], hidden: Mapping[bytes, bytes]) -> HiddenPaths:
+    """Find for each hidden path the lowers that it lies beneath. `hidden`: the paths, each with the one that was asked
+    for. Raises ValueError for a path that isn't absolute.
+    """
+    found: dict[tuple[int, bytes], bytes] = {}
+    wanted = {os.path.normpath(path): asked for path, asked in hidden.items()}
     for path in wanted:
         if not path.startswith(b"/"):
             raise ValueError(f"{os.fsdecode(path)} is not an absolute path")
     for number, lower in enumerate(lowers):
         root = os.path.normpath(lower.path).rstrip(b"/") + b"/"
-        found += [(number, path[len(root) :]) for path in wanted if path.startswith(root)]
+        found |= {(number, path[len(root) :]): asked for path, asked in wanted.items() if path.startswith(root)}
     return HiddenPaths(
-        frozenset(place for place in found if not is_pattern(place[1])),
-        tuple((number, pattern_of(path)) for number, path in found if is_pattern(path)),
+        {place: asked for place, asked in found.items() if not is_pattern(place[1])},
+        tuple((number, pattern_of(path), asked) for (number, path), asked in found.items() if is_pattern(path)),
         one_of(os.path.basename(path) for _, path in found),
     )
 

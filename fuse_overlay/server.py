@@ -13,6 +13,7 @@ from fuse_overlay.handshake import Handshake
 from fuse_overlay.libfuse import pyfuse3
 from fuse_overlay.operations import FuseOperations
 from fuse_overlay.overlay import Overlay
+from fuse_overlay.refusals import Refusals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,11 +24,18 @@ if TYPE_CHECKING:
 _FUSE = "/dev/fuse"
 
 
-def serve(config: Config, fuse_fd: int, audit_fd: int = -1, refused: Callable[[], None] | None = None) -> None:
+def serve(
+    config: Config,
+    fuse_fd: int,
+    audit_fd: int = -1,
+    refused: Callable[[], None] | None = None,
+    looked_up: Callable[[bytes], None] | None = None,
+) -> None:
     """Serve an already mounted /dev/fuse descriptor until its mount is gone.
 
     `audit_fd`: where the records that the configuration asks for are written, as lines of JSON.
-    `refused` is called once, when a client gets an error because of the upper's limits.
+    `refused` is called once, when a client gets an error because of the upper's limits; `looked_up` with each of the
+    configuration's `told` paths that somebody looks up, once.
     All other copies of it in this process are closed: a copy that outlives the server lets its clients wait for ever.
     Raises OverlayError, and OSError when reading requests fails.
     """
@@ -41,7 +49,8 @@ def serve(config: Config, fuse_fd: int, audit_fd: int = -1, refused: Callable[[]
     # libfuse takes a mountpoint of this form for a descriptor, and mounts nothing (libfuse, lib/mount.c and
     # fuse_lowlevel.c, "fuse_mnt_parse_fuse_fd").
     records = _records(audit_fd) if config.audited and audit_fd >= 0 else None
-    handshake = start(_operations(overlay, config, records), f"/dev/fd/{fuse_fd}", set())
+    refusals = Refusals(config.told, looked_up) if config.told and looked_up is not None else None
+    handshake = start(_operations(overlay, config, records, refusals), f"/dev/fd/{fuse_fd}", set())
     loop.run(handshake)
     pyfuse3.close(unmount=False)
     overlay.close()
@@ -55,12 +64,14 @@ def _records(fd: int) -> Stream:
     return Stream(fd)
 
 
-def _operations(overlay: Overlay, config: Config, records: Stream | None) -> FuseOperations:
+def _operations(
+    overlay: Overlay, config: Config, records: Stream | None, refusals: Refusals | None
+) -> FuseOperations:
     if records is None:
-        return FuseOperations(overlay)
+        return FuseOperations(overlay, refusals)
     from fuse_overlay.audited import AuditedOperations
 
-    return AuditedOperations(overlay, frozenset(config.audited), records.put)
+    return AuditedOperations(overlay, frozenset(config.audited), records.put, refusals)
 
 
 def start(operations: FuseOperations, mountpoint: str, options: set[str]) -> Handshake | None:

@@ -12,6 +12,7 @@ from fuse_overlay import xattrs as names
 from fuse_overlay.attributes import File, Store, carries
 from fuse_overlay.errors import OverlayError, failure
 from fuse_overlay.extended import Extended
+from fuse_overlay.gate import READ
 from fuse_overlay.hiding import Hiding
 from fuse_overlay.inodes import ROOT, Node, Table
 from fuse_overlay.kernel.shortcut import SHORTCUT
@@ -60,10 +61,12 @@ class Found(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """A name stands for nothing. `live`: it might tomorrow, by no doing of ours. `hidden`: what is there is hidden."""
+    """A name stands for nothing. `live`: it might tomorrow, by no doing of ours. `hidden`: by which hidden path what is
+    there is hidden, b"" if it is another overlay's or replaced; None if nothing is.
+    """
 
     live: bool
-    hidden: bool = False
+    hidden: bytes | None = None
 
 
 class Entry(NamedTuple):
@@ -110,8 +113,8 @@ class Tree:
         self.mounts = mounts if mounts is not None else Mounts()
         self._euid = os.geteuid()
         id_map = RealIdMap if config.real_ids else IdMap
-        self.uids = id_map(self._euid, config.own_uid, config.uids)
-        self.gids = id_map(os.getegid(), config.own_gid, config.gids)
+        self.uids = id_map([self._euid], config.own_uid, config.uids)
+        self.gids = id_map([os.getegid(), *config.own_groups], config.own_gid, config.gids)
         self.origins: dict[Key, int] = {}
         self.stored_origins = self.upper is not None
         self.store = Store()
@@ -174,7 +177,8 @@ class Tree:
         top: os.stat_result | None = None
         dirs: list[Layer] = []
         keys: list[Key] = []
-        live = hidden = False
+        live = False
+        hidden: bytes | None = None
         last = len(parent.dirs) - 1
         for position in range(first, last + 1):
             layer = parent.dirs[position]
@@ -192,8 +196,8 @@ class Tree:
                 if st is not None or (layer.marks and position < last and layer.has_mark(fd, name)):
                     break
                 continue
-            if self._hiding.active and self._hiding.hides(layer, parent, name, st):
-                hidden = True
+            if self._hiding.active and (asked := self._hiding.hides(layer, parent, name, st)) is not None:
+                hidden = asked
                 continue
             is_directory = stat.S_ISDIR(st.st_mode)
             if not is_directory:
@@ -419,7 +423,10 @@ class Tree:
     def scan_layer(self, node: Node, layer: Layer) -> merge.Scan:
         """What one of a directory's layers has in it, marks included. Raises OSError."""
         try:
-            listed = open_for_listing(self.directories.get(node, layer).fd)
+            directory = self.directories.get(node, layer).fd
+            if layer.gate is not None:
+                layer.gate.require(directory, READ)
+            listed = open_for_listing(directory)
         except OSError as error:
             if layer.writable or error.errno not in ABSENT:
                 raise  # no descriptors, say: a directory that isn't empty must not be taken for an empty one

@@ -8,7 +8,7 @@ import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rootless_sb import requirements, steps
+from rootless_sb import requirements, steps, volumes
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import mounts, namespaces, network, terminals
 
@@ -94,6 +94,23 @@ class Builder:
             with _closing(os.open(self._at(step.place), os.O_PATH | os.O_CLOEXEC)) as volume:
                 self._volumes.add(mounts.mount_id(volume))
 
+    def _hold_in_volume(self, step: steps.HoldInVolume) -> None:
+        with Doing(f"cannot hold {step.path} in a volume"), self._open_in_volume(step.place, step.path) as place:
+            if place is not None:
+                _hold(place, read_only=step.read_only)
+
+    @contextmanager
+    def _open_in_volume(self, place: str, path: str) -> Iterator[int | None]:
+        """A descriptor of what is at a path in a volume, symbolic links not followed; None if nothing is."""
+        with _closing(os.open(self._at(place), os.O_PATH | os.O_CLOEXEC)) as volume:
+            try:
+                found = mounts.open_in_root(volume, path, follow=False)
+            except (FileNotFoundError, NotADirectoryError):
+                yield None
+                return
+        with _closing(found):
+            yield found
+
     def _make_read_only(self, step: steps.MakeReadOnly) -> None:
         place = self._at(step.place)
         with Doing(f"cannot make /{step.place} read-only"):
@@ -111,6 +128,32 @@ class Builder:
                 source = self._at(step.directory if stat.S_ISDIR(os.fstat(place).st_mode) else step.file)
                 mounts.mount(source, f"/proc/self/fd/{place}", None, mounts.BIND)
             mounts.make_read_only(self._at(step.place))
+
+    def _hide_within(self, step: steps.HideWithin) -> None:
+        from fuse_overlay.hiding import matches  # only volumes need it
+
+        with Doing(f"cannot hide what is in {step.source}"):
+            if not os.path.isdir(self._at(step.place)):
+                return
+            source = os.path.realpath(step.source)
+            with _closing(os.open(self._at(step.place), os.O_PATH | os.O_CLOEXEC)) as volume:
+                for path in step.paths:
+                    for found in map(os.path.realpath, map(os.fsdecode, matches(os.fsencode(path)))):
+                        name = volumes.name_to_cover(found, source, step.apart)
+                        if name is not None:
+                            self._cover(volume, name)
+
+    def _cover(self, volume: int, name: str) -> None:
+        """Mount something empty over a file or directory of a volume, if it is there. Raises OSError."""
+        try:
+            found = mounts.open_in_root(volume, name)
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            return  # nothing, or nothing that anybody in the sandbox can reach either
+        with _closing(found):
+            empty = steps.EMPTY_DIRECTORY if stat.S_ISDIR(os.fstat(found).st_mode) else steps.EMPTY_FILE
+            mounts.mount(self._at(empty), f"/proc/self/fd/{found}", None, mounts.BIND)
+        with _closing(mounts.open_in_root(volume, name)) as cover:
+            mounts.make_read_only(f"/proc/self/fd/{cover}")
 
     def _set_hostname(self, step: steps.SetHostname) -> None:
         with Doing(f"cannot set the host name {step.name}"):
@@ -206,6 +249,15 @@ def _closing(descriptor: int) -> Iterator[int]:
         os.close(descriptor)
 
 
+def _hold(place: int, *, read_only: bool) -> None:
+    """Bind what is open as `place` over itself, with all that is mounted beneath it. Raises OSError."""
+    target = f"/proc/self/fd/{place}"
+    mounts.mount(target, target, None, mounts.BIND | mounts.REC)
+    if read_only and not stat.S_ISLNK(os.fstat(place).st_mode):  # nothing of a link can be changed
+        # By the path that it has now: the descriptor is of what lies beneath.
+        mounts.restrict(os.readlink(target), read_only=True)
+
+
 def _open_name(parent: int, name: str) -> int:
     """A descriptor of a name in a directory, of the symlink itself if it is one. Raises OSError."""
     return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
@@ -235,8 +287,10 @@ _ACTIONS: dict[type, Callable[[Builder, Any], None]] = {
     steps.WriteSetting: Builder._write_setting,
     steps.BindDevice: Builder._bind_device,
     steps.BindHost: Builder._bind_host,
+    steps.HoldInVolume: Builder._hold_in_volume,
     steps.MakeReadOnly: Builder._make_read_only,
     steps.Mask: Builder._mask,
+    steps.HideWithin: Builder._hide_within,
     steps.SetHostname: Builder._set_hostname,
     steps.BringLoopbackUp: Builder._bring_loopback_up,
     steps.OpenTerminal: Builder._open_terminal,

@@ -30,6 +30,7 @@ def require(wanted: RunSpec) -> None:
         "--disk": wanted.disk,
         "--inodes": wanted.inodes,
         "--audit": wanted.audit,
+        "--groups none": not wanted.supplementary_groups,
     }
     for option, value in refused.items():
         if value:

@@ -22,6 +22,7 @@ class Host(NamedTuple):
 
     uid: int
     gid: int
+    groups: tuple[int, ...]  # the supplementary ones
     user: str
     home: str
     directory: str | None
@@ -44,10 +45,14 @@ class Host(NamedTuple):
     memory: int  # bytes that can be had yet
     inotify: tuple[tuple[str, int], ...]  # what one user may have of it: names and numbers in /proc/sys/user
     landlock: int  # the version of its interface, 0 for none
+    unreadable: tuple[str, ...]  # of the files that sb can generate, those that are there and the user can't read
 
 
 # The device nodes that a sandbox gets from the host, where the host has them.
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "fuse")
+
+# What `generated` can make in place of the host's.
+GENERATED = ("/etc/shadow", "/etc/gshadow")
 
 
 def probe() -> Host:
@@ -59,6 +64,7 @@ def probe() -> Host:
     return Host(
         uid=uid,
         gid=gid,
+        groups=tuple(group for group in os.getgroups() if group != gid),
         user=user,
         home=home if not os.environ.get("HOME", "").startswith("/") else os.environ["HOME"],
         directory=_working_directory(),
@@ -81,6 +87,7 @@ def probe() -> Host:
         memory=_memory(),
         inotify=_inotify(),
         landlock=landlock.version_or_none(),
+        unreadable=tuple(path for path in GENERATED if os.path.exists(path) and not os.access(path, os.R_OK)),
     )
 
 

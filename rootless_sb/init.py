@@ -60,6 +60,8 @@ def run(plan: Plan, directory: str, ends: Ends) -> int:
     os.setsid()
     processes.set_title("sb-init")
     processes.wipe_environment()
+    if plan.drops_groups:
+        processes.drop_groups()
     events = SignalPipe((signal.SIGCHLD,))
     supervisor = ends.supervisor
     null = descriptors.open_null()  # while /dev is the host's

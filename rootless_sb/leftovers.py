@@ -83,6 +83,7 @@ def look(directory: str) -> Found | None:
 
 def sweep(places: tuple[str, ...], uid: int) -> int:
     """Remove what sandboxes have left that weren't kept and whose processes were killed; how many there were."""
+    sweep_placeholders(uid)
     swept = 0
     for name, directory in directories(places, uid).items():
         try:
@@ -90,6 +91,19 @@ def sweep(places: tuple[str, ...], uid: int) -> int:
         except OSError:  # it can't be removed by whoever finds it; whoever looks for it by name is told why
             continue
     return swept
+
+
+def sweep_placeholders(uid: int) -> None:
+    """Remove what killed sandboxes have left in volumes: see `placeholders`."""
+    for base in sandboxes.own_bases(("/var/tmp",), uid):
+        try:
+            if os.access("placeholders", os.F_OK, dir_fd=base):
+                from rootless_sb import placeholders
+
+                placeholders.sweep(base)
+        except OSError:  # the next one tries again
+            pass
+        os.close(base)
 
 
 def _remove_if_dead(name: str, directory: str, uid: int) -> bool:

@@ -107,11 +107,15 @@ def _serve(orders: channel.Channel, parent: int) -> int:
         _confine(wanted)
         fuse, audit = (*order[1], -1)[:2]
         full = protocol.encode(protocol.EXCEEDED, protocol.DISK)
-        server.serve(wanted, fuse, audit, lambda: orders.try_send(full))
+        server.serve(wanted, fuse, audit, lambda: orders.try_send(full), lambda path: _tell_hidden(orders, path))
     except (OverlayError, OSError) as error:
         orders.try_send(protocol.failed(SbError("cannot serve the sandbox's files", str(error))))
         return 1
     return 0
+
+
+def _tell_hidden(orders: channel.Channel, path: bytes) -> None:
+    orders.try_send(protocol.encode(protocol.HIDDEN, os.fsdecode(path)))
 
 
 def _confine(wanted: Config) -> None:

@@ -18,7 +18,18 @@ from rootless_sb.requirements import REQUIREMENTS
 from rootless_sb.root import root_steps
 from rootless_sb.security import barriers
 from rootless_sb.state import CREATED, State
-from rootless_sb.volumes import parse_scratch, parse_volume, read_only_within, volume_steps
+from rootless_sb.volumes import (
+    guarded,
+    hidden_on_host,
+    outside,
+    parse_scratch,
+    parse_volume,
+    pins,
+    read_only_within,
+    volume_steps,
+    with_held,
+    without_hidden,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,10 +39,13 @@ if TYPE_CHECKING:
     from rootless_sb.kernel.descriptors import Descriptor
     from rootless_sb.limits import Limits
     from rootless_sb.maps import IdMaps, MapLine
+    from rootless_sb.secrets import Secret
     from rootless_sb.security.barriers import Barriers
     from rootless_sb.spec import RunSpec
     from rootless_sb.steps import Step
+    from rootless_sb.volumes import Guarded, Volume
 
+GENERATED = "generated"  # where the layer of `generated` lies in a sandbox's directory
 _KEPT_FREE = 5  # percent of the file system with the layer, which no sandbox takes unless it is told how much it may
 _LOCALHOST = b"127.0.0.1\tlocalhost\n::1\tlocalhost\n"
 
@@ -46,7 +60,11 @@ class Plan(NamedTuple):
     `parent`: the process with whose end the sandbox ends, 0 for none: the one that started sb, unless that is the
     machine's init or sb runs under nohup(1).
 
-    `with_one_id` is the same run without subordinate ids, for the case that their helpers refuse.
+    `guarded`: volumes in which what runs by itself stays as it is. `drops_groups`: pid 1 gives up the user's
+    supplementary groups, and with it all that runs inside.
+
+    `with_one_id` is the same run without subordinate ids, for the case that their helpers refuse; None if it can't be
+    had with one id.
     """
 
     identifier: str
@@ -70,7 +88,10 @@ class Plan(NamedTuple):
     store: str
     record: State
     timeout: float  # seconds that the command may run, 0 for ever
+    home: str  # the user's, for what is said of paths in it
     image: str = ""  # the directory of the image to hold meanwhile
+    drops_groups: bool = False
+    guarded: tuple[Guarded, ...] = ()
     existing: str = ""
     with_one_id: Plan | None = None
 
@@ -85,7 +106,10 @@ def make_plan(
     if plan.id_maps.helpers is None:
         return plan
     without = host._replace(newuidmap=None, newgidmap=None)
-    return plan._replace(with_one_id=_plan_once(wanted, without, descriptors, identifier, base, behind))
+    try:
+        return plan._replace(with_one_id=_plan_once(wanted, without, descriptors, identifier, base, behind))
+    except SbError:
+        return plan
 
 
 def _plan_once(
@@ -98,6 +122,7 @@ def _plan_once(
 ) -> Plan:
     environment = dict(host.environment)
     maps = id_maps(wanted.userns, host)
+    drops_groups = _drops_groups(wanted, host, maps)
     own_uid, own_gid = _own_ids(wanted, host)
     if wanted.detach:
         attachments = stdio.detached(wanted.tty)
@@ -127,7 +152,7 @@ def _plan_once(
             inotify=host.inotify,
             pty=terminal,
             nested=wanted.nested,
-            volumes=_volume_steps(wanted),
+            volumes=_volume_steps(wanted, host),
             read_only=wanted.read_only,
             resolv_conf=host.resolv_conf if base is not None else None,
             directories=running.directories(base.image, program.directory) if base is not None else (),
@@ -144,8 +169,23 @@ def _plan_once(
         store=paths.store(environment, host.home),
         record=_record(wanted, identifier, program, base),
         timeout=wanted.timeout,
+        home=host.home,
         image=base.directory if base is not None else "",
+        drops_groups=drops_groups,
+        guarded=guarded(_volumes(wanted), wanted.shown, host.home),
     )
+
+
+def _drops_groups(wanted: RunSpec, host: Host, maps: IdMaps) -> bool:
+    """Whether the sandbox's processes are to give up supplementary groups, which takes an id map that newgidmap has
+    written: user_namespaces(7), "setgroups". Raises SbError where they can't and a file could be opened by one.
+    """
+    if wanted.supplementary_groups or not host.groups:
+        return False
+    if maps.helpers is None and wanted.volumes:
+        why = "a sandbox without subordinate ids can't give up a group, and a volume's files are opened by it"
+        raise SbError("--groups none with --volume", why, "leave one of them out; sb doctor says how to get such ids")
+    return maps.helpers is not None
 
 
 def overlay(wanted: RunSpec, host: Host, base: Base | None, maps: IdMaps) -> Config:
@@ -154,19 +194,28 @@ def overlay(wanted: RunSpec, host: Host, base: Base | None, maps: IdMaps) -> Con
     return Config(
         lowers=_lowers(wanted, base),
         hidden=_hidden(wanted, host, base),
+        told=tuple(os.fsencode(each.path) for each in _missed(wanted, host, base)),
+        replaced=_generated(wanted, host, base),
         hidden_names=tuple(map(os.fsencode, paths.base_names(host.uid))),
-        read_only=tuple(map(os.fsencode, wanted.read_only_paths)),
+        read_only=tuple(map(os.fsencode, outside(_volumes(wanted), wanted.read_only_paths))),
         bytes_max=limits.parse_size(wanted.disk) if wanted.disk else None,
         inodes_max=wanted.inodes or None,
         bytes_kept=0 if wanted.disk else _KEPT_FREE,
         inodes_kept=0 if wanted.inodes else _KEPT_FREE,
         audited=OPERATIONS if wanted.audit else (),
+        supplementary_groups=wanted.supplementary_groups,
         own_uid=own_uid,
         own_gid=own_gid,
+        own_groups=host.groups if wanted.supplementary_groups else (),
         uids=_extents(maps.uids),
         gids=_extents(maps.gids),
         real_ids=wanted.engine == engines.KERNEL,
     )
+
+
+def _generated(wanted: RunSpec, host: Host, base: Base | None) -> tuple[bytes, ...]:
+    """The files of the host's in place of which sb makes some: see `generated`."""
+    return tuple(map(os.fsencode, host.unreadable)) if wanted.rootfs is None and base is None else ()
 
 
 def _own_ids(wanted: RunSpec, host: Host) -> tuple[int, int]:
@@ -183,17 +232,42 @@ def _lowers(wanted: RunSpec, base: Base | None) -> tuple[Lower, ...]:
 
 def hidden_paths(wanted: RunSpec, host: Host) -> tuple[str, ...]:
     """What isn't there inside: sb's own, on the host's view the user's secrets, and what was asked. Raises SbError."""
-    environment = dict(host.environment)
-    own = paths.own_paths(environment, host.uid, host.home)
-    owner = secrets.Owner(host.home, paths.runtime(environment, host.uid), host.uid)
-    theirs = secrets.hidden(owner, wanted.shown) if wanted.rootfs is None else ()
-    return (*own, *theirs, *wanted.hidden)
+    return (*_hidden_by_default(wanted, host, secret=wanted.rootfs is None), *wanted.hidden)
 
 
-def _volume_steps(wanted: RunSpec) -> tuple[Step, ...]:
-    volumes = tuple(parse_volume(text, "/") for text in wanted.volumes)
-    over = read_only_within(volumes, wanted.read_only_paths)
-    return volume_steps((*volumes, *over), tuple(map(parse_scratch, wanted.scratches)))
+def _hidden_by_default(wanted: RunSpec, host: Host, *, secret: bool) -> tuple[str, ...]:
+    """The paths of the host that are sb's own, and, if `secret`, those of the user's secrets. Raises SbError."""
+    own = paths.own_paths(dict(host.environment), host.uid, host.home)
+    theirs = _secrets(wanted, host) if secret else ()
+    return (*own, *(each.path for each in theirs))
+
+
+def _missed(wanted: RunSpec, host: Host, base: Base | None) -> tuple[Secret, ...]:
+    """The secrets of which who looks them up is told: they are hidden on the host's view. Raises SbError."""
+    if wanted.rootfs is not None or base is not None:
+        return ()
+    return tuple(secret for secret in _secrets(wanted, host) if secret.missed)
+
+
+def _secrets(wanted: RunSpec, host: Host) -> tuple[Secret, ...]:
+    """The user's secrets that aren't shown. Raises SbError."""
+    owner = secrets.Owner(host.home, paths.runtime(dict(host.environment), host.uid), host.uid)
+    return secrets.hidden(owner, wanted.shown)
+
+
+def _volumes(wanted: RunSpec) -> tuple[Volume, ...]:
+    return tuple(parse_volume(text, "/") for text in wanted.volumes)
+
+
+def _volume_steps(wanted: RunSpec, host: Host) -> tuple[Step, ...]:
+    volumes = _volumes(wanted)
+    hidden: tuple[str, ...] = ()
+    if volumes:
+        asked = (*(() if wanted.image else wanted.hidden), *hidden_on_host(volumes, wanted.hidden))
+        hidden = tuple(dict.fromkeys((*_hidden_by_default(wanted, host, secret=True), *asked)))
+    over = without_hidden(read_only_within(volumes, wanted.read_only_paths), hidden)
+    steps = volume_steps((*volumes, *over), tuple(map(parse_scratch, wanted.scratches)), hidden)
+    return with_held(steps, pins(volumes, wanted.read_only_paths))
 
 
 def _hidden(wanted: RunSpec, host: Host, base: Base | None) -> tuple[bytes, ...]:
@@ -234,10 +308,17 @@ def _record(wanted: RunSpec, identifier: str, program: Target, base: Base | None
 def with_layer(plan: Plan, directory: str) -> Plan:
     """The plan once the sandbox's directory is known."""
     upper, work = (os.fsencode(f"{directory}/{part}") for part in ("upper", "work"))
+    overlay = with_generated(plan.overlay, directory) if plan.overlay.replaced else plan.overlay
     return plan._replace(
-        overlay=plan.overlay._replace(upper=upper, work=work),
+        overlay=overlay._replace(upper=upper, work=work),
         with_one_id=with_layer(plan.with_one_id, directory) if plan.with_one_id else None,
     )
+
+
+def with_generated(overlay: Config, directory: str) -> Config:
+    """What a sandbox's files are made of, with those that sb has made for it in its directory: see `generated`."""
+    made = Lower(os.fsencode(f"{directory}/{GENERATED}"), layer=True, live=False)
+    return overlay._replace(lowers=(*overlay.lowers, made))
 
 
 def again(plan: Plan, known: State, directory: str, program: Target) -> Plan:
@@ -283,6 +364,8 @@ def greeting(wanted: RunSpec, host: Host) -> str:
     shut = [] if "net" in wanted.allow_degraded else ["no network"]
     if wanted.hidden:
         shut.append(f"hidden: {', '.join(wanted.hidden)}")
+    if held := [volume.target for volume in _volumes(wanted) if not volume.read_only]:
+        shut.append(f"what runs by itself (git hooks, rc files) is held in {', '.join(held)} unless --show names it")
     if wanted.verbose and not (wanted.rootfs or wanted.image or wanted.clear_environment):
         given = [name for name, _ in wanted.environment]
         kept_back = [name for name in variables.withheld(dict(host.environment)) if name not in given]

@@ -26,6 +26,7 @@ path, argument or variable can hold one). The end of a channel means that the pr
         |----------------------------------- signal ------------------>|                            |
         |<---------------------------------- stopped ------------------|  (then `signal` SIGCONT)   |
         |<---------------------------------- exited -------------------|                            |
+        |<------- hidden --------------|<---- hidden (what was looked up, at the first time) -------|
         |                              | reaps pid 1: all of its namespace is gone                  |
         |<-------------- gone ---------|  (before it `exceeded`, if that is why)                    |
         | ends the server (SIGKILL, or waits for it when the layer is kept) ----------------------->|
@@ -72,6 +73,7 @@ SIGNAL = "signal"  # number
 STOPPED = "stopped"  # number of the signal that did it
 EXITED = "exited"  # wait status of the target
 GONE = "gone"  # wait status of pid 1; 1 if the server had ended before it, else 0; 1 if the layer is kept
+HIDDEN = "hidden"  # a path that is hidden by default and was looked up
 EXCEEDED = "exceeded"  # the limit for which the sandbox is being ended, or something was refused: a word below
 REMOVED = "removed"  # files, bytes of the layer that was thrown away
 FAILED = "failed"  # what, why, hint, exit status
@@ -95,6 +97,7 @@ _FIELDS = {
     STOPPED: 1,
     EXITED: 1,
     GONE: 3,
+    HIDDEN: 1,
     EXCEEDED: 1,
     REMOVED: 2,
     FAILED: 4,

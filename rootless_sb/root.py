@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from rootless_sb.kernel.mounts import NODEV, NOEXEC, NOSUID, RDONLY
 from rootless_sb.steps import (
+    EMPTY_DIRECTORY,
+    EMPTY_FILE,
     Attach,
     AttachFile,
     BindDevice,
@@ -42,7 +44,6 @@ _MASKED_PROC = (
 _MASKED_SYS = ("sys/firmware", "sys/fs/selinux", "sys/dev/block", "sys/devices/virtual/powercap")
 # Container engines look for it (crun does, whatever it is told of cgroups).
 _FOR_ENGINES = (IfPossible(MountAt("cgroup2", "sys/fs/cgroup", RDONLY | NOSUID | NODEV | NOEXEC)),)
-_EMPTY_DIRECTORY, _EMPTY_FILE = "empty", "blank"
 _LINKS = (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2"), ("core", "/proc/kcore"))
 
 
@@ -75,8 +76,8 @@ def root_steps(
         *(network_steps(gids) if "net" in own else ()),
         *share_steps(inotify),
         *((SetHostname(hostname),) if "uts" in own else ()),
-        MakeDirectory(_EMPTY_DIRECTORY),
-        WriteFile(_EMPTY_FILE, b""),
+        MakeDirectory(EMPTY_DIRECTORY),
+        WriteFile(EMPTY_FILE, b""),
         *(() if nested else (*map(MakeReadOnly, _READ_ONLY), *masks(_MASKED_PROC))),
         *device_steps(devices, gids),
         *((OpenTerminal(),) if pty else ()),
@@ -107,7 +108,7 @@ def name_file_steps(*, on_image: bool) -> tuple[Step, ...]:
 
 def masks(places: tuple[str, ...]) -> tuple[Step, ...]:
     """Cover these places with something empty."""
-    return tuple(Mask(place, _EMPTY_DIRECTORY, _EMPTY_FILE) for place in places)
+    return tuple(Mask(place, EMPTY_DIRECTORY, EMPTY_FILE) for place in places)
 
 
 def network_steps(gids: tuple[MapLine, ...]) -> tuple[Step, ...]:

@@ -2,6 +2,7 @@
 
     DIRECTORY/upper   what the sandbox changed      DIRECTORY/root    where the watcher mounts the overlay
     DIRECTORY/work    copy-ups under way            DIRECTORY/stage   where pid 1 prepares /proc, /dev and the like
+    DIRECTORY/generated   files in place of the host's, if there are some: see `generated`
     DIRECTORY/state   what is known of it           DIRECTORY/lock    held by supervisor and watcher while they live
     DIRECTORY/restored   under the kernel's overlay, what an image's records say made real (`image.restoring`)
     DIRECTORY/state.lock   held while the state is changed, and while it is decided that the sandbox isn't kept
@@ -277,6 +278,11 @@ def _add_to_index(sandbox: Sandbox, uid: int) -> None:
         return
     os.symlink(sandbox.directory, sandbox.name, dir_fd=base)
     os.close(base)
+
+
+def open_index(uid: int) -> int:
+    """A descriptor of the user's directory that is the same for all of this machine's sandboxes. Raises SbError."""
+    return _open_base(_INDEX, uid)[0]
 
 
 def forget(name: str, uid: int) -> None:

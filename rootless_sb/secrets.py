@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 
 
 class Secret(NamedTuple):
-    """A path that is hidden, and why."""
+    """A path that is hidden, and why. `missed`: whoever looks it up is told of it; not of what programs look up at each
+    start and can do without.
+    """
 
     path: str
     reason: str
+    missed: bool = True
 
 
 _KEYS = "keys to other machines"
@@ -88,11 +91,13 @@ SECRETS = (
     Secret("~/snap/chromium", _BROWSER),
     Secret("~/.var/app/org.mozilla.firefox", _BROWSER),
     Secret("~/.var/app/com.google.Chrome", _BROWSER),
-    Secret("~/.*_history", _HISTORY),
-    Secret("~/.lesshst", _HISTORY),
-    Secret("~/.viminfo", _HISTORY),
-    Secret("~/.local/share/fish/fish_history", _HISTORY),
-    Secret("~/.local/share/atuin", _HISTORY),
+    Secret("~/.*_history", _HISTORY, missed=False),
+    Secret("~/.history", _HISTORY, missed=False),
+    Secret("~/.histfile", _HISTORY, missed=False),
+    Secret("~/.lesshst", _HISTORY, missed=False),
+    Secret("~/.viminfo", _HISTORY, missed=False),
+    Secret("~/.local/share/fish/fish_history", _HISTORY, missed=False),
+    Secret("~/.local/share/atuin", _HISTORY, missed=False),
     Secret("/tmp/krb5cc_$UID*", "tickets of Kerberos"),
     Secret("$RUNTIME/krb5cc*", "tickets of Kerberos"),
     Secret("$RUNTIME/bus", _OBEYS),
@@ -111,6 +116,10 @@ SECRETS = (
     Secret("/tmp/tmux-$UID", _OBEYS),
     Secret("/tmp/ssh-*", _OBEYS),
     Secret("/tmp/.X11-unix", _OBEYS),
+    Secret("/tmp/.ICE-unix", _OBEYS),
+    Secret("~/.Xauthority", "what opens the X server"),
+    Secret("~/.docker/run", _OBEYS),
+    Secret("~/.docker/desktop", _OBEYS),
     Secret("/run/docker.sock", _OBEYS),
     Secret("/run/podman", _OBEYS),
     Secret("/run/containerd", _OBEYS),
@@ -126,17 +135,17 @@ class Owner(NamedTuple):
     uid: int
 
 
-def hidden(owner: Owner, shown: Iterable[str]) -> tuple[str, ...]:
-    """The absolute paths that are hidden, some with a `*` in the last name, without those that are shown: by their own
-    path, by one that the `*` stands for, or by one above. Raises SbError for a path that lies in a hidden one.
+def hidden(owner: Owner, shown: Iterable[str]) -> tuple[Secret, ...]:
+    """What is hidden, by absolute paths, some with a `*` in the last name, without what is shown: by its own path, by
+    one that the `*` stands for, or by one above. Raises SbError for a path that lies in a hidden one.
     """
-    paths = tuple(dict.fromkeys(_absolute(secret.path, owner) for secret in SECRETS))
+    secrets = {(path := _absolute(secret.path, owner)): secret._replace(path=path) for secret in SECRETS}
     wanted = [os.path.normpath(path) for path in shown]
     for path in wanted:
-        above = next((each for each in paths if _is_beneath(path, each)), None)
+        above = next((each for each in secrets if _is_beneath(path, each)), None)
         if above is not None:
             raise SbError(f"--show {path}", f"{above} is hidden as a whole", f"--show {above}")
-    return tuple(each for each in paths if not any(_shows(path, each) for path in wanted))
+    return tuple(secret for path, secret in secrets.items() if not any(_shows(each, path) for each in wanted))
 
 
 def _absolute(path: str, owner: Owner) -> str:

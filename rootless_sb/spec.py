@@ -25,6 +25,7 @@ class RunSpec(NamedTuple):
     hidden: tuple[str, ...] = ()
     shown: tuple[str, ...] = ()  # what isn't hidden although it is by default
     userns: str = ROOT
+    supplementary_groups: bool = True  # whether those of the user open files
     allow_degraded: tuple[str, ...] = ()
     quiet: bool = False
     verbose: bool = False

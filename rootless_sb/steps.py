@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+EMPTY_DIRECTORY, EMPTY_FILE = "empty", "blank"  # places in the stage, of what covers others
 
 class MountStage(NamedTuple):
     """Mount the stage, a tmpfs."""
@@ -66,6 +67,16 @@ class BindHost(NamedTuple):
     read_only: bool
 
 
+class HoldInVolume(NamedTuple):
+    """Mount what is at `path` in the volume at `place`, a symbolic link too, over itself: then nobody can rename or
+    remove it. `read_only`: what is there and beneath can't be changed either. `path` is relative, no link on the way.
+    """
+
+    place: str
+    path: str
+    read_only: bool
+
+
 class MakeReadOnly(NamedTuple):
     """Let nothing be written at and beneath `place`, if it is there."""
 
@@ -78,6 +89,17 @@ class Mask(NamedTuple):
     place: str
     directory: str
     file: str
+
+
+class HideWithin(NamedTuple):
+    """Cover what is now at these paths of the host (the last name may have a `*`), where it lies in the volume of
+    `source` that is at `place`, with something empty of its kind. `apart`: names in it that something else goes to.
+    """
+
+    place: str
+    source: str
+    paths: tuple[str, ...]
+    apart: tuple[str, ...]
 
 
 class SetHostname(NamedTuple):
@@ -145,8 +167,10 @@ Step = (
     | WriteSetting
     | BindDevice
     | BindHost
+    | HoldInVolume
     | MakeReadOnly
     | Mask
+    | HideWithin
     | SetHostname
     | BringLoopbackUp
     | OpenTerminal

@@ -13,6 +13,7 @@ from rootless_sb import (
     ending,
     engines,
     faults,
+    leftovers,
     mapping,
     protocol,
     relay,
@@ -56,6 +57,7 @@ def run(plan: Plan, server: OverlayServer, status: StatusStream, background: Bac
         supervisor.relay.restore()
     supervisor.finish()
     supervisor.let_go()
+    supervisor.tell_what_was_hidden()
     code = supervisor.exit_status()
     status.exited(code, supervisor.reason())
     return code
@@ -71,6 +73,7 @@ class Supervisor:
         "_failure",
         "_full",
         "_gone",
+        "_hidden",
         "_init_pid",
         "_init_status",
         "_kept",
@@ -113,6 +116,7 @@ class Supervisor:
         self._watcher_ended = False  # its channel's end was seen
         self._gone = False  # nothing runs in the sandbox any more
         self._removed = False
+        self._hidden: list[str] = []  # what is hidden by default and was looked up
         self._kept: bool | None = None  # not decided yet
         self._own: int | None = None  # descriptor of the sandbox's directory
         self._lock: int | None = None  # holds the sandbox's lock, as the watcher's does
@@ -211,10 +215,19 @@ class Supervisor:
                 os.close(descriptor)
         self._own = self._lock = None
 
+    def tell_what_was_hidden(self) -> None:
+        """Name what the command has looked up and not found, because it is hidden by default."""
+        if self._hidden and not self._plan.quiet:
+            messages.hidden(self._hidden, self._plan.home)
+
     def _settle(self) -> None:
         """Remove the layer if the watcher couldn't; note how a sandbox that is kept has ended. Raises SbError."""
         if self._removed:
+            with Doing("cannot remove what points to the sandbox"):
+                sandboxes.forget(self._plan.identifier, self._plan.uid)  # in A the directories seem to be root's
             return
+        if self._plan.guarded:
+            leftovers.sweep_placeholders(self._plan.uid)
         if self._kept is None and not self._plan.existing:  # the watcher was killed, or has failed
             self._kept = self._own is not None and sandboxes.read(self._own).kept
         if not self._kept and not self._plan.existing:
@@ -321,6 +334,8 @@ class Supervisor:
         elif message.kind == protocol.RUNNING:
             self._init_pid = int(message.fields[0])
             self._note_running()
+        elif message.kind == protocol.HIDDEN:
+            self._hidden.append(message.fields[0])
         elif message.kind == protocol.EXCEEDED and message.fields[0] == protocol.DISK:
             self._full = True
         elif message.kind == protocol.EXCEEDED:

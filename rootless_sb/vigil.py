@@ -62,6 +62,7 @@ class Vigil:
         while True:
             ended, wait_status = os.waitpid(self._pid, os.WNOHANG)
             if ended:
+                self._hear_rest()
                 return wait_status
             ready = poll.poll(self._patience())
             self._look(poll)
@@ -75,16 +76,25 @@ class Vigil:
         if descriptor == self._events.reader:
             self._events.take()
         elif self._server is not None and descriptor == self._server.fileno():
-            failure, _ = self._server.receive()
-            if failure:
-                self._supervisor.try_send(failure)
-            return bool(failure)
+            message, _ = self._server.receive()
+            if message:
+                self._supervisor.try_send(message)
+            return bool(message)
         else:
             started, _ = self._supervisor.receive()
             if started:
                 self._begin()
             return bool(started)
         return True
+
+    def _hear_rest(self) -> None:
+        """Pass on what the server has said while the sandbox ended."""
+        if self._server is None:
+            return
+        poll = select.poll()
+        poll.register(self._server.fileno(), select.POLLIN)
+        while poll.poll(0) and self._hear(self._server.fileno()):
+            continue
 
     def _begin(self) -> None:
         """The command has started: its limits count from now."""

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rootless_sb.errors import SbError
 from rootless_sb.kernel.mounts import NODEV, NOSUID
-from rootless_sb.steps import AttachVolume, BindHost, MakeDirectory, MountAt
+from rootless_sb.secrets import stands_for
+from rootless_sb.steps import AttachVolume, BindHost, HideWithin, HoldInVolume, MakeDirectory, MountAt
 
 if TYPE_CHECKING:
+
+    from rootless_sb.spec import RunSpec
     from rootless_sb.steps import Step
 
 _STAGED = "volumes"  # where they get ready in the stage
@@ -69,13 +72,100 @@ def read_only_within(volumes: tuple[Volume, ...], paths: tuple[str, ...]) -> tup
     return tuple(found)
 
 
-def volume_steps(volumes: tuple[Volume, ...], scratches: tuple[Scratch, ...]) -> tuple[Step, ...]:
-    """The steps that make them ready and put them into place, those above before those beneath them."""
+def pins(volumes: tuple[Volume, ...], paths: tuple[str, ...]) -> tuple[HoldInVolume, ...]:
+    """The steps that keep the directories above these paths inside where they are: renamed, they would take a read-only
+    path with them, and another could be made in its place.
+    """
+    found: dict[HoldInVolume, None] = {}
+    for path in map(os.path.normpath, paths):
+        around = [each for each in enumerate(volumes) if f"{path}/".startswith(f"{each[1].target}/")]
+        if around and not (nearest := max(around, key=lambda each: len(each[1].target)))[1].read_only:
+            names = path[len(nearest[1].target) :].strip("/").split("/")
+            for count in range(1, len(names)):
+                found[HoldInVolume(f"{_STAGED}/{nearest[0]}", "/".join(names[:count]), read_only=False)] = None
+    return tuple(found)
+
+
+class Guarded(NamedTuple):
+    """A volume that can be written to, in which what runs by itself (`unasked`) is to stay as it is, but for what is
+    `shown`: where it gets ready, its source, and the user's home, all but the first on the host.
+    """
+
+    place: str
+    source: str
+    shown: tuple[str, ...]
+    home: str
+
+
+def guarded(volumes: tuple[Volume, ...], shown: tuple[str, ...], home: str) -> tuple[Guarded, ...]:
+    """Those of the volumes that can be written to."""
+    return tuple(
+        Guarded(f"{_STAGED}/{number}", volume.source, shown, home)
+        for number, volume in enumerate(volumes)
+        if not volume.read_only
+    )
+
+
+def with_held(steps: tuple[Step, ...], held: tuple[Step, ...]) -> tuple[Step, ...]:
+    """The steps, with those that hold something in volumes before the first volume is put into its place."""
+    first = next((number for number, step in enumerate(steps) if isinstance(step, AttachVolume)), len(steps))
+    return (*steps[:first], *held, *steps[first:])
+
+
+def outside(volumes: tuple[Volume, ...], paths: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the paths inside that are in none of the volumes."""
+    targets = tuple(f"{each.target}/" for each in volumes)
+    return tuple(path for path in paths if not f"{os.path.normpath(path)}/".startswith(targets))
+
+
+def without_hidden(volumes: tuple[Volume, ...], hidden: tuple[str, ...]) -> tuple[Volume, ...]:
+    """Those of the volumes whose source is neither at nor beneath a hidden path of the host."""
+    return tuple(each for each in volumes if not any(_lies_in(each.source, path) for path in hidden))
+
+
+def hidden_on_host(volumes: tuple[Volume, ...], paths: tuple[str, ...]) -> tuple[str, ...]:
+    """The paths of the host that are at these ones inside, as far as they lie in volumes."""
+    found = []
+    for path in map(os.path.normpath, paths):
+        found += [
+            each.source.rstrip("/") + path[len(each.target) :]
+            for each in volumes
+            if path.startswith(f"{each.target}/")
+        ]
+    return tuple(found)
+
+
+def name_to_cover(path: str, source: str, apart: tuple[str, ...]) -> str | None:
+    """Where a hidden file of the host lies in a volume, relative to its source, both given without symbolic links; None
+    if it isn't in there, if the volume is nothing else, or if something else goes there. Raises SbError if something
+    would go beneath it.
+    """
+    if not path.startswith(f"{source.rstrip('/')}/"):
+        return None
+    name = path[len(source.rstrip("/")) + 1 :]
+    if any(each.startswith(f"{name}/") for each in apart):
+        hint = f"--show {path}, if it is hidden by default"
+        raise SbError(f"cannot mount anything in {path}", "it is hidden", hint)
+    return None if name in apart else name
+
+
+def volume_steps(
+    volumes: tuple[Volume, ...], scratches: tuple[Scratch, ...], hidden: tuple[str, ...] = ()
+) -> tuple[Step, ...]:
+    """The steps that make them ready and put them into place, those above before those beneath them.
+
+    `hidden`: the paths of the host that are covered where they lie in a volume.
+    """
     ready: list[Step] = []
     attach: list[AttachVolume] = []
+    targets = [*(each.target for each in volumes), *(each.target for each in scratches)]
     for number, volume in enumerate(volumes):
         place = f"{_STAGED}/{number}"
         ready.append(BindHost(volume.source, place, volume.read_only))
+        if hidden:
+            inner = f"{volume.target}/"
+            apart = tuple(target.removeprefix(inner) for target in targets if target.startswith(inner))
+            ready.append(HideWithin(place, volume.source, hidden, apart))
         attach.append(AttachVolume(place, volume.target))
     for number, scratch in enumerate(scratches, len(volumes)):
         place = f"{_STAGED}/{number}"
@@ -84,3 +174,35 @@ def volume_steps(volumes: tuple[Volume, ...], scratches: tuple[Scratch, ...]) ->
     if not ready:
         return ()
     return (MakeDirectory(_STAGED), *ready, *sorted(attach, key=lambda step: step.target.count("/")))
+
+
+def not_held(wanted: RunSpec) -> tuple[str, ...]:
+    """What was asked of a sandbox and can't be held in its volumes, in sentences."""
+    volumes = tuple(parse_volume(text, "/") for text in wanted.volumes)
+    writable = ", ".join(each.target for each in volumes if not each.read_only)
+    everywhere = ", ".join(each.target for each in volumes)
+    said = []
+    if wanted.disk and writable:
+        said.append(f"--disk: what is written to {writable} isn't counted")
+    if wanted.audit and volumes:
+        said.append(f"--audit: what is done in {everywhere} isn't recorded")
+    if writable:
+        said.append(
+            f"what runs by itself: in {writable} it is held at the top and where it was in the first directories at the"
+            " start; one that is made elsewhere can have some"
+        )
+    if volumes:
+        said.append(
+            f"--hide: in {everywhere} an empty file or directory stands for what was hidden at the start; what came"
+            " later, and other names of the same file, are there"
+        )
+    return tuple(said)
+
+
+def _lies_in(path: str, hidden: str) -> bool:
+    """Whether a path is at or beneath a hidden one, whose last name may have a `*`."""
+    while path not in ("", "/"):
+        if stands_for(hidden, path):
+            return True
+        path = os.path.dirname(path)
+    return False

@@ -19,10 +19,12 @@ from rootless_sb.kernel.signals import SignalPipe
 from rootless_sb.maps import map_text
 from rootless_sb.plan import with_layer
 from rootless_sb.requirements import Lacking, hint
+from rootless_sb.volumes import with_held
 
 if TYPE_CHECKING:
     from rootless_sb.control_group import ControlGroup
     from rootless_sb.kernel.channel import Channel
+    from rootless_sb.placeholders import Placeholders
     from rootless_sb.plan import Plan
     from rootless_sb.relay import Standard
     from rootless_sb.sandboxes import Sandbox
@@ -50,12 +52,19 @@ def watch(plan: Plan, links: Links, standard: Standard, audit: tuple[int, ...]) 
         return error.status
     links.supervisor.try_send(protocol.encode(protocol.PLACED), (sandbox.own, sandbox.lock))
     kept = bool(plan.existing)
+    taken: Placeholders | None = None
     try:
+        taken = _placeholders(plan)
+        if replaced := plan.overlay.replaced:
+            from rootless_sb import generated
+
+            with Doing("cannot make files for the sandbox"):
+                generated.make(sandbox.own, tuple(map(os.fsdecode, replaced)))
         with Doing("cannot listen for other commands"):
             control = channel.listen(sandbox.own, "control")
         gate, pid1s = channel.pair()
         ends = init.Ends(links.init, pid1s, control, standard)
-        pid = _start(with_layer(plan, sandbox.directory), sandbox, links, ends, audit)
+        pid = _start(with_layer(plan, sandbox.directory), sandbox, links, ends, audit, taken)
         for end in (control, links.init, pid1s):
             end.close()
         relay.release(standard)
@@ -74,7 +83,7 @@ def watch(plan: Plan, links: Links, standard: Standard, audit: tuple[int, ...]) 
     except SbError as error:
         links.init.close()
         links.supervisor.try_send(protocol.failed(error))
-    return _clean_up(plan, sandbox, links, kept=kept)
+    return _clean_up(plan, sandbox, links, taken, kept=kept)
 
 
 def _place(plan: Plan) -> Sandbox:
@@ -97,12 +106,27 @@ def _settle(plan: Plan, sandbox: Sandbox, *, never_ran: bool) -> bool:
         return sandboxes.settle(sandbox, discard=never_ran and not plan.existing)
 
 
-def _clean_up(plan: Plan, sandbox: Sandbox, links: Links, *, kept: bool) -> int:
+def _placeholders(plan: Plan) -> Placeholders | None:
+    """What keeps names in volumes from being made, for a run that has any. Raises SbError."""
+    if not plan.guarded:
+        return None
+    from rootless_sb import placeholders
+
+    with Doing("cannot note what is guarded in volumes"):
+        return placeholders.Placeholders(plan.identifier, plan.uid)
+
+
+def _clean_up(
+    plan: Plan, sandbox: Sandbox, links: Links, taken: Placeholders | None, *, kept: bool
+) -> int:
     """Unmount, wait for the server's end and remove the layer unless it is kept; returns the exit status."""
     try:
         with Doing("cannot unmount the overlay"):
             mounts.detach_if_mounted(f"{sandbox.directory}/root")
         faults.point("unmounted")
+        if taken is not None:
+            with Doing("cannot remove what kept names in volumes from being made"):
+                taken.clear()
         if links.server is not None:
             links.server.wait_for_end()
         if not kept:
@@ -116,13 +140,24 @@ def _clean_up(plan: Plan, sandbox: Sandbox, links: Links, *, kept: bool) -> int:
     return 0
 
 
-def _start(plan: Plan, sandbox: Sandbox, links: Links, ends: init.Ends, audit: tuple[int, ...]) -> int:
+def _start(
+    plan: Plan,
+    sandbox: Sandbox,
+    links: Links,
+    ends: init.Ends,
+    audit: tuple[int, ...],
+    taken: Placeholders | None,
+) -> int:
     """Everything up to a running pid 1, whose pid is returned. Raises SbError."""
     plan = _enter_namespaces(plan, links.supervisor)
     if links.server is not None:
         _mount_overlay(plan, sandbox, links.server, audit)
     else:
         _mount_kernels_overlay(plan, sandbox)
+    if taken is not None:
+        from rootless_sb import holding
+
+        plan = plan._replace(steps=with_held(plan.steps, holding.hold(plan.guarded, taken)))
     keep = {ends.supervisor.fileno(), ends.group.fileno(), ends.control.fileno(), *relay.opened(ends.standard)}
     with Doing("cannot start pid 1"):
         pid = processes.fork(lambda: init.run(plan, sandbox.directory, ends), keep)
@@ -151,10 +186,12 @@ def _enter_namespaces(plan: Plan, supervisor: Channel) -> Plan:
     """Make A and the others; the plan in force is returned (other if the id map helpers refuse). Raises SbError."""
     with Lacking("user"):
         namespaces.unshare(namespaces.NEWUSER)
-    if plan.id_maps.helpers and plan.with_one_id is not None:
+    if plan.id_maps.helpers:
         supervisor.try_send(protocol.encode(protocol.UNSHARED))
         answer, _ = supervisor.receive()
         if answer != protocol.encode(protocol.MAPPED):
+            if plan.with_one_id is None:
+                raise SbError("cannot do this with one id alone", "the subordinate ids were refused", "sb doctor")
             plan = plan.with_one_id
     if not plan.id_maps.helpers:
         with Doing("cannot map the user to root", hint("user")):

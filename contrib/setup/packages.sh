@@ -41,6 +41,8 @@ gdb             gdb                                 gdb
 ch-run          charliecloud-runtime                charliecloud
 setfacl         acl                                 acl
 setfattr        attr                                attr
+useradd         passwd                              shadow-utils
+adduser         adduser                             shadow-utils
 vi              vim-tiny                            vim-minimal
 tmux            tmux                                tmux
 less            less                                less

@@ -26,6 +26,21 @@ make_user() {
     grep -qs "^$test_user:" /etc/subgid || usermod --add-subgids "$range" "$test_user"
 }
 
+# What only a supplementary group of the user's opens, by mode or by ACL, and what anybody may read.
+make_group_files() {
+    readers=$test_user-readers
+    place=/var/lib/$readers
+    getent group "$readers" >/dev/null || groupadd "$readers" || return
+    usermod --append --groups "$readers" "$test_user" || return
+    install -d -m 0755 "$place" && install -d -m 0750 -g "$readers" "$place/closed" || return
+    for name in file closed/file; do
+        echo "for $readers" | install -m 0640 -g "$readers" /dev/stdin "$place/$name" || return
+    done
+    echo 'for all' | install -m 0644 -g "$readers" /dev/stdin "$place/open" || return
+    echo "for $readers" | install -m 0600 /dev/stdin "$place/acl" || return
+    setfacl -m "g:$readers:r" "$place/acl" 2>/dev/null || note 'without ACLs one test is skipped'
+}
+
 # Mode 0666 is what udev gives it on every desktop (50-udev-default.rules). That it can't be made here is no error yet:
 # the tests that need it say so.
 open_fuse() {
@@ -87,7 +102,7 @@ prepare_test_user() {
     umask 022
     lock
     provide "$run_needs" "$run_wants$test_wants" || return
-    make_user && open_fuse && make_mount_table && refresh_package_lists || return
+    make_user && make_group_files && open_fuse && make_mount_table && refresh_package_lists || return
     copy=$(copy_of_checkout)
     "$(find_python)" -I "$contrib/setup/checkout_copy.py" "$checkout" "$test_user" "$copy"
 }

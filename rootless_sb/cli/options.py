@@ -36,6 +36,20 @@ def add_identity(options: Parser, default: str) -> None:
     options.add_argument("-u", "--user", metavar="U[:G]", default="", help=described)
 
 
+def add_groups(options: Parser) -> None:
+    """--groups, and what podman calls the default."""
+    add = options.add_argument
+    add("--groups", choices=("keep", "none"), help="none: your supplementary groups open no files (default: keep)")
+    add("--group-add", choices=("keep-groups",), help="the same as --groups keep")
+
+
+def keeps_groups(parsed: argparse.Namespace) -> bool:
+    """Whether the user's supplementary groups open files. Raises SbError for both at once."""
+    if parsed.groups == "none" and parsed.group_add:
+        raise SbError("--groups none and --group-add", "they exclude each other", "one of them")
+    return bool(parsed.groups != "none")
+
+
 def add_barriers(options: Parser) -> None:
     """--cap-add, --seccomp and the like: see `security`."""
     add = options.add_argument

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from rootless_sb.errors import EXIT_NOT_FOUND, Doing, SbError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from rootless_sb import spec
     from rootless_sb.cli.parsing import Parser
@@ -151,13 +153,14 @@ def parser(
     add("--memory", metavar="SIZE", default="", help="what its processes may use, as 512m (default: 90 %% of it)")
     add("--ulimit", metavar="NAME=SOFT[:HARD]", action="append", default=[], help="a limit of each process, as nofile")
     add("--hide", metavar="PATH", action="append", default=[], help="a path that isn't there inside")
-    add("--show", metavar="PATH", action="append", default=[], help="a path that is hidden by default: ~/.ssh")
+    add("--show", metavar="PATH", action="append", default=[], help="what is hidden or held by default: ~/.ssh, .git")
     add("--read-only-path", metavar="PATH", action="append", default=[], help="a path that can't be changed inside")
     add("--disk", metavar="SIZE", default="", help="what may be written, as 10g (default: to 5 %% free)")
     add("--inodes", metavar="N", type=int, default=0, help="how many files may be made (default: to 5 %% free)")
     add("--audit", metavar="FILE", default="", help="write there what is opened and changed, as lines of JSON")
     add("--engine", choices=engines.ENGINES, default=engines.FUSE, help="what serves the files (default: fuse)")
     add("--userns", choices=(spec.ROOT, spec.SINGLE, spec.KEEP_ID), default=spec.ROOT, help="who you are inside")
+    shared.add_groups(options)
     add("--allow-degraded", metavar="CHECK", action="append", default=[], help="go on without it: net, uts, …")
     shared.add_barriers(options)
     shared.add_streams(options)
@@ -197,6 +200,7 @@ def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
         hidden=tuple(os.path.abspath(path) for path in parsed.hide),
         shown=tuple(os.path.abspath(path) for path in parsed.show),
         userns=parsed.userns,
+        supplementary_groups=options.keeps_groups(parsed),
         allow_degraded=tuple(parsed.allow_degraded),
         quiet=parsed.quiet,
         verbose=parsed.verbose,
@@ -210,7 +214,7 @@ def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
         seccomp=profile,
         seccomp_profile=_profile(profile),
         nested=parsed.nested,
-        volumes=tuple(_volume(text) for text in parsed.volume),
+        volumes=(*(_volume(text) for text in parsed.volume), *_sockets(parsed.show)),
         scratches=tuple(parsed.tmpfs),
         read_only=parsed.read_only,
         read_only_paths=tuple(os.path.abspath(path) for path in parsed.read_only_path),
@@ -256,6 +260,22 @@ def _volume(text: str) -> str:
     if not os.path.lexists(volume.source):
         raise SbError(f"--volume {text}", f"{volume.source}: No such file or directory", "-v SRC:DST: SRC is outside")
     return ":".join((volume.source, volume.target, "ro" if volume.read_only else "rw"))
+
+
+def _sockets(shown: Sequence[str]) -> list[str]:
+    """Volumes for the sockets at these paths, or in the directories there: through the overlay nobody can connect."""
+    found = []
+    for path in map(os.path.abspath, shown):
+        inside = os.listdir(path) if os.path.isdir(path) and os.access(path, os.R_OK) else []
+        found += [each for each in (path, *(os.path.join(path, name) for name in inside)) if _is_socket(each)]
+    return [f"{path}:{path}:rw" for path in found if ":" not in path]
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:  # nothing is there, or nothing that we may know of
+        return False
 
 
 def _name(name: str) -> str:

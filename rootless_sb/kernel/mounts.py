@@ -160,13 +160,15 @@ _RACES = 1000
 _MOST_LINKS = 40  # MAXSYMLINKS, include/linux/namei.h
 
 
-def open_in_root(root: int, path: str) -> int:
-    """An O_PATH descriptor for `path`, looked up as if the directory `root` were `/`.
+def open_in_root(root: int, path: str, *, follow: bool = True) -> int:
+    """An O_PATH descriptor for `path`, looked up as if the directory `root` were `/`; of a symbolic link at its end
+    itself unless it is to be followed.
 
     Symlinks in it, absolute ones too, lead to places beneath `root`: whoever wrote that tree can't point us elsewhere.
     Raises OSError.
     """
-    how = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+    flags = os.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    how = _OpenHow(flags, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
     for attempt in range(_RACES):
         try:
             return libc.syscall(
@@ -178,10 +180,10 @@ def open_in_root(root: int, path: str) -> int:
             if error.errno != errno.EAGAIN or attempt == _RACES - 1:
                 raise
         os.sched_yield()
-    return walk_in_root(root, path)
+    return walk_in_root(root, path, follow=follow)
 
 
-def walk_in_root(root: int, path: str) -> int:
+def walk_in_root(root: int, path: str, *, follow: bool = True) -> int:
     """As `open_in_root`, one name after the other, for kernels without openat2(2) (before Linux 5.6).
 
     `..` goes back to the descriptor that one has come from, so nobody who renames a directory meanwhile moves the way.
@@ -199,7 +201,7 @@ def walk_in_root(root: int, path: str) -> int:
                     os.close(passed.pop())
             elif name not in ("", "."):
                 passed.append(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=passed[-1]))
-                if stat.S_ISLNK(os.fstat(passed[-1]).st_mode):
+                if stat.S_ISLNK(os.fstat(passed[-1]).st_mode) and (follow or ahead):
                     text = os.readlink("", dir_fd=passed[-1])
                     links += 1
                     if links > _MOST_LINKS:

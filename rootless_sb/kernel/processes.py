@@ -205,6 +205,11 @@ def become(uid: int, gid: int, groups: tuple[int, ...]) -> None:
     os.setresuid(uid, uid, uid)
 
 
+def drop_groups() -> None:
+    """Give up all supplementary groups. Raises OSError."""
+    os.setgroups(())
+
+
 def exit_code(wait_status: int) -> int:
     """The shell's view of a wait status: the exit status, or 128 + n for signal n."""
     code = os.waitstatus_to_exitcode(wait_status)

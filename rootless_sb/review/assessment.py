@@ -60,6 +60,8 @@ def assess(
         hidden = below.hidden
         if change.before is None and place is not None and _is_there(view, change.path):
             hidden = "something is there that is hidden from the sandbox"
+        if change.path in view.replaced:
+            hidden = "the sandbox has seen one that sb made for it: you can't read the host's"
         conflict, risk = conflicts.conflict(change, trace), risks.risk(change)
         verdicts.append(Verdict(change, conflict, risk, obstacle, hidden, attributes))
     return verdicts

@@ -47,7 +47,9 @@ class LayerView:
         """
         self._own_uid = config.own_uid
         self.lower = Tree(config, DESCRIPTORS)
-        alone = config._replace(lowers=(), upper=os.fsencode(layer), hidden=(), hidden_names=())
+        # Files of the host's that the sandbox has not seen, but others that were made for it.
+        self.replaced = frozenset(config.replaced)
+        alone = config._replace(lowers=(), upper=os.fsencode(layer), hidden=(), hidden_names=(), replaced=())
         self.upper = Tree(alone, DESCRIPTORS)
         self.upper.stored_origins = False  # nobody asks for inode numbers here
         # The directory that was asked for last: who goes through changes by path asks for the same one many times.
@@ -66,7 +68,7 @@ class LayerView:
     def open(self, tree: Tree, node: Node) -> int:
         """Open a regular file of one of the two trees for reading. Raises OSError."""
         directory, name = tree.place(node)
-        return open_regular(name, os.O_RDONLY, directory, live=node.source.live, own=node.own)
+        return open_regular(name, os.O_RDONLY, directory, node.source, own=node.own)
 
     def file(self, change: Change) -> File:
         """The layer's file of a change that isn't a deletion. Raises OSError."""

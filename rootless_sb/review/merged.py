@@ -83,7 +83,7 @@ def link_target(tree: Tree, node: Node) -> bytes:
 def open_file(tree: Tree, entry: Entry) -> int:
     """Open a regular file for reading. Raises OSError."""
     directory, name = tree.place(entry.node)
-    return open_regular(name, os.O_RDONLY, directory, live=entry.node.source.live, own=entry.node.own)
+    return open_regular(name, os.O_RDONLY, directory, entry.node.source, own=entry.node.own)
 
 
 def walk(tree: Tree, top: Entry) -> Iterator[tuple[bytes, Entry]]:

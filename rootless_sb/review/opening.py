@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fuse_overlay.errors import OverlayError
 from fuse_overlay.overlay import Overlay
 from fuse_overlay.tree import Tree
-from rootless_sb import engines, host, mapping, maps, plan
+from rootless_sb import engines, generated, host, mapping, maps, plan
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.review import mountpoints
 from rootless_sb.review.layer import DESCRIPTORS, LayerView
@@ -48,12 +48,19 @@ def _config(state: State, base: Base | None) -> Config:
     return plan.overlay(wanted, machine, base, id_maps)
 
 
+def _with_made(config: Config, directory: str) -> Config:
+    """What is below the layer of the sandbox in `directory`, with the files that were made for it."""
+    made = tuple(map(os.fsencode, generated.made(directory)))
+    config = config._replace(replaced=made)  # whether or not whoever looks now could read the host's
+    return plan.with_generated(config, directory) if made else config
+
+
 def view(state: State, directory: str) -> LayerView:
     """A view of the layer of the sandbox in `directory`. Raises SbError: its lower directory is gone, say."""
     base = _base(state)
     made = mountpoints.places(state, base.image if base is not None else None)
     try:
-        return LayerView(_config(state, base), f"{directory}/upper", made)
+        return LayerView(_with_made(_config(state, base), directory), f"{directory}/upper", made)
     except OverlayError as error:
         raise SbError(f"cannot look at the sandbox {state.name or state.identifier}", str(error)) from None
 
@@ -61,7 +68,8 @@ def view(state: State, directory: str) -> LayerView:
 def tree(state: State, directory: str) -> Tree:
     """All that the sandbox in `directory` sees, to be read. Raises SbError."""
     try:
-        return Tree(config_of(state)._replace(upper=os.fsencode(f"{directory}/upper")), DESCRIPTORS)
+        below = _with_made(config_of(state), directory)
+        return Tree(below._replace(upper=os.fsencode(f"{directory}/upper")), DESCRIPTORS)
     except OverlayError as error:
         raise SbError(f"cannot look at the sandbox {state.name or state.identifier}", str(error)) from None
 
@@ -70,6 +78,6 @@ def overlay(state: State, directory: str) -> Overlay:
     """All that the sandbox in `directory` sees, to be changed by who holds its lock. Raises SbError."""
     upper, work = (os.fsencode(f"{directory}/{part}") for part in ("upper", "work"))
     try:
-        return Overlay(config_of(state)._replace(upper=upper, work=work))
+        return Overlay(_with_made(config_of(state), directory)._replace(upper=upper, work=work))
     except OverlayError as error:
         raise SbError(f"cannot change the sandbox {state.name or state.identifier}", str(error)) from None

@@ -22,6 +22,9 @@ _CRON = "it is run at set times"
 _PYTHON = "Python runs it at its start"
 _SB = "it decides how sb runs"
 _OWN = "its program runs it at its start"
+_EDITOR = "an editor obeys it when the project is opened"
+_AGENT = "an agent obeys it, or runs what it names"
+_HELPERS = "its program runs the commands that it names"
 
 # Files by name, anywhere.
 _NAMES = {
@@ -39,12 +42,24 @@ _NAMES = {
     **dict.fromkeys((".crontab", "crontab", "anacrontab"), _CRON),
     **dict.fromkeys(("usercustomize.py", "sitecustomize.py", ".pythonrc"), _PYTHON),
     **dict.fromkeys((".vimrc", ".exrc", ".gdbinit", ".emacs", ".screenrc", ".tmux.conf"), _OWN),
+    **dict.fromkeys((".mcp.json", ".claude.json"), _AGENT),
+    **dict.fromkeys((".npmrc", ".yarnrc.yml"), _HELPERS),
 }  # fmt: skip
 
 # Names one after the other, anywhere in a path; all that lies beneath is meant.
 _RUNS = (
     ((".ssh",), _SSH),
     ((".config", "git"), _GIT),
+    *(((name,), _EDITOR) for name in (".vscode", ".idea", ".zed", ".cursor", ".devcontainer")),
+    *(((name,), _AGENT) for name in (".claude", ".codex", ".gemini")),
+    # credential_process; exec; credHelpers; pinentry-program; runner and rustc-wrapper
+    ((".aws",), _HELPERS),
+    ((".kube",), _HELPERS),
+    ((".docker", "config.json"), _HELPERS),
+    ((".config", "containers"), _HELPERS),
+    ((".gnupg",), _HELPERS),
+    ((".cargo", "config"), _HELPERS),
+    ((".cargo", "config.toml"), _HELPERS),
     ((".config", "fish"), _SHELL),
     ((".config", "autostart"), _SESSION),
     ((".config", "autostart-scripts"), _SESSION),
@@ -112,6 +127,6 @@ def _path_risk(path: bytes, change: Change) -> str:
 
 def _git_runs(names: list[str]) -> bool:
     """Whether git runs what has these names in its directory; none: a file or link that stands for the directory."""
-    if not names or names[-1] in ("config", "config.worktree"):
+    if not names or names[-1] in ("config", "config.worktree", "commondir"):
         return True
     return "hooks" in names and not names[-1].endswith(".sample")  # the examples are never run

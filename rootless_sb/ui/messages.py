@@ -6,7 +6,11 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rootless_sb.errors import SbError
+
+_NAMED = 3  # hidden paths that are named
 
 
 def printable(text: str) -> str:
@@ -46,6 +50,16 @@ def thrown_away(files: int, size: int) -> None:
     """What was lost with a layer that wasn't kept; nothing for an empty one."""
     if files:
         say(f"{files} file{'s' if files > 1 else ''} ({human_size(size)}) thrown away; --keep keeps them")
+
+
+def hidden(paths: Sequence[str], home: str) -> None:
+    """What is hidden by default and was looked up, with the option that shows it."""
+    inside = home.rstrip("/") + "/"
+    names = [f"~/{path.removeprefix(inside)}" if path.startswith(inside) else path for path in paths]
+    if len(names) <= _NAMED:
+        say(f"hidden: {', '.join(names)} ({' '.join(f'--show {name}' for name in names)})")
+    else:
+        say(f"hidden: {', '.join(names[:_NAMED])} and {len(names) - _NAMED} more (--show PATH)")
 
 
 def human_size(size: int) -> str:

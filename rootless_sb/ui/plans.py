@@ -25,6 +25,7 @@ def as_text(plan: Plan) -> str:
         *(f"uids      {line.inside} is {line.outside} outside, {line.size} of them" for line in plan.id_maps.uids),
         *(f"gids      {line.inside} is {line.outside} outside, {line.size} of them" for line in plan.id_maps.gids),
         *(f"lower     {lower.path.decode(errors='backslashreplace')}" for lower in plan.overlay.lowers),
+        *(f"guarded   {each.source}" for each in plan.guarded),
         *(f"stdio     {each.inside} {each.kind}" for each in plan.attachments),
         *(f"step      {_step(step)}" for step in plan.steps),
         *(f"barrier   {name}: {_words(value)}" for name, value in _barriers(plan).items()),

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from rootless_sb.ui.messages import human_size, printable
+from rootless_sb.volumes import not_held
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +45,7 @@ def details(state: State, directory: str) -> dict[str, object]:
         "limits": {each.name: {"limit": each.value, "held_by": list(each.holders)} for each in state.limits},
         "environment": {text(name): text(value) for name, value in state.environment},
         "options": wanted,
+        "not_held": list(map(text, not_held(state.wanted))),
     }
 
 

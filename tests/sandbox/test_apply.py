@@ -342,8 +342,8 @@ def test_what_is_hidden_by_default_is_not_overwritten(sb: Sandboxes, host: Path)
     assert "hint: name the paths that you want" in said
     shown = sb.command("apply", "--dry-run", "box").stdout
     assert f"A {host}/.ssh  (hidden: something is there that is hidden from the sandbox)\n" in shown
-    refused(sb, "box", "--allow-risky", str(host / ".ssh/authorized_keys"))
-    apply(sb, "box", str(host / ".aws"), str(host / "file"))
+    refused(sb, "box", str(host / ".ssh/authorized_keys"), "--allow-risky")
+    apply(sb, "box", str(host / ".aws"), str(host / "file"), "--allow-risky")
     assert (["config"], ["credentials"]) == (os.listdir(host / ".ssh"), os.listdir(host / ".aws"))
     assert "two\n" == (host / "file").read_text()
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 ME, MY_GROUP = os.getuid(), os.getgid()
 
+# Of the tables themselves the sandbox has its own.
+BACKUPS = (Path("/etc/shadow-"), Path("/etc/gshadow-"))
+
 
 def first(paths: Iterable[Path], what: str) -> Path:
     """The first of the host's paths that will do; the test is skipped if there is none."""
@@ -84,7 +87,7 @@ def test_host_roots_files_can_be_written(sb: Sandboxes) -> None:
 
 def test_root_cannot_read_what_the_user_cannot(sb: Sandboxes) -> None:
     """A host file that the user can't read is EACCES inside, although one is root and its mode seems to allow it."""
-    secret = first((path for path in (Path("/etc/shadow"), Path("/etc/gshadow")) if path.exists()), "/etc/shadow")
+    secret = first((path for path in BACKUPS if path.exists()), "/etc/shadow-")
     if os.access(secret, os.R_OK):
         pytest.skip(f"{secret} can be read by everybody on this host")
     script = f"""
@@ -100,7 +103,7 @@ def test_root_cannot_read_what_the_user_cannot(sb: Sandboxes) -> None:
 
 def test_an_unreadable_file_can_be_truncated(sb: Sandboxes) -> None:
     """Where no data is needed none has to be readable: O_TRUNC of a file that the user can't read succeeds."""
-    secret = first((path for path in (Path("/etc/shadow"), Path("/etc/gshadow")) if path.exists()), "/etc/shadow")
+    secret = first((path for path in BACKUPS if path.exists()), "/etc/shadow-")
     before = secret.stat()
     assert "root::\n" == sb("sh", "-c", f"echo root:: >{secret}; cat {secret}").stdout
     assert before == secret.stat()

@@ -133,3 +133,17 @@ def test_hidden_paths(sb: Sandboxes, tmp_path: Path) -> None:
         str(secret),
     )
     assert ["['link']", "False", "False", "False"] == found
+
+
+def test_nothing_points_to_a_sandbox_that_is_gone(sb: Sandboxes) -> None:
+    """A layer that lies under another TMPDIR is listed in /var/tmp while it is there, and not afterwards."""
+
+    def pointers() -> list[Path]:
+        links = (path for path in Path(f"/var/tmp/sb-{os.getuid()}").iterdir() if path.is_symlink())
+        return [path for path in links if os.readlink(path).startswith(f"{sb.layers}/")]
+
+    running = sb.start("sh", "-c", "echo ready; read line")
+    stdout_until(running, b"ready\n")
+    assert 1 == len(pointers())
+    running.communicate()
+    assert [] == pointers()

@@ -7,6 +7,7 @@ from rootless_sb.host import Host, SubordinateRange
 HOST = Host(
     uid=1000,
     gid=1000,
+    groups=(),
     user="ann",
     home="/home/ann",
     directory="/home/ann/work",
@@ -29,4 +30,5 @@ HOST = Host(
     memory=10_000_000_000,
     inotify=(("max_inotify_instances", 128),),
     landlock=6,
+    unreadable=("/etc/shadow", "/etc/gshadow"),
 )

@@ -100,7 +100,35 @@ def test_a_minimal_default_acl_is_a_mode() -> None:
 
 def test_ids_of_the_host_are_translated() -> None:
     """The server's own id is shown as inside, others as they are, and those that don't exist inside are left out."""
-    ids = IdMap(1000, 0, (Extent(0, 1),))
+    ids = IdMap([1000], 0, (Extent(0, 1),))
     assert [0] == [entry.id for entry in acl.mapped(NAMED, ids, ids) if entry.tag in (USER, GROUP)]
-    everyone = IdMap(5, 0, (Extent(0, 1 << 16),))
+    everyone = IdMap([5], 0, (Extent(0, 1 << 16),))
     assert NAMED == acl.mapped(NAMED, everyone, everyone)
+
+
+FULL = (
+    Entry(USER_OBJ, 6, 0),
+    Entry(USER, 7, 5),
+    Entry(GROUP_OBJ, 4, 0),
+    Entry(GROUP, 3, 8),
+    Entry(MASK, 5, 0),
+    Entry(OTHER, 2, 0),
+)
+
+
+@pytest.mark.parametrize(
+    ("access", "ids", "bits"),
+    [
+        (None, (1, 2), 6),  # the owner, though the group may more
+        (None, (3, 2), 7),
+        (None, (3, 4), 1),
+        (FULL, (1, 8), 6),  # no mask for the owner
+        (FULL, (5, 2), 5),  # a named user, masked
+        (FULL, (3, 2), 4),
+        (FULL, (3, 8), 1),  # a named group, masked
+        (FULL, (3, 4), 2),
+    ],
+)
+def test_access_check(access: tuple[Entry, ...] | None, ids: tuple[int, int], bits: int) -> None:
+    """The first of owner, named user, group and others counts, as in acl(5); the mode alone where there is no ACL."""
+    assert bits == acl.allowed(access, 0o100671, ids, (1, 2))

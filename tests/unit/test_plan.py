@@ -142,3 +142,40 @@ def test_dry_run_is_json() -> None:
     assert 1 == document["schema"]
     assert {"step": "PivotRoot"} == document["plan"]["steps"][-1]
     assert "/" == document["plan"]["overlay"]["lowers"][0]["path"]
+
+
+def test_what_is_held_in_volumes_is_said() -> None:
+    """At a terminal, of those that can be written to: who runs git init there knows why it fails."""
+    volumes = RunSpec(volumes=("/a:/a:rw", "/b:/c:ro"))
+    plan = make_plan(volumes, HOST, TERMINALS, "x")
+    assert "is held in /a unless --show names it" in plan.greeting
+    assert ["/a"] == [each.source for each in plan.guarded]
+    assert "held" not in make_plan(RunSpec(), HOST, TERMINALS, "x").greeting
+    assert "guarded   /a\n" in plans.as_text(plan)
+
+
+def test_no_groups() -> None:
+    """pid 1 gives up supplementary groups where the map lets it; else a volume is refused, with the fallback too."""
+    host = HOST._replace(groups=(7, 8))
+    without = RunSpec(supplementary_groups=False)
+    plan = make_plan(without, host, PIPES, "x")
+    assert (True, False, ()) == (plan.drops_groups, plan.overlay.supplementary_groups, plan.overlay.own_groups)
+    assert plan.with_one_id is not None
+    assert not plan.with_one_id.drops_groups
+    kept = make_plan(RunSpec(), host, PIPES, "x")
+    assert (False, True, (7, 8)) == (kept.drops_groups, kept.overlay.supplementary_groups, kept.overlay.own_groups)
+    bound = without._replace(volumes=("/a:/a:rw",))
+    assert None is make_plan(bound, host, PIPES, "x").with_one_id
+    with pytest.raises(SbError):
+        make_plan(bound, host._replace(newuidmap=None), PIPES, "x")
+    assert not make_plan(bound, HOST._replace(newuidmap=None), PIPES, "x").drops_groups  # who has none has none to lose
+
+
+def test_generated_files_lie_below_the_hosts() -> None:
+    """On the host's view, where there are some that can't be read; not over a root file system."""
+    plan = with_layer(make_plan(RunSpec(), HOST, PIPES, "x"), "/d/x")
+    assert [b"/", b"/d/x/generated"] == [lower.path for lower in plan.overlay.lowers]
+    assert (b"/etc/shadow", b"/etc/gshadow") == plan.overlay.replaced
+    readable = HOST._replace(unreadable=())
+    for other in (make_plan(RunSpec(rootfs="/r"), HOST, PIPES, "x"), make_plan(RunSpec(), readable, PIPES, "x")):
+        assert (1, ()) == (len(with_layer(other, "/d/x").overlay.lowers), other.overlay.replaced)

@@ -9,6 +9,7 @@ import pytest
 
 from fuse_overlay import acl
 from fuse_overlay.ownership import Owner
+from rootless_sb import unasked
 from rootless_sb.errors import SbError
 from rootless_sb.review import actions, choosing, journal, mountpoints, owners, risks
 from rootless_sb.review.actions import PUT, SWAP, TAKE, TOUCH, Action, Attributes, Site
@@ -91,6 +92,10 @@ def test_data_and_attributes_differ() -> None:
         *("/r/.git/modules/m/hooks/update", "/r/.git", "/etc/cron.d/x", "/var/spool/cron/crontabs/me"),
         *("/home/me/.config/autostart/x.desktop", "/home/me/.config/systemd/user/x.service", "/etc/profile.d/x.sh"),
         *("/x/site-packages/x.pth", "/etc/sudoers", "/home/me/.config/sb/config.toml"),
+        *("/home/me/.aws/config", "/home/me/.kube/config", "/home/me/.claude/settings.json", "/r/.claude/x.json"),
+        *("/home/me/.docker/config.json", "/r/.vscode/tasks.json", "/r/.mcp.json", "/home/me/.npmrc"),
+        *("/home/me/.gnupg/gpg-agent.conf", "/home/me/.cargo/config.toml", "/r/.git/commondir"),
+        *(f"/home/me/{each.path}" for each in (*unasked.PROJECT, *unasked.HOME)),
     ],
 )
 def test_what_runs_by_itself(path: str) -> None:
@@ -100,7 +105,11 @@ def test_what_runs_by_itself(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/home/me/bashrc", "/r/.git/hooks/x.sample", "/r/.git/index", "/r/hooks/x", "/home/me/.config/x", "/ssh"]
+    "path",
+    [
+        *("/home/me/bashrc", "/r/.git/hooks/x.sample", "/r/.git/index", "/r/hooks/x", "/home/me/.config/x", "/ssh"),
+        *("/r/aws", "/home/me/.docker/x", "/r/.cargo/registry"),
+    ],
 )
 def test_what_does_not(path: str) -> None:
     """Other files aren't."""

@@ -5,8 +5,20 @@ from __future__ import annotations
 import pytest
 
 from rootless_sb.errors import SbError
-from rootless_sb.steps import AttachVolume
-from rootless_sb.volumes import Scratch, Volume, parse_scratch, parse_volume, read_only_within, volume_steps
+from rootless_sb.steps import AttachVolume, BindHost, HoldInVolume, MakeDirectory
+from rootless_sb.volumes import (
+    Scratch,
+    Volume,
+    hidden_on_host,
+    name_to_cover,
+    parse_scratch,
+    parse_volume,
+    pins,
+    read_only_within,
+    volume_steps,
+    with_held,
+    without_hidden,
+)
 
 
 @pytest.mark.parametrize(
@@ -56,3 +68,43 @@ def test_those_above_come_first() -> None:
     steps = volume_steps((Volume("/a", "/x/y/z", False), Volume("/b", "/x", False)), (Scratch("/x/y", ""),))
     assert ["/x", "/x/y", "/x/y/z"] == [step.target for step in steps if isinstance(step, AttachVolume)]
     assert () == volume_steps((), ())
+
+
+def test_what_is_above_a_read_only_path_is_pinned() -> None:
+    """The directories between it and the top of the innermost volume, if that can be written to."""
+    volumes = (Volume("/data", "/d", False), Volume("/other", "/d/in", False), Volume("/fixed", "/f", True))
+    held = pins(volumes, ("/d/a/b/c", "/d/a/x", "/d/in/y", "/d/in/z/y", "/f/q/r", "/e/l"))
+    assert [("volumes/0", "a"), ("volumes/0", "a/b"), ("volumes/1", "z")] == [(each.place, each.path) for each in held]
+    assert not any(each.read_only for each in held)
+
+
+def test_what_is_held_comes_before_volumes_are_attached() -> None:
+    """A volume is complete before anybody can reach it."""
+    held = (HoldInVolume("volumes/0", "a", True),)
+    steps = with_held(volume_steps((Volume("/a", "/x", False),), ()), held)
+    assert [MakeDirectory, BindHost, HoldInVolume, AttachVolume] == [type(step) for step in steps]
+
+
+def test_hidden_paths_inside_are_paths_of_the_host() -> None:
+    """Every volume that a path lies in is meant, and a volume's own place isn't."""
+    volumes = (Volume("/data", "/d", False), Volume("/other", "/d/in", False), Volume("/", "/host", False))
+    assert ("/data/x",) == hidden_on_host(volumes, ("/d/x", "/d", "/dd"))
+    assert ("/data/in/y", "/other/y") == hidden_on_host(volumes, ("/d/in/y",))
+    assert ("/etc",) == hidden_on_host(volumes, ("/host/etc",))
+
+
+def test_what_is_covered_in_a_volume() -> None:
+    """What lies in its source, unless another volume goes there; one that would go beneath it is an error."""
+    assert "a/b" == name_to_cover("/data/a/b", "/data", ("a/c", "a/bb/c"))
+    assert "etc" == name_to_cover("/etc", "/", ())
+    for path in ("/data", "/", "/database/x", "/data/x"):
+        assert name_to_cover(path, "/data", ("x",)) is None
+    with pytest.raises(SbError) as caught:
+        name_to_cover("/data/a", "/data", ("a/b",))
+    assert caught.value.hint
+
+
+def test_what_is_hidden_is_not_bound_again() -> None:
+    """Neither itself, nor what is in it, nor what its pattern means."""
+    volumes = tuple(Volume(source, source, True) for source in ("/a/key1", "/a/key2/x", "/a/other", "/b"))
+    assert volumes[2:3] == without_hidden(volumes, ("/a/key*", "/b"))
