@@ -97,6 +97,10 @@ class Handles:
         finally:
             os.close(fd)
 
+    def is_slow(self, handle: int) -> bool:
+        """Whether who reads from an open file may have to wait."""
+        return self._nodes[handle].slow
+
     def read(self, handle: int, size: int, offset: int) -> bytes:
         """Read from an open file. Raises OSError."""
         with self.descriptor(handle) as fd:
@@ -124,6 +128,8 @@ class Handles:
 
     def sync(self, handle: int, data_only: bool) -> None:
         """Bring an open file to the disk: fsync(2), or fdatasync(2). Raises OSError."""
+        if not self._nodes[handle].source.writable:
+            return
         with self.descriptor(handle) as fd:
             if data_only:
                 os.fdatasync(fd)
@@ -172,6 +178,8 @@ class Handles:
                 self._aside.release(node)
             if fd is not None and is_measured:
                 self._close_last(node, fd)
+            elif fd is not None and node.slow:
+                self._tree.close_later(fd)  # FUSE waits for an answer then
             elif fd is not None:
                 os.close(fd)
         finally:
@@ -202,7 +210,7 @@ class Handles:
         self._shorten(node, handle)
         if not node.source.live:
             return True
-        st = os.fstat(fd)
+        st = self._tree.found_out(node) or os.fstat(fd)
         return node.seen == (st.st_ctime_ns, st.st_size)
 
     def _revoke(self, node: Node, handle: int) -> None:
@@ -213,6 +221,8 @@ class Handles:
 
     def _shorten(self, node: Node, handle: int) -> None:
         """Let a file be read without us, and be written if that takes nothing away from it and nobody counts."""
+        if node.slow:
+            return  # who reads it may have to wait, and the helper would keep all others waiting
         free = node.source.writable and not self._tree.quota.active and handle not in self._takes_capability
         SHORTCUT.allow(handle, writing=free and not self._privileges.has_setuid(node))
 
@@ -224,6 +234,9 @@ class Handles:
             if node.descriptor is None:
                 raise failure(errno.ESTALE)
             return os.open(at_fd(node.descriptor), flags | os.O_CLOEXEC)
+        known = self._tree.known
+        if known is not None and node in known.files and self._tree.found_out(node) is not None:
+            return known.files.pop(node)
         directory, name = self._tree.place(node)
         own = node.own and not node.source.writable
         return open_regular(name, flags, directory, live=node.source.live, own=own)

@@ -45,6 +45,10 @@ class Quota:
         """Whether this many bytes more are within the limit."""
         return self.bytes_max is None or self.bytes + size <= self.bytes_max
 
+    def room(self) -> int | None:
+        """How many bytes more are within the limit; None: any number."""
+        return None if self.bytes_max is None else self.bytes_max - self.bytes
+
     def require(self, size: int, inodes: int = 0) -> None:
         """Refuse what would take more bytes or inodes than there may be. Raises OSError EDQUOT."""
         if not self.has_room(size) or (inodes and self.inodes_max is not None and self.inodes >= self.inodes_max):

@@ -35,7 +35,9 @@ from fuse_overlay.records import Records
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fuse_overlay.ahead import Known
     from fuse_overlay.config import Config
+    from fuse_overlay.index import Attributes
     from fuse_overlay.inodes import Key
     from fuse_overlay.links import Links
     from fuse_overlay.policy import ReadOnlyPaths
@@ -98,6 +100,8 @@ class Tree:
 
     `origins` holds the inode numbers of upper files that were copied up. `fixed`: the paths that nobody may change,
     if there are any. `quota`: what the upper holds and may hold. `work`: the work directory's descriptor, -1 without.
+    `known`: what was found out for the request that is being answered (ahead.py). `close_later`: how to close what may
+    keep the one who closes it waiting.
     """
 
     def __init__(self, config: Config, budget: Budget, mounts: Mounts | None = None) -> None:
@@ -123,6 +127,8 @@ class Tree:
         self.fixed: ReadOnlyPaths | None = None
         self.quota = Quota(config.bytes_max, config.inodes_max)
         self.work = -1
+        self.known: Known | None = None
+        self.close_later: Callable[[int], None] = os.close
         self.root = self._make_root()
 
     def use(self, work: int, *, xattrs: bool, devices: bool) -> None:
@@ -171,8 +177,11 @@ class Tree:
             if layer.marks and whiteout.is_mark(name):
                 continue
             try:
-                fd, device, _ = self.directories.get(parent, layer)
-                st = layer.stat(fd, name)
+                if self.known is None:
+                    fd, device, _ = self.directories.get(parent, layer)
+                    st = layer.stat(fd, name)
+                else:
+                    fd, device, st = self._known_stat(self.known, parent, layer, name)
             except OSError as error:
                 if layer.writable or error.errno not in ABSENT:
                     raise
@@ -240,19 +249,27 @@ class Tree:
     def attributes(self, node: Node) -> Entry:
         """What is shown of a node now. Raises OSError."""
         fd = node.descriptor
+        known = None if self.known is None else self.found_out(node)
         if fd is not None:
-            st = os.fstat(fd)
+            st = os.fstat(fd) if known is None else known
             if node.owner is None and not node.source.xattrs and not node.gone:
                 return self._entry(node, st, False, *self.place(node))
             return self._entry(node, st, False, fd)
         directory, name = self.place(node)
-        st = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        st = os.stat(name, dir_fd=directory, follow_symlinks=False) if known is None else known
         if (st.st_dev, st.st_ino) != node.key:
             raise failure(errno.ESTALE)  # somebody put another file there
         return self._entry(node, st, False, directory, name)
 
+    def found_out(self, node: Node) -> os.stat_result | None:
+        """What the real file of a node is, if that was found out of the one that it is now."""
+        st = None if self.known is None else self.known.nodes.get(node)
+        return st if st is not None and (st.st_dev, st.st_ino) == node.key else None
+
     def link_count(self, node: Node) -> int:
         """The link count that is shown of a file. Raises OSError."""
+        if self.known is not None and (known := self.found_out(node)) is not None:
+            return self._link_count(node, known)
         if node.descriptor is not None:
             return self._link_count(node, os.fstat(node.descriptor))
         fd, name = self.place(node)
@@ -284,6 +301,8 @@ class Tree:
         """The value of the extended attribute that is `name` inside; None if there is none. Raises OSError."""
         if node.attributed is False:
             return None
+        if self.known is not None and (node, name) in self.known.values:
+            return self.known.values[node, name]
         file = self.file(node)
         if node.attributed is None and not node.source.live:
             shown = bool(self.extended.names(file))
@@ -291,6 +310,12 @@ class Tree:
             if not shown:
                 return None
         return self.extended.read(file, name)
+
+    def kept(self, node: Node, file: File) -> Attributes:
+        """All extended attributes that are shown of a node, whose real file this is, under the names for a layer."""
+        if self.known is not None and node in self.known.kept:
+            return self.known.kept[node]
+        return self.extended.kept(file)
 
     def note_attributed(self, node: Node, attributed: bool) -> None:
         """Note whether any extended attributes are shown of a file. It isn't a live layer's."""
@@ -331,11 +356,13 @@ class Tree:
                     node.kind, node.rdev = device
             node.dirs = found.dirs
             node.own = st.st_uid == self._euid
+            node.slow = bool(self.mounts.remote) and self._is_slow(found)
             if found.live:
                 node.seen = (st.st_ctime_ns, st.st_size)
             self.table.add(node, self._number(parent, name, found, key))
         elif directory:
             self._update_directory(node, found)
+            node.slow = bool(self.mounts.remote) and self._is_slow(found)
         elif node.gone:
             self.table.move(node, parent, name)
             node.gone = False
@@ -362,6 +389,8 @@ class Tree:
 
     def scan_layer(self, node: Node, layer: Layer) -> merge.Scan:
         """What one of a directory's layers has in it, marks included. Raises OSError."""
+        if self.known is not None and (node, layer.number) in self.known.scans:
+            return self.known.scans[node, layer.number]
         try:
             listed = open_for_listing(self.directories.get(node, layer).fd)
         except OSError as error:
@@ -372,6 +401,21 @@ class Tree:
             return list_directory(listed, layer)
         finally:
             os.close(listed)
+
+    def _is_slow(self, found: Found) -> bool:
+        remote = self.mounts.remote
+        return found.st.st_dev in remote or any(device in remote for device, _ in found.keys)
+
+    def _known_stat(
+        self, known: Known, parent: Node, layer: Layer, name: bytes
+    ) -> tuple[int, int, os.stat_result | None]:
+        """A directory's descriptor and device, and what is at a name in it. Raises OSError."""
+        key = (parent, layer.number, name)
+        st = known.stats.get(key)
+        if isinstance(st, OSError):
+            raise st
+        fd, device, _ = self.directories.get(parent, layer)
+        return fd, device, layer.stat(fd, name) if key not in known.stats else st
 
     def _entry(self, node: Node, st: os.stat_result, live: bool, fd: int, name: bytes | None = None) -> Entry:
         """The entry of a node whose real file is `name` in the directory `fd`, or open as `fd`."""
@@ -417,6 +461,7 @@ class Tree:
         root = Node(ROOT, stat.S_IFDIR, first.root[1:], None, b"", first)
         count = next((place + 1 for place, layer in enumerate(self.layers) if is_opaque_self(layer)), len(self.layers))
         root.dirs = tuple(self.layers[:count])
+        root.slow = any(layer.root.dev in self.mounts.remote for layer in root.dirs)
         self.table.nodes[ROOT] = root
         return root
 

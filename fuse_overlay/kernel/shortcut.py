@@ -23,14 +23,15 @@ CACHED_DIRECTORY = 1 << 62
 _NOTES = 1 << 14
 _BARE = 1 << 17
 _OPCODES = 64
+_PATIENCE = 5
 
 
 class Shortcut:
     """What may be done to descriptors without asking Python, and what was done that Python has to know of."""
 
     __slots__ = (
-        "_allowed", "_bare", "_counts", "_forgotten", "_idle", "_noted", "_notes", "_released", "_released_directory",
-        "loaded",
+        "_allowed", "_bare", "_counts", "_forgotten", "_idle", "_noted", "_notes", "_patience", "_released",
+        "_released_directory", "loaded",
     )  # fmt: skip
 
     def __init__(self, library: ctypes.CDLL | None) -> None:
@@ -42,6 +43,7 @@ class Shortcut:
             self._counts = (ctypes.c_uint * _OPCODES).in_dll(library, "shortcut_counts")
             self._notes = (ctypes.c_uint64 * (2 * _NOTES)).in_dll(library, "shortcut_notes")
             self._noted = ctypes.c_uint.in_dll(library, "shortcut_noted")
+            self._patience = ctypes.c_int.in_dll(library, "shortcut_patience")
             self._idle = ctypes.c_int.in_dll(library, "shortcut_idle")
 
     def no_attributes(self, ino: int) -> None:
@@ -87,6 +89,11 @@ class Shortcut:
                 except OSError:
                     pass  # close(2) has failed, which nobody waits for
         return bool(self._idle.value)
+
+    def be_patient(self, patient: bool) -> None:
+        """Let the helper wait for the next request, or have it return at once: while it waits, no thread goes on."""
+        if self.loaded:
+            self._patience.value = _PATIENCE if patient else 0
 
     def allow(self, fd: int, *, writing: bool) -> None:
         """Let a descriptor be read, and written if `writing`, as it is."""
