@@ -26,7 +26,8 @@ exec 10<slow/opened 11<slow/d 12<slow/appended 13<slow/mode 14<slow/attributes 1
 kill -STOP $below
 hang cmp slow/read $base/source/read; hang ls slow/d; hang stat slow/attributes; hang readlink slow/link
 hang truncate -s 2 slow/truncated; hang mv slow/moved slow/to; hang rm slow/gone; hang mkdir slow/new
-hang ln slow/linked slow/other; hang rmdir slow/empty; hang bash -c 'cmp - $0 <&10' $base/source/opened; hang ls /dev/fd/11
+hang ln slow/linked slow/other; hang rmdir slow/empty; hang ls /dev/fd/11
+hang bash -c 'cmp - $0 <&10' $base/source/opened
 hang bash -c 'echo more >>/dev/fd/12'; hang chmod 600 /dev/fd/13
 hang getfattr -d /dev/fd/14; hang bash -c 'echo new >/dev/fd/15'
 """
@@ -41,7 +42,8 @@ AT_LAST = """
 kill -0 ${waiting[@]}; echo all waited
 kill -CONT $below
 for pid in ${waiting[@]}; do wait $pid || echo failed: $pid; done
-tail -n 1 slow/appended; cat slow/replaced; wc -l slow/appended; stat -c '%n %s %a %h' slow/{truncated,to,mode,other}; ls slow slow/d
+tail -n 1 slow/appended; cat slow/replaced; wc -l slow/appended
+stat -c '%n %s %a %h' slow/{truncated,to,mode,other}; ls slow slow/d
 """
 
 
@@ -70,7 +72,8 @@ def test_who_does_not_ask_a_stopped_file_system_goes_on(mounted: Mounted) -> Non
     """
     output = over_stopped(mounted, WAITING + GOING_ON + AT_LAST)
     listed = " ".join(sorted({"d", "link", "new", "other", "to", *FILES} - {"gone", "moved"}))
-    expected = "all waited more new 50001 slow/appended slow/truncated 2 644 1 slow/to 300000 644 1 slow/mode 250000 600 1 slow/other 350000 644 2"
+    expected = "all waited more new 50001 slow/appended slow/truncated 2 644 1 slow/to 300000 644 1 "
+    expected += "slow/mode 250000 600 1 slow/other 350000 644 2"
     assert f"{expected} slow: {listed} slow/d: in it".split() == output.split()
 
 
