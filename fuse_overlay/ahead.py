@@ -13,10 +13,11 @@ import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
-from fuse_overlay import copydata, xattrs
+from fuse_overlay import copydata, merge, xattrs
 from fuse_overlay.attributes import File
-from fuse_overlay.layers import OpenDirectory, at, list_directory, open_directory, open_for_listing, open_regular
-from fuse_overlay.tree import Missing
+from fuse_overlay.layers import OpenDirectory, at, open_directory, open_regular
+from fuse_overlay.listing import continued, is_current
+from fuse_overlay.tree import Missing, scan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from fuse_overlay.copyup import CopyUp
     from fuse_overlay.inodes import Node
     from fuse_overlay.layers import Layer
-    from fuse_overlay.merge import Scan
+    from fuse_overlay.listing import Listing, Snapshot
     from fuse_overlay.overlay import Overlay
     from fuse_overlay.tree import Tree
 
@@ -33,21 +34,29 @@ if TYPE_CHECKING:
 # Files from so many bytes on are copied by a thread whatever they lie on.
 _LARGE = 8 << 20
 
+# Directories that say they have so many bytes are read by a thread: a few thousand names, on most file systems.
+_LARGE_DIRECTORY = 128 << 10
+
+# If names come and go in a large directory all the while, it is read by the request in the end.
+_SURVEYS = 4
+
 
 class Known:
     """What errands have brought. An OSError: that is what came of it.
 
     `stats`: by directory, layer and name what is there. `nodes`: what a file is now. `scans`: what is in a layer's
-    directory. `files`: opened for reading. `copies`: names in the work directory, and what the original was then.
-    `targets`: of symbolic links. `values`, `names`, `kept`: extended attributes, see Extended.
+    directory, and `snapshots` in a merged one. `files`: opened for reading. `copies`: names in the work directory, what
+    the original was then, and how much of it was copied. `targets`: of symbolic links. `values`, `names`, `kept`:
+    extended attributes, see Extended.
     """
 
-    __slots__ = ("copies", "files", "kept", "names", "nodes", "scans", "stats", "targets", "values")
+    __slots__ = ("copies", "files", "kept", "names", "nodes", "scans", "snapshots", "stats", "targets", "values")
 
     def __init__(self) -> None:
         self.stats: dict[tuple[Node, int, bytes], os.stat_result | OSError | None] = {}
         self.nodes: dict[Node, os.stat_result] = {}
-        self.scans: dict[tuple[Node, int], Scan] = {}
+        self.scans: dict[tuple[Node, int], merge.Scan] = {}
+        self.snapshots: dict[Node, Snapshot] = {}
         self.files: dict[Node, int] = {}
         self.copies: dict[Node, tuple[bytes, os.stat_result, int]] = {}
         self.targets: dict[Node, bytes] = {}
@@ -88,6 +97,53 @@ class Errand:
             self._directory = None
         if self._tell is not None:
             self._tell(known)
+
+
+class Survey(Errand):
+    """What is in a whole merged directory, which may be large. Of no use if a name in it has changed meanwhile."""
+
+    def __init__(self, tree: Tree, node: Node) -> None:
+        super().__init__(node, node.source, self._merge)
+        self._version = node.version
+        self._before = node.snapshot
+        self._layers = node.dirs
+        # A directory of the upper may be moved while it is read: that one is reached by a descriptor and no path.
+        self._own = -1 if not node.dirs[0].writable else os.dup(tree.directories.get(node, node.dirs[0]).fd)
+
+    def ask(self) -> None:
+        """Read it."""
+        try:
+            self._tell = self._merge(-1)
+        except OSError:
+            return
+        finally:
+            if self._own >= 0:
+                os.close(self._own)
+
+    def _merge(self, _: int) -> Callable[[Known], None]:
+        merged = merge.merge(map(self._scan, self._layers))
+        found = continued(self._before, merged, self._version)
+
+        def tell(known: Known) -> None:
+            if self._node.version == self._version and self._node.snapshot is self._before:
+                known.snapshots[self._node] = found
+
+        return tell
+
+    def _scan(self, layer: Layer) -> merge.Scan:
+        if layer.writable:
+            return scan(lambda: self._own, layer)
+        opened: list[int] = []
+
+        def directory() -> int:
+            opened.append(open_directory(layer.root.fd, self._names))
+            return opened[0]
+
+        try:
+            return scan(directory, layer)
+        finally:
+            for fd in opened:
+                os.close(fd)
 
 
 class Ahead:
@@ -142,7 +198,7 @@ class Ahead:
             return
         yield from self._dressing(above)
         node = self._tree.table.directory(above, name)
-        if node is not None:
+        if node is not None and node.kind == stat.S_IFDIR:
             yield from self._scans(node)
 
     def moved_entry(self, parent: int, name: bytes, new_parent: int, new_name: bytes) -> Iterator[Errand]:
@@ -215,20 +271,34 @@ class Ahead:
         """Before a directory is read from the cookie `start` on."""
         listing = self._overlay.listing(handle)
         node = listing.node
+        begins = start == 0 or not listing.is_begun
+        if begins and not is_current(node) and not node.gone and (node.slow or self._is_large(node)):
+            yield from self._survey(listing)
         remote = self._tree.mounts.remote_names
         if not (node.slow or remote):
             return
-        if node.slow and (start == 0 or not listing.is_begun):
-            known = Known()
-            for errand in self._scans(node):
-                yield errand
-                errand.give(self._tree, known)
-            with self.known(known):
-                listing.begin(self._tree)
-            start = max(start, 1)
         coming = [name for name in listing.coming(start) if node.slow or name in remote]
         if coming:
             yield from (self._look(node, layer, coming) for layer in node.dirs if not layer.writable)
+
+    def _survey(self, listing: Listing) -> Iterator[Errand]:
+        for _ in range(_SURVEYS):
+            known = Known()
+            errand = Survey(self._tree, listing.node)
+            yield errand
+            errand.give(self._tree, known)
+            if known.snapshots:
+                with self.known(known):
+                    listing.begin(self._tree)
+                return
+
+    def _is_large(self, node: Node) -> bool:
+        """Whether it takes long to list a directory, by the size that its file systems give it."""
+        try:
+            found = (os.fstat(self._tree.directories.get(node, layer).fd) for layer in node.dirs)
+            return any(st.st_size > _LARGE_DIRECTORY for st in found)
+        except OSError:
+            return False  # the request itself will say
 
     def _at(self, parent: int, name: bytes) -> Node | None:
         """The known file at a name of a directory that answers at once."""
@@ -282,15 +352,11 @@ class Ahead:
         return (self._scan(node, layer) for layer in node.dirs if not layer.writable)
 
     def _scan(self, node: Node, layer: Layer) -> Errand:
-        def scan(fd: int) -> Callable[[Known], None]:
-            listed = open_for_listing(fd)
-            try:
-                found = list_directory(listed, layer)
-            finally:
-                os.close(listed)
+        def read(fd: int) -> Callable[[Known], None]:
+            found = scan(lambda: fd, layer)
             return lambda known: known.scans.update({(node, layer.number): found})
 
-        return Errand(node, layer, scan)
+        return Errand(node, layer, read)
 
     def _opening(self, node: Node) -> Errand:
         name, live, own = node.name, node.source.live, node.own

@@ -90,17 +90,28 @@ def is_settled(node: Node) -> bool:
     return not any(layer.live for layer in node.dirs)
 
 
-def _taken(tree: Tree, node: Node) -> Snapshot:
-    before = node.snapshot
-    if before is not None and before.version == node.version and is_settled(node):
-        return before
-    merged = tree.scan(node)
+def is_current(node: Node) -> bool:
+    """Whether what was last found in a directory is what is there."""
+    return node.snapshot is not None and node.snapshot.version == node.version and is_settled(node)
+
+
+def continued(before: Snapshot | None, merged: dict[bytes, int], version: int) -> Snapshot:
+    """The snapshot of a directory with these names, given the one before, whose cookies go on to be good. Pure."""
     if before is None:
         last = len(_DOTS) + len(merged)
-        return Snapshot(list(merged), range(len(_DOTS) + 1, last + 1), list(merged.values()), node.version, last)
+        return Snapshot(list(merged), range(len(_DOTS) + 1, last + 1), list(merged.values()), version, last)
     known = dict(zip(before.names, before.cookies, strict=True))
     kept = {name: cookie for name, cookie in known.items() if name in merged}
     new = [name for name in merged if name not in known]
     names, last = [*kept, *new], before.last + len(new)
     cookies = [*kept.values(), *range(before.last + 1, last + 1)]
-    return Snapshot(names, cookies, [merged[name] for name in names], node.version, last)
+    return Snapshot(names, cookies, [merged[name] for name in names], version, last)
+
+
+def _taken(tree: Tree, node: Node) -> Snapshot:
+    before = node.snapshot
+    if before is not None and is_current(node):
+        return before
+    if tree.known is not None and node in tree.known.snapshots:
+        return tree.known.snapshots[node]
+    return continued(before, tree.scan(node), node.version)

@@ -391,16 +391,7 @@ class Tree:
         """What one of a directory's layers has in it, marks included. Raises OSError."""
         if self.known is not None and (node, layer.number) in self.known.scans:
             return self.known.scans[node, layer.number]
-        try:
-            listed = open_for_listing(self.directories.get(node, layer).fd)
-        except OSError as error:
-            if layer.writable or error.errno not in ABSENT:
-                raise  # no descriptors, say: a directory that isn't empty must not be taken for an empty one
-            return merge.Scan([], set(), layer.marks)  # what we may not list, appears empty
-        try:
-            return list_directory(listed, layer)
-        finally:
-            os.close(listed)
+        return scan(lambda: self.directories.get(node, layer).fd, layer)
 
     def _is_slow(self, found: Found) -> bool:
         remote = self.mounts.remote
@@ -470,6 +461,20 @@ class Tree:
             SHORTCUT.ask_for_attributes(node.ino)
         for layer in node.dirs:
             self.directories.close(node, layer)
+
+
+def scan(directory: Callable[[], int], layer: Layer) -> merge.Scan:
+    """What a layer has in a directory, whose descriptor (O_PATH) this returns. Raises OSError."""
+    try:
+        listed = open_for_listing(directory())
+    except OSError as error:
+        if layer.writable or error.errno not in ABSENT:
+            raise  # no descriptors, say: a directory that isn't empty must not be taken for an empty one
+        return merge.Scan([], set(), layer.marks)  # what we may not list, appears empty
+    try:
+        return list_directory(listed, layer)
+    finally:
+        os.close(listed)
 
 
 def _has_changed(node: Node, found: Found) -> bool:

@@ -189,7 +189,8 @@ class Supervisor:
         if self._removed:
             return
         if self._kept is None and not self._plan.existing:  # the watcher was killed, or has failed
-            self._kept = self._own is not None and sandboxes.read(self._own).kept
+            with Doing("cannot decide whether the sandbox is kept"):
+                self._kept = self._own is not None and sandboxes.read(self._own).kept
         if not self._kept and not self._plan.existing:
             with Doing("cannot remove the sandbox's layer"):
                 sandboxes.remove_wherever(self._plan.places, self._plan.identifier, self._plan.uid)

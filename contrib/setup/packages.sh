@@ -45,6 +45,8 @@ vi              vim-tiny                            vim-minimal
 tmux            tmux                                tmux
 less            less                                less
 bindfs          bindfs                              bindfs
+stress-ng       stress-ng                           stress-ng
+stb             libstb-dev                          stb-devel
 rsync           rsync                               rsync
 skopeo          skopeo                              skopeo
 umoci           umoci                               umoci
@@ -109,6 +111,7 @@ usable() {
         "python>=3.11") find_python >/dev/null ;;
         compiler) compiles stdlib.h '' ;;
         libfuse3) compiles fuse_lowlevel.h fuse3 ;;
+        stb) [ -e /usr/include/stb/stb_image.h ] ;;
         libcap) compiles sys/capability.h '' ;;
         *) PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null ;;
     esac
