@@ -59,6 +59,7 @@ class Handles:
         # Handles whose next write takes the file's capabilities away. What gets capabilities while it is open keeps
         # them: the data of earlier writes may still be on its way from the kernel's cache.
         self._takes_capability: set[int] = set()
+        tree.close_kept = self.close_kept
 
     def open(self, node: Node, flags: int) -> Opened:
         """Open a regular file with open(2)'s flags. Raises OSError."""
@@ -69,6 +70,7 @@ class Handles:
         if writing:
             if self._copyup is None:
                 raise failure(errno.EROFS)
+            self.close_kept(node)
             self._copyup.node(node, 0 if flags & os.O_TRUNC else None)
         quota = self._tree.quota
         if writing and quota.active:
@@ -116,8 +118,9 @@ class Handles:
         self._revoke(node, handle)
         quota = self._tree.quota
         with self.descriptor(handle) as fd:
-            if not quota.has_room(len(data)) and not copydata.is_data(fd, offset, len(data)):
-                raise failure(errno.EDQUOT)
+            lacking = quota.lacking(len(data))
+            if lacking and not copydata.is_data(fd, offset, len(data)):
+                raise quota.refuse(lacking)
             self._shorten(node, handle)
             st = os.fstat(fd)
             written = os.pwrite(fd, data, offset)
@@ -170,6 +173,7 @@ class Handles:
         if node.handles is not None:
             node.handles.remove(handle)
         SHORTCUT.forbid(handle)
+        self._tell_of(node)
         flags = self._transient.pop(handle, None)
         is_measured = not node.handles and self._tree.quota.is_held(node)
         try:
@@ -184,6 +188,12 @@ class Handles:
                 os.close(fd)
         finally:
             self._tree.table.settle(node)
+
+    def close_kept(self, node: Node) -> None:
+        """Close what the helper keeps open of a file, as before it loses its name."""
+        fd = SHORTCUT.take_kept(node.ino)
+        if fd >= 0:
+            self.close(fd)
 
     def close_all(self) -> None:
         """Close whatever is open."""
@@ -207,11 +217,19 @@ class Handles:
             self._takes_capability.add(handle)
         if truncated:
             self._revoke(node, handle)
-        self._shorten(node, handle)
+        self._shorten(node, handle, keeping=not writing and not node.source.live)
         if not node.source.live:
             return True
         st = self._tree.found_out(node) or os.fstat(fd)
         return node.seen == (st.st_ctime_ns, st.st_size)
+
+    def _tell_of(self, node: Node) -> None:
+        """Let the helper know of a file that one of its descriptors is about to be closed."""
+        SHORTCUT.hide(node.ino)
+        if node.handles:
+            self._tree.show(node)
+        elif node.gone:
+            SHORTCUT.show_gone(node.ino)
 
     def _revoke(self, node: Node, handle: int) -> None:
         self._privileges.revoke_setuid(node)
@@ -219,12 +237,17 @@ class Handles:
             self._takes_capability.discard(handle)
             self._privileges.revoke_capability(node)
 
-    def _shorten(self, node: Node, handle: int) -> None:
-        """Let a file be read without us, and be written if that takes nothing away from it and nobody counts."""
+    def _shorten(self, node: Node, handle: int, *, keeping: bool = False) -> None:
+        """Let a file be read without us, and be written if that takes nothing away from it and nobody counts.
+
+        `keeping`: its descriptor is as good for the next one who reads it.
+        """
         if node.slow:
             return  # who reads it may have to wait, and the helper would keep all others waiting
         free = node.source.writable and not self._tree.quota.active and handle not in self._takes_capability
-        SHORTCUT.allow(handle, writing=free and not self._privileges.has_setuid(node))
+        keeping = keeping and not self._tree.quota.active
+        SHORTCUT.allow(handle, writing=free and not self._privileges.has_setuid(node), keeping=keeping)
+        self._tree.show(node)
 
     def _open(self, node: Node, flags: int) -> int:
         # The upper's files always for both: the kernel reads what is around a part of a page before it writes that, and
@@ -254,13 +277,21 @@ class Handles:
 
         Raises OSError ENFILE if it can't be done without.
         """
-        directories = self._tree.directories
         needed = len(self._nodes) - len(self._transient) + 1
         if node is None or not node.gone or node.aside is not None:
-            return directories.make_room(needed + RESERVE)
-        if not directories.make_room(needed):
+            return self._make_room(needed + RESERVE)
+        if not self._make_room(needed):
             raise failure(errno.ENFILE)
         return True
+
+    def _make_room(self, files: int) -> bool:
+        """See that so many files can be open, those included that are kept. False: there are too many."""
+        if self._tree.directories.make_room(files):
+            return True
+        kept = SHORTCUT.take_all_kept()
+        for fd in kept:
+            self.close(fd)
+        return bool(kept) and self._tree.directories.make_room(files - len(kept))
 
     def _add(self, node: Node, fd: int, flags: int, *, lasting: bool) -> int:
         """Take in a file that was opened with these flags. Returns the handle: if `lasting`, the descriptor."""

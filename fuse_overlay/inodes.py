@@ -37,9 +37,9 @@ class Node:
     the top, in which its entries are looked up. `seen` is (st_ctime_ns, st_size) as the kernel learnt it. `own`: it
     belongs to the server's user. `owner`: what is shown, when it is known and nobody but us can change it. `handles`
     are those it is open by, descriptors first. `gone`: it has no name any more. `aside`: its name in the work
-    directory, if it has one there because of its handles. `version` changes with a directory's entries. `rdev`: the
-    number of a device node whose real file is an empty regular one, since only root can make the node. `fixed`: it was
-    found at or beneath a read-only path.
+    directory, if it has one there because of its handles. `version` changes with a directory's entries.
+    `rdev`: the number of a device node whose real file is an empty regular one, since only root can make the node.
+    `fixed`: it was found at or beneath a read-only path.
     `default_acl`: a directory's, as an attribute's value, when it is known and nobody but us can change it; b"": none.
     `attributed`: whether any extended attributes are shown of it, when it is known and nobody but us can change that.
     `slow`: it lies on a file system that may not answer soon; of a directory, one of those that are merged does.

@@ -116,8 +116,8 @@ class Metadata:
     def _set_acl(self, node: Node, name: bytes, value: bytes, caller: Caller) -> None:
         """Set an ACL; with that of access goes the mode, which is all that is kept when it says the same.
 
-        setgid goes when the caller is neither root nor of the file's group (posix_acl_update_mode in fs/posix_acl.c),
-        whose supplementary groups nobody can tell us in the ids of the sandbox.
+        setgid goes when the caller is neither root nor of the file's group (posix_acl_update_mode in fs/posix_acl.c).
+        Where the kernel doesn't say which, supplementary groups don't count: nobody else could tell us of them.
         """
         parsed = acl.parse(value)
         if parsed is None:
@@ -132,7 +132,8 @@ class Metadata:
         if name == xattrs.ACL_ACCESS:
             owner = self._tree.owner(node)
             mode = acl.mode_of(parsed, owner.mode)
-            if caller.uid != 0 and caller.gid != owner.gid:
+            stranger = caller.uid != 0 and caller.gid != owner.gid
+            if stranger if caller.drops_setgid is None else caller.drops_setgid:
                 mode &= ~stat.S_ISGID
             self._privileges.set_owner(node, owner._replace(mode=mode))
 

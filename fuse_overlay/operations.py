@@ -303,7 +303,7 @@ class FuseOperations(pyfuse3.Operations):
 
     @_request_after(lambda ahead, inode, *_: ahead.changed(inode))
     def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
-        self._overlay.setxattr(inode, name, value, _caller(ctx))
+        self._overlay.setxattr(inode, name, value, _caller(ctx)._replace(drops_setgid=SHORTCUT.drops_setgid()))
 
     @_request_after(lambda ahead, inode, *_: ahead.changed(inode))
     def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:

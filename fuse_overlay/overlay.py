@@ -57,7 +57,7 @@ class Writer:
         if upper is None:
             raise OverlayError("a work directory needs an upper directory")
         self.work = Work(upper, path)
-        links = Links(upper, self.work, tree.store)
+        links = Links(upper, self.work, tree.store, tree.table.numbers)
         self.copyup = CopyUp(tree, upper, self.work, links)
         self.aside = Aside(tree, upper, self.work, self.copyup)
         self.changes = Changes(tree, upper, self.work, self.copyup, self.aside)
@@ -91,7 +91,8 @@ class Overlay:
     def __init__(self, config: Config, mounts: Mounts | None = None) -> None:
         """Open the layers. Raises OverlayError. Sets the process's umask to 0: modes are what the callers ask for."""
         os.umask(0)
-        self.tree = Tree(config, _descriptors(len(config.lowers)), mounts)
+        budget = _descriptors(len(config.lowers))
+        self.tree = Tree(config, budget, mounts)
         self._writer: Writer | None = None
         if config.upper is not None:
             if config.work is None:
@@ -105,6 +106,7 @@ class Overlay:
         except ValueError as error:
             raise OverlayError(f"cannot make read-only: {error}") from None
         self._handles = Handles(self.tree, copyup, aside, privileges)
+        shortcut.SHORTCUT.keep(budget.together // 4)
         self._metadata = Metadata(self.tree, copyup, privileges)
         self._listings: dict[int, Listing] = {}
         self._last_listing = 0
@@ -129,6 +131,8 @@ class Overlay:
         """The kernel has forgotten `count` look-ups of this inode."""
         node = self.tree.table.nodes.get(ino)
         if node is not None:
+            if node.handles and node.lookups <= count:
+                self._handles.close_kept(node)
             self.tree.table.forget(node, count)
 
     def path(self, ino: int, name: bytes = b"") -> bytes:
@@ -143,7 +147,10 @@ class Overlay:
 
     def getattr(self, ino: int) -> Entry:
         """The attributes of a file."""
-        return self.tree.attributes(self.tree.node(ino))
+        node = self.tree.node(ino)
+        entry = self.tree.attributes(node)
+        self.tree.show(node)
+        return entry
 
     def readlink(self, ino: int) -> bytes:
         """Where a symbolic link points."""

@@ -14,6 +14,7 @@ from fuse_overlay.layers import at
 
 if TYPE_CHECKING:
     from fuse_overlay.attributes import Store
+    from fuse_overlay.index import Attributes
     from fuse_overlay.layers import Layer
     from fuse_overlay.ownership import Device, IdMap, Owner
 
@@ -70,13 +71,26 @@ class Records:
         Raises OSError; EINVAL for an id that doesn't exist inside.
         """
         self.check(owner)
-        if device is not None or self.needed(file.kind, owner):
+        if isinstance(self._uids, ownership.RealIdMap) and isinstance(self._gids, ownership.RealIdMap):
+            _give(file, self._uids.hosts(owner.uid), self._gids.hosts(owner.gid), owner.mode)
+        elif device is not None or self.needed(file.kind, owner):
             self.begin()
             self._store.change(file, {ownership.XATTR: ownership.format_record(owner, device)})
         elif file.layer.records:
             self._store.change(file, {ownership.XATTR: None})
             if file.layer.foreign_records:
                 self._store.change(file, {ownership.FOREIGN_XATTR: None})
+
+    def of_new(self, kind: int, owner: Owner, device: Device | None = None) -> Attributes:
+        """The attributes to give a new file of the upper, so that it shows this owner and device node.
+
+        Raises OSError; EINVAL for an id that doesn't exist inside.
+        """
+        self.check(owner)
+        if device is None and not self.needed(kind, owner):
+            return {}
+        self.begin()
+        return {ownership.XATTR: ownership.format_record(owner, device)}
 
     def begin(self) -> None:
         """Give the upper's root a record before anything else: it says that files of this layer may have some."""
@@ -98,3 +112,11 @@ class Records:
         if value is None and layer.foreign_records:
             return self._store.read(file, ownership.FOREIGN_XATTR)
         return value
+
+
+def _give(file: File, uid: int, gid: int, mode: int) -> None:
+    """Have a file belong to ids of the host, with these mode bits: after the owner, whose change takes some away."""
+    follow = isinstance(file.real, int)
+    os.chown(file.real, uid, gid, follow_symlinks=follow)
+    if file.kind != stat.S_IFLNK:
+        os.chmod(file.real, mode)

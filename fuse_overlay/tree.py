@@ -21,6 +21,7 @@ from fuse_overlay.layers import (
     Directories,
     Layer,
     at,
+    at_fd,
     is_opaque_self,
     list_directory,
     open_for_listing,
@@ -28,9 +29,10 @@ from fuse_overlay.layers import (
 )
 from fuse_overlay.mounts import Mounts
 from fuse_overlay.origin import parse as parse_origin
-from fuse_overlay.ownership import Device, IdMap, Owner
+from fuse_overlay.ownership import Device, IdMap, Owner, RealIdMap
 from fuse_overlay.quota import Quota
 from fuse_overlay.records import Records
+from fuse_overlay.reserve import Reserve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,7 +100,8 @@ def check_name(name: bytes) -> None:
 class Tree:
     """All layers as one tree, read only.
 
-    `origins` holds the inode numbers of upper files that were copied up. `fixed`: the paths that nobody may change,
+    `origins` holds the inode numbers of upper files that were copied up.
+    `close_kept` closes a file that nobody has open. `fixed`: the paths that nobody may change,
     if there are any. `quota`: what the upper holds and may hold. `work`: the work directory's descriptor, -1 without.
     `known`: what was found out for the request that is being answered (ahead.py). `close_later`: how to close what may
     keep the one who closes it waiting.
@@ -110,8 +113,9 @@ class Tree:
         self.directories = Directories(budget)
         self.mounts = mounts if mounts is not None else Mounts()
         self._euid = os.geteuid()
-        self.uids = IdMap(self._euid, config.own_uid, config.uids)
-        self.gids = IdMap(os.getegid(), config.own_gid, config.gids)
+        id_map = RealIdMap if config.real_ids else IdMap
+        self.uids = id_map(self._euid, config.own_uid, config.uids)
+        self.gids = id_map(os.getegid(), config.own_gid, config.gids)
         self.origins: dict[Key, int] = {}
         self.stored_origins = self.upper is not None
         self.store = Store()
@@ -120,16 +124,23 @@ class Tree:
         self.table = Table(self._released)
         self.links: Links | None = None
         self.relink: Callable[[Node, bytes, os.stat_result], bool] | None = None
+        self.close_kept: Callable[[Node], None] = lambda _: None
         try:
             self._hiding = Hiding(config)
         except ValueError as error:
             raise OverlayError(f"cannot hide: {error}") from None
         self.fixed: ReadOnlyPaths | None = None
-        self.quota = Quota(config.bytes_max, config.inodes_max)
+        self.quota = Quota(config.bytes_max, config.inodes_max, self._reserve(config))
         self.work = -1
         self.known: Known | None = None
         self.close_later: Callable[[int], None] = os.close
         self.root = self._make_root()
+
+    def _reserve(self, config: Config) -> Reserve | None:
+        upper = self.upper
+        if upper is None or not (config.bytes_kept or config.inodes_kept):
+            return None
+        return Reserve(config.bytes_kept, config.inodes_kept, lambda: os.statvfs(at_fd(upper.root.fd)), SHORTCUT)
 
     def use(self, work: int, *, xattrs: bool, devices: bool) -> None:
         """Learn of the work directory, of what the upper's file system can do, and so what can be in the upper."""
@@ -174,7 +185,7 @@ class Tree:
         for position in range(first, last + 1):
             layer = parent.dirs[position]
             live = live or layer.live
-            if layer.marks and whiteout.is_mark(name):
+            if layer.mark_names and whiteout.is_mark(name):
                 continue
             try:
                 if self.known is None:
@@ -240,11 +251,29 @@ class Tree:
 
     def require(self, parent: Node, name: bytes) -> Node:
         """The node at a name. Raises OSError ENOENT."""
+        return self.locate(parent, name)[0]
+
+    def locate(self, parent: Node, name: bytes) -> tuple[Node, os.stat_result]:
+        """The node at a name, and what its real file is. Raises OSError ENOENT."""
         check_name(name)
         found = self.find(parent, name)
         if isinstance(found, Missing):
             raise failure(errno.ENOENT)
-        return self.adopt(parent, name, found)
+        return self.adopt(parent, name, found), found.st
+
+    def made(self, parent: Node, name: bytes, st: os.stat_result, owner: Owner) -> Entry:
+        """The entry of a new file of the upper, but no directory, that is `st`."""
+        key = (st.st_dev, st.st_ino)
+        before = self.table.file(key)
+        if before is not None:
+            self.table.detach(before)  # it is gone, and its inode number is the new one's
+        self.origins.pop(key, None)
+        node = Node(0, stat.S_IFMT(st.st_mode), key, parent, name, self.layers[0])
+        node.own = st.st_uid == self._euid
+        node.owner = owner
+        node.fixed = self.is_fixed(parent, name)
+        self.table.add(node, self.table.numbers.derive(key))
+        return Entry(node, st, owner, self._link_count(node, st), False, False)
 
     def attributes(self, node: Node) -> Entry:
         """What is shown of a node now. Raises OSError."""
@@ -266,9 +295,26 @@ class Tree:
         st = None if self.known is None else self.known.nodes.get(node)
         return st if st is not None and (st.st_dev, st.st_ino) == node.key else None
 
-    def link_count(self, node: Node) -> int:
-        """The link count that is shown of a file. Raises OSError."""
-        if self.known is not None and (known := self.found_out(node)) is not None:
+    def show(self, node: Node) -> None:
+        """Let the helper say what is shown of an open file, or of a directory of the upper that is held open."""
+        if node.gone or node.owner is None or node.source.live or node.slow:
+            return
+        descriptor = node.descriptor
+        if descriptor is not None:
+            settable = node.source.writable and not node.fixed and not self.quota.active
+            self._show(node, node.owner, descriptor, links=0, settable=settable)
+        elif node.dirs and node.source.writable:
+            held = self.directories.held(node, node.source)
+            if held >= 0:
+                self._show(node, node.owner, held, links=self._merged_links(node), settable=False)
+
+    def _show(self, node: Node, owner: Owner, fd: int, *, links: int, settable: bool) -> None:
+        SHORTCUT.show(node.ino, fd, (owner.uid, owner.gid, node.kind | owner.mode), links=links, settable=settable)
+
+    def link_count(self, node: Node, known: os.stat_result | None = None) -> int:
+        """The link count that is shown of a file, that is `known` if that is given. Raises OSError."""
+        known = known or self.found_out(node)
+        if known is not None:
             return self._link_count(node, known)
         if node.descriptor is not None:
             return self._link_count(node, os.fstat(node.descriptor))
@@ -311,11 +357,11 @@ class Tree:
                 return None
         return self.extended.read(file, name)
 
-    def kept(self, node: Node, file: File) -> Attributes:
-        """All extended attributes that are shown of a node, whose real file this is, under the names for a layer."""
+    def kept(self, node: Node) -> Attributes:
+        """All extended attributes that are shown of a node, under the names for a layer."""
         if self.known is not None and node in self.known.kept:
             return self.known.kept[node]
-        return self.extended.kept(file)
+        return self.extended.kept(self.file(node))
 
     def note_attributed(self, node: Node, attributed: bool) -> None:
         """Note whether any extended attributes are shown of a file. It isn't a live layer's."""
@@ -365,6 +411,7 @@ class Tree:
             node.slow = bool(self.mounts.remote) and self._is_slow(found)
         elif node.gone:
             self.table.move(node, parent, name)
+            SHORTCUT.hide(node.ino)
             node.gone = False
         elif st.st_nlink > 1:
             self.table.add_alias(node, parent, name)
@@ -372,6 +419,11 @@ class Tree:
             self.table.move(node, parent, name)
         node.fixed = node.fixed or self.is_fixed(parent, name)
         return node
+
+    def own(self, node: Node) -> None:
+        """Note that a directory is the upper's alone from now on."""
+        SHORTCUT.hide(node.ino)
+        node.dirs = node.dirs[:1]
 
     def is_fixed(self, parent: Node, name: bytes) -> bool:
         """Whether a name is at or beneath a read-only path."""
@@ -415,15 +467,18 @@ class Tree:
             owner = self.records.shown(node.source, st, fd, name)
             if not node.source.live:
                 node.owner = owner
-        # A merged directory has link count 1, "not counted", as btrfs shows all of its.
-        nlink = 1 if len(node.dirs) > 1 else self._link_count(node, st)
+        nlink = self._merged_links(node) or self._link_count(node, st)
         return Entry(node, st, owner, nlink, live, node.source.live)
+
+    def _merged_links(self, node: Node) -> int:
+        """A merged directory has link count 1, "not counted", as btrfs shows all of its; 0: it isn't one."""
+        return 1 if len(node.dirs) > 1 else 0
 
     def _link_count(self, node: Node, st: os.stat_result) -> int:
         if node.gone and st.st_nlink == 1 and node.source is not self.upper:
             return 0  # a lower file's only name, which is gone for us
         if self.links is not None and node.kind != stat.S_IFDIR:
-            return self.links.shown_count(node.key, st.st_nlink) - (node.aside is not None)
+            return self.links.shown_count(node.key, st) - (node.aside is not None)
         return st.st_nlink
 
     def _update_directory(self, node: Node, found: Found) -> None:
@@ -433,6 +488,8 @@ class Tree:
         for layer, (device, real) in zip(found.dirs, found.keys, strict=True):
             if layer.live:
                 self.directories.verify(node, layer, device, real)
+        if node.dirs != found.dirs:
+            SHORTCUT.hide(node.ino)
         node.dirs = found.dirs
 
     def _number(self, parent: Node, name: bytes, found: Found, key: Key) -> int:
@@ -459,6 +516,7 @@ class Tree:
     def _released(self, node: Node) -> None:
         if node.attributed is False:
             SHORTCUT.ask_for_attributes(node.ino)
+        SHORTCUT.hide(node.ino)
         for layer in node.dirs:
             self.directories.close(node, layer)
 
@@ -470,7 +528,7 @@ def scan(directory: Callable[[], int], layer: Layer) -> merge.Scan:
     except OSError as error:
         if layer.writable or error.errno not in ABSENT:
             raise  # no descriptors, say: a directory that isn't empty must not be taken for an empty one
-        return merge.Scan([], set(), layer.marks)  # what we may not list, appears empty
+        return merge.Scan([], set(), layer.marks, layer.mark_names)  # what we may not list, appears empty
     try:
         return list_directory(listed, layer)
     finally:

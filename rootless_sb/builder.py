@@ -26,7 +26,7 @@ class Builder:
         self._stage = stage
         self._root = root
         self._terminal_opened = terminal_opened
-        self._volumes: set[int] = set()  # the devices that volumes are on
+        self._volumes: set[int] = set()  # the ids of volumes' mounts
         # Descriptors of the roots of the sandbox's own /proc and /dev/pts, once they are mounted.
         self.proc = self.devpts = -1
 
@@ -91,7 +91,8 @@ class Builder:
                     self._make_file(step.place)
                 mounts.mount(f"/proc/self/fd/{source}", self._at(step.place), None, mounts.BIND | mounts.REC)
             mounts.restrict(self._at(step.place), read_only=step.read_only)
-            self._volumes.add(os.stat(self._at(step.place)).st_dev)
+            with _closing(os.open(self._at(step.place), os.O_PATH | os.O_CLOEXEC)) as volume:
+                self._volumes.add(mounts.mount_id(volume))
 
     def _make_read_only(self, step: steps.MakeReadOnly) -> None:
         place = self._at(step.place)
@@ -164,13 +165,15 @@ class Builder:
                 mounts.mount(self._at(step.place), f"/proc/self/fd/{target}", None, mounts.MOVE)
 
     def _attach_file(self, step: steps.AttachFile) -> None:
+        above, _, name = step.target.rpartition("/")
         with (
             Doing(f"cannot mount {step.target}"),
             _closing(self._open_root()) as root,
-            _closing(mounts.open_in_root(root, step.target)) as target,
+            _closing(mounts.open_in_root(root, above)) as parent,
         ):
-            _require_same_mount(root, target)
-            mounts.mount(self._at(step.place), f"/proc/self/fd/{target}", None, mounts.BIND)
+            _require_same_mount(root, parent)
+            with _closing(_open_or_make_file(parent, name) if step.make else _open_name(parent, name)) as target:
+                mounts.mount(self._at(step.place), f"/proc/self/fd/{target}", None, mounts.BIND)
 
     def _make_target_directory(self, step: steps.MakeTargetDirectory) -> None:
         with Doing(f"cannot make {step.target}"), _closing(self._open_root()) as root:
@@ -200,7 +203,7 @@ class Builder:
                 else:
                     os.mknod(name, 0o644, dir_fd=parent)
             target = mounts.open_in_root(root, path)
-        if os.fstat(target).st_dev not in self._volumes:
+        if mounts.mount_id(target) not in self._volumes:
             _require_same_mount(root, target)
         return target
 
@@ -229,9 +232,23 @@ def _closing(descriptor: int) -> Iterator[int]:
         os.close(descriptor)
 
 
+def _open_name(parent: int, name: str) -> int:
+    """A descriptor of a name in a directory, of the symlink itself if it is one. Raises OSError."""
+    return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+
+
+def _open_or_make_file(parent: int, name: str) -> int:
+    """As `_open_name`; an empty file is made where nothing is. Raises OSError."""
+    try:
+        return _open_name(parent, name)
+    except FileNotFoundError:
+        os.mknod(name, 0o644, dir_fd=parent)
+        return _open_name(parent, name)
+
+
 def _require_same_mount(root: int, target: int) -> None:
     """Refuse a place that a symlink in the tree has led onto a mount of ours. Raises OSError."""
-    if os.fstat(root).st_dev != os.fstat(target).st_dev:
+    if mounts.mount_id(root) != mounts.mount_id(target):
         raise OSError(errno.EXDEV, "a symlink leads to another mount")
 
 

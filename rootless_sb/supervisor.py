@@ -8,20 +8,36 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from rootless_sb import conversation, ending, faults, protocol, relay, sandboxes, state, status_stream, watcher
+from rootless_sb import (
+    conversation,
+    ending,
+    engines,
+    faults,
+    mapping,
+    protocol,
+    relay,
+    sandboxes,
+    state,
+    status_stream,
+    watcher,
+)
 from rootless_sb.errors import EXIT_KILLED, EXIT_TIMEOUT, Doing, SbError
 from rootless_sb.kernel import channel, processes
 from rootless_sb.kernel.signals import SignalPipe
+from rootless_sb.limits import loose
+from rootless_sb.plan import limited
 from rootless_sb.ui import messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rootless_sb.background import Background
+    from rootless_sb.kernel.channel import Channel
     from rootless_sb.overlay_server import OverlayServer
     from rootless_sb.plan import Plan
     from rootless_sb.status_stream import StatusStream
 
+_FULL = "the sandbox couldn't write all that it wanted: its limit of disk was reached (--disk and --inodes set it)"
 _ARRIVAL = 0.1  # seconds
 _FLUSH = 60.0  # seconds that the server has to bring what a kept layer still lacks to the disk
 _LOOK_AROUND = 1.0  # seconds between looks at the parent, where it can't be watched
@@ -53,6 +69,7 @@ class Supervisor:
         "_ending",
         "_exceeded",
         "_failure",
+        "_full",
         "_gone",
         "_init_pid",
         "_init_status",
@@ -91,6 +108,7 @@ class Supervisor:
         self._init_status: int | None = None  # the wait status of pid 1
         self._server_ended = 0  # 1: before pid 1 did
         self._exceeded = ""  # the limit that it was ended for
+        self._full = False  # something wasn't written for want of room
         self._failure: SbError | None = None
         self._watcher_ended = False  # its channel's end was seen
         self._gone = False  # nothing runs in the sandbox any more
@@ -110,14 +128,15 @@ class Supervisor:
         self._watcher, theirs = channel.pair()
         init, init_end = channel.pair()
         self._talk = conversation.Conversation(init, self.relay)
-        links = watcher.Links(theirs, self._server.channel, init_end)
+        links = watcher.Links(theirs, self._server_link(), init_end)
         standard = self.relay.inside
         audit = _open_audit(self._plan.record.wanted.audit)
-        keep = {*(link.fileno() for link in links), *relay.opened(standard), *audit}
+        keep = {*(link.fileno() for link in links if link is not None), *relay.opened(standard), *audit}
         with Doing("cannot fork"):
             self._watcher_pid = processes.fork(lambda: watcher.watch(self._plan, links, standard, audit), keep)
         for link in links:
-            link.close()
+            if link is not None:
+                link.close()
         for descriptor in audit:
             os.close(descriptor)
         relay.release(standard)
@@ -125,6 +144,14 @@ class Supervisor:
             messages.warn_all(self._plan.warnings)
         if self._plan.greeting:
             messages.say(self._plan.greeting)
+
+    def _server_link(self) -> Channel | None:
+        """The watcher's end of the channel to the overlay server; None, and no server, if the kernel serves."""
+        if self._plan.engine == engines.FUSE:
+            return self._server.channel
+        self._server.stop()
+        self._server.channel.close()
+        return None
 
     def loop(self) -> None:
         """Carry messages, signals and bytes until the sandbox is gone and has nothing more to say."""
@@ -192,6 +219,8 @@ class Supervisor:
             with Doing("cannot decide whether the sandbox is kept"):
                 self._kept = self._own is not None and sandboxes.read(self._own).kept
         if not self._kept and not self._plan.existing:
+            if self._plan.engine == engines.KERNEL:
+                mapping.enter(self._plan.id_maps)
             with Doing("cannot remove the sandbox's layer"):
                 sandboxes.remove_wherever(self._plan.places, self._plan.identifier, self._plan.uid)
         else:
@@ -226,12 +255,17 @@ class Supervisor:
             return EXIT_KILLED
         if self._talk.wait_status is None or self._server_ended:
             raise SbError("the sandbox was ended", self._why_early(), "the command's exit status is not known")
-        return processes.exit_code(self._talk.wait_status)
+        code = processes.exit_code(self._talk.wait_status)
+        if self._full and not self._plan.quiet:
+            messages.say(_FULL)
+        return code
 
     def reason(self) -> str:
         """Why the command that came to an end has, in `status_stream`'s words."""
         if self._exceeded:
             return self._exceeded
+        if self._full and self._talk.wait_status and not self._ending.timed_out:
+            return protocol.DISK  # the command has failed: for that, as far as we know
         return status_stream.reason(self._talk.wait_status or 0, timed_out=self._ending.timed_out)
 
     def _why_early(self) -> str:
@@ -288,6 +322,8 @@ class Supervisor:
         elif message.kind == protocol.RUNNING:
             self._init_pid = int(message.fields[0])
             self._note_running()
+        elif message.kind == protocol.EXCEEDED and message.fields[0] == protocol.DISK:
+            self._full = True
         elif message.kind == protocol.EXCEEDED:
             self._exceeded = message.fields[0]
         elif message.kind == protocol.GONE:
@@ -322,9 +358,14 @@ class Supervisor:
             return
         faults.point("start-unnoted")
         in_force = self._plan.barriers.in_force(self._plan.namespaces)
+        limits = limited(self._plan, *self._talk.limited)
+        if self._background is None and not self._plan.quiet:
+            messages.warn_all(loose(limits))
         with Doing("cannot note that the sandbox runs"):
             try:
-                sandboxes.update(self._own, lambda old: state.running(old, self._init_pid, os.getpid(), in_force))
+                sandboxes.update(
+                    self._own, lambda old: state.running(old, self._init_pid, os.getpid(), in_force, limits)
+                )
             except FileNotFoundError:  # a short command: by now its sandbox has been removed
                 pass
         self._status.started(self._plan.identifier, self._init_pid, in_force)
@@ -332,19 +373,11 @@ class Supervisor:
             self._background.started(self._talk.started_pid)
 
     def _map_ids(self) -> bool:
-        """Have newgidmap(1) and newuidmap(1) write the maps of A; whether both did.
-
-        Groups first: while no uid is mapped, the watcher can still map the one id by itself.
-        """
-        maps = self._plan.id_maps
-        for helper, lines in zip(reversed(maps.helpers or ()), (maps.gids, maps.uids), strict=True):
-            numbers = [str(number) for line in lines for number in line]
-            pid = processes.run_silently([helper, str(self._watcher_pid), *numbers])
-            if processes.exit_code(os.waitpid(pid, 0)[1]) != 0:
-                if not self._plan.quiet:
-                    messages.warn(f"{helper} refused the subordinate ids: going on with one id")
-                return False
-        return True
+        """Have the helpers write the maps of A; whether both did."""
+        helper = mapping.write_by_helpers(self._watcher_pid, self._plan.id_maps)
+        if helper and not self._plan.quiet:
+            messages.warn(f"{helper} refused the subordinate ids: going on with one id")
+        return not helper
 
 
 def _open_audit(path: str) -> tuple[int, ...]:

@@ -12,15 +12,16 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay.config import pack
-from rootless_sb import ending, faults, init, leftovers, protocol, relay, sandboxes, vigil
+from rootless_sb import ending, engines, faults, init, leftovers, protocol, relay, sandboxes, vigil
 from rootless_sb.errors import Doing, SbError
-from rootless_sb.kernel import channel, descriptors, mounts, namespaces, processes
+from rootless_sb.kernel import channel, descriptors, mounts, namespaces, processes, trees
 from rootless_sb.kernel.signals import SignalPipe
 from rootless_sb.maps import map_text
 from rootless_sb.plan import with_layer
 from rootless_sb.requirements import Lacking, hint
 
 if TYPE_CHECKING:
+    from rootless_sb.control_group import ControlGroup
     from rootless_sb.kernel.channel import Channel
     from rootless_sb.plan import Plan
     from rootless_sb.relay import Standard
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
 
 
 class Links(NamedTuple):
-    """The watcher's ends of the channels, and pid 1's, which it only hands on."""
+    """The watcher's ends of the channels, and pid 1's, which it only hands on. `server`: None if the kernel serves."""
 
     supervisor: Channel
-    server: Channel
+    server: Channel | None
     init: Channel
 
 
@@ -52,14 +53,19 @@ def watch(plan: Plan, links: Links, standard: Standard, audit: tuple[int, ...]) 
     try:
         with Doing("cannot listen for other commands"):
             control = channel.listen(sandbox.own, "control")
-        ends = init.Ends(links.init, control, standard)
+        gate, pid1s = channel.pair()
+        ends = init.Ends(links.init, pid1s, control, standard)
         pid = _start(with_layer(plan, sandbox.directory), sandbox, links, ends, audit)
-        control.close()
-        links.init.close()
+        for end in (control, links.init, pid1s):
+            end.close()
         relay.release(standard)
+        group = _place_in_group(plan, pid, gate)
         descriptors.shut((0, 1), descriptors.open_null())  # their other ends are to see the sandbox's end, not ours
-        waiting = vigil.Vigil(pid, events, links.supervisor, links.server)
-        wait_status = waiting.wait(ending.backstop(plan.timeout), plan.limits.memory)
+        waiting = vigil.Vigil(pid, events, links.supervisor, links.server, own_ipc="ipc" in plan.namespaces)
+        watched = 0 if group is not None and "memory" in group.held else plan.limits.memory
+        wait_status = waiting.wait(ending.backstop(plan.timeout), watched)
+        if group is not None:
+            _leave_group(group, links.supervisor, killed=os.WIFSIGNALED(wait_status))
         # What a command does once its files are gone, and what status that gives it, says nothing: tell it apart.
         server_ended = not mounts.is_connected(f"{sandbox.directory}/root")
         kept = True  # should that fail: then the supervisor decides, or who sweeps
@@ -97,7 +103,8 @@ def _clean_up(plan: Plan, sandbox: Sandbox, links: Links, *, kept: bool) -> int:
         with Doing("cannot unmount the overlay"):
             mounts.detach_if_mounted(f"{sandbox.directory}/root")
         faults.point("unmounted")
-        links.server.wait_for_end()
+        if links.server is not None:
+            links.server.wait_for_end()
         if not kept:
             with Doing(f"cannot remove {sandbox.directory}"):
                 removed = sandboxes.remove(sandbox, plan.uid)
@@ -112,12 +119,32 @@ def _clean_up(plan: Plan, sandbox: Sandbox, links: Links, *, kept: bool) -> int:
 def _start(plan: Plan, sandbox: Sandbox, links: Links, ends: init.Ends, audit: tuple[int, ...]) -> int:
     """Everything up to a running pid 1, whose pid is returned. Raises SbError."""
     plan = _enter_namespaces(plan, links.supervisor)
-    _mount_overlay(plan, sandbox, links.server, audit)
-    keep = {ends.supervisor.fileno(), ends.control.fileno(), *relay.opened(ends.standard)}
+    if links.server is not None:
+        _mount_overlay(plan, sandbox, links.server, audit)
+    else:
+        _mount_kernels_overlay(plan, sandbox)
+    keep = {ends.supervisor.fileno(), ends.group.fileno(), ends.control.fileno(), *relay.opened(ends.standard)}
     with Doing("cannot start pid 1"):
         pid = processes.fork(lambda: init.run(plan, sandbox.directory, ends), keep)
     links.supervisor.try_send(protocol.encode(protocol.RUNNING, pid))
     return pid
+
+
+def _place_in_group(plan: Plan, pid: int, gate: Channel) -> ControlGroup | None:
+    """Put pid 1 into a control group with the sandbox's limits, if one can be had, and tell it: it waits for that."""
+    from rootless_sb import control_group  # here, while the server still starts, and not where somebody waits
+
+    group = control_group.place(pid, plan.identifier, plan.limits, (plan.uid, plan.runtime))
+    gate.try_send(protocol.encode(protocol.GROUPED, ",".join(group.held if group is not None else ())))
+    gate.close()
+    return group
+
+
+def _leave_group(group: ControlGroup, supervisor: Channel, *, killed: bool) -> None:
+    """All in it have ended, pid 1 with the others if it was `killed`: say if for want of memory, and remove it."""
+    if killed and group.ended_for_memory():
+        supervisor.try_send(protocol.encode(protocol.EXCEEDED, protocol.MEMORY))
+    group.remove()
 
 
 def _enter_namespaces(plan: Plan, supervisor: Channel) -> Plan:
@@ -133,8 +160,9 @@ def _enter_namespaces(plan: Plan, supervisor: Channel) -> Plan:
         with Doing("cannot map the user to root", hint("user")):
             _map_single_id(plan)
     for name in plan.namespaces:
-        with Lacking(name):
-            namespaces.unshare(namespaces.KINDS[name])
+        if name != init.OWN:
+            with Lacking(name):
+                namespaces.unshare(namespaces.KINDS[name])
     with Lacking("mounts"):
         # Slave, not private: what the host unmounts isn't kept busy by us for as long as the sandbox lives.
         mounts.mount(None, "/", None, mounts.REC | mounts.SLAVE)
@@ -165,3 +193,40 @@ def _mount_overlay(plan: Plan, sandbox: Sandbox, server: Channel, audit: tuple[i
     finally:
         for descriptor in (fuse, *audit):
             os.close(descriptor)
+
+
+def _mount_kernels_overlay(plan: Plan, sandbox: Sandbox) -> None:
+    """Mount the kernel's overlayfs over the same layers, each named by a descriptor of its. Raises SbError."""
+    layers = plan.overlay
+    paths = [lower.path for lower in layers.lowers]
+    if plan.image:
+        paths.insert(0, _restored(plan, sandbox))
+    opened: list[int] = []
+    try:
+        for path in (*paths, layers.upper, layers.work):
+            assert path is not None
+            with Doing(f"cannot open {os.fsdecode(path)}"):
+                opened.append(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        *lowers, upper, work = (f"/proc/self/fd/{descriptor}" for descriptor in opened)
+        with Doing("cannot mount the kernel's overlay", engines.HINT):
+            options = engines.mount_options(tuple(lowers), upper, work)
+            mounts.mount("sb", f"{sandbox.directory}/root", "overlay", mounts.NODEV, options)
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def _restored(plan: Plan, sandbox: Sandbox) -> bytes:
+    """The layer that makes of an image's records what the kernel can show. Raises SbError."""
+    from fuse_overlay.errors import OverlayError
+    from rootless_sb.image import restoring
+
+    place = f"{sandbox.directory}/{sandboxes.RESTORED}"
+    with Doing("cannot give the image's files their owners", engines.HINT):
+        trees.remove_if_there(sandbox.own, sandboxes.RESTORED)
+        os.mkdir(place, 0o755)
+        try:
+            restoring.restore(plan.overlay._replace(upper=None, work=None, real_ids=False), place, engines.HINT)
+        except OverlayError as error:
+            raise SbError("cannot give the image's files their owners", str(error), engines.HINT) from None
+    return os.fsencode(place)

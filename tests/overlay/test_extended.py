@@ -137,12 +137,13 @@ def test_real_acls_of_a_lower_file_are_shown(stage: Stage) -> None:
 
 def test_a_plain_tree_keeps_nothing(stage: Stage) -> None:
     """There, a name under which a layer keeps an ACL is somebody's own, and neither shown nor obeyed."""
-    for layer in (False, True):
-        lower = stage.lower("lower", {"f": b"x"}, layer=layer)
-        os.setxattr(stage.base / "lower" / "f", "user.fuse-overlay.acl-access", VALUE)
-        driver = stage.over(lower)
-        assert ([xattrs.ACL_ACCESS] if layer else []) == driver.overlay.listxattr(driver.ino("f"))
-        assert layer == (driver.overlay.tree.extended.read(_file(driver), xattrs.ACL_ACCESS) == VALUE)
+    for kept, shown in (("acl-access", xattrs.ACL_ACCESS), ("security.module", b"security.module")):
+        for layer in (False, True):
+            lower = stage.lower(kept, {"f": b"x"}, layer=layer)
+            os.setxattr(stage.base / kept / "f", f"user.fuse-overlay.{kept}", VALUE)
+            driver = stage.over(lower)
+            assert ([shown] if layer else []) == driver.overlay.listxattr(driver.ino("f"))
+            assert layer == (driver.overlay.tree.extended.read(_file(driver), shown) == VALUE)
 
 
 def _file(driver: Driver) -> File:

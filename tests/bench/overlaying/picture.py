@@ -18,15 +18,32 @@ _UNIT = 220  # pixels for a ratio of 1
 _LONGEST = 2.2  # a longer bar is cut, and says how long it is
 _BAR = 9
 _GAP = 8
-_TOP = 46
-_COLOURS = ("#9aa0a6", "#5f6368", "#e8a33d", "#2f6fdb", "#8db4f5")
+TOP = 46
+COLOURS = ("#9aa0a6", "#5f6368", "#e8a33d", "#2f6fdb", "#8db4f5", "#3f9b6b")
 
 
 def svg(outcomes: Sequence[Outcome], names: Sequence[str], title: str) -> str:
     """The picture. `names`: whose bars, in this order."""
-    height = _TOP + len(outcomes) * (_BAR * len(names) + _GAP) + 10
+    height = TOP + len(outcomes) * (_BAR * len(names) + _GAP) + 10
     width = _LABELS + int(_UNIT * _LONGEST) + 60
     line = _LABELS + _UNIT
+    parts = head(width, height, title, names)
+    top = TOP
+    for outcome in outcomes:
+        middle = top + _BAR * len(names) // 2 + 4
+        parts.append(
+            f'<text x="{_LABELS - 8}" y="{middle}" font-size="11" text-anchor="end">{escape(outcome.row)}</text>'
+        )
+        for number, name in enumerate(names):
+            parts += _bar(ratio(outcome, name), top + number * _BAR, COLOURS[number])
+        top += _BAR * len(names) + _GAP
+    parts.append(f'<line x1="{line}" y1="{TOP - 4}" x2="{line}" y2="{height - 6}" stroke="black" stroke-width="0.7"/>')
+    parts.append(f'<text x="{line}" y="{TOP - 7}" font-size="10" text-anchor="middle">{BASELINE} = 1</text>')
+    return "\n".join([*parts, "</svg>\n"])
+
+
+def head(width: int, height: int, title: str, names: Sequence[str]) -> list[str]:
+    """The beginning of a picture: its title, and whose colour is which."""
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif">',
         f'<rect width="{width}" height="{height}" fill="white"/>',
@@ -34,20 +51,9 @@ def svg(outcomes: Sequence[Outcome], names: Sequence[str], title: str) -> str:
     ]
     for number, name in enumerate(names):
         left = 8 + number * 130
-        parts.append(f'<rect x="{left}" y="24" width="10" height="10" fill="{_COLOURS[number]}"/>')
+        parts.append(f'<rect x="{left}" y="24" width="10" height="10" fill="{COLOURS[number]}"/>')
         parts.append(f'<text x="{left + 14}" y="33" font-size="11">{escape(name)}</text>')
-    top = _TOP
-    for outcome in outcomes:
-        middle = top + _BAR * len(names) // 2 + 4
-        parts.append(
-            f'<text x="{_LABELS - 8}" y="{middle}" font-size="11" text-anchor="end">{escape(outcome.row)}</text>'
-        )
-        for number, name in enumerate(names):
-            parts += _bar(ratio(outcome, name), top + number * _BAR, _COLOURS[number])
-        top += _BAR * len(names) + _GAP
-    parts.append(f'<line x1="{line}" y1="{_TOP - 4}" x2="{line}" y2="{height - 6}" stroke="black" stroke-width="0.7"/>')
-    parts.append(f'<text x="{line}" y="{_TOP - 7}" font-size="10" text-anchor="middle">{BASELINE} = 1</text>')
-    return "\n".join([*parts, "</svg>\n"])
+    return parts
 
 
 def _bar(length: float | None, top: int, colour: str) -> list[str]:
@@ -58,3 +64,4 @@ def _bar(length: float | None, top: int, colour: str) -> list[str]:
         f'<rect x="{_LABELS}" y="{top}" width="{pixels}" height="{_BAR - 1}" fill="{colour}"/>',
         f'<text x="{_LABELS + pixels + 3}" y="{top + _BAR - 1}" font-size="8">{length:.2f}</text>',
     ]
+
