@@ -17,6 +17,9 @@ _PIECE = 4096
 # What may wait for a reader, in bytes. Records that come beyond are dropped, and counted.
 _WAITING_MAX = 1 << 20
 
+# How long the end of the server waits for a reader, in seconds.
+_PATIENCE = 1.0
+
 _DROPPED = "dropped"
 
 
@@ -77,9 +80,10 @@ class Stream:
             self._append(text)
         self.flush()
 
-    def flush(self, milliseconds: int = 0) -> None:
-        """Write what waits, as far as that is taken; wait so long for the reader at most."""
-        while self._waiting and self._poll.poll(milliseconds):
+    def flush(self, patience: float = 0.0) -> None:
+        """Write what waits, as far as that is taken; wait so many seconds for the reader at most, altogether."""
+        end = time.monotonic() + patience
+        while self._waiting and self._poll.poll(max(0.0, end - time.monotonic()) * 1000 if patience else 0):
             piece = self._waiting[0][:_PIECE]
             try:
                 written = os.write(self._fd, piece)
@@ -98,7 +102,7 @@ class Stream:
         """Write what can be written, and close the descriptor."""
         if self._dropped:
             self._append(_lost(self._dropped))
-        self.flush(1000)
+        self.flush(_PATIENCE)
         os.close(self._fd)
 
     def _append(self, text: bytes) -> None:

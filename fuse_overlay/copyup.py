@@ -20,6 +20,8 @@ from fuse_overlay.times import keeping_times
 from fuse_overlay.tree import Missing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fuse_overlay.index import Attributes
     from fuse_overlay.inodes import Node
     from fuse_overlay.layers import Layer
@@ -102,6 +104,28 @@ class CopyUp:
         self._retarget(node)
         self._link_aliases(node)
 
+    def name(self) -> bytes:
+        """A free name, for `stage`."""
+        return self._work.name()
+
+    def stage(self, name: bytes, copy: Callable[[int], None]) -> None:
+        """Have data copied to a new file in the work directory; `copy` is given its descriptor. Any thread may do this.
+
+        Raises OSError; then there is no such file.
+        """
+        target = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self._work.fd)
+        try:
+            copy(target)
+        except BaseException:
+            self._work.discard(name)
+            raise
+        finally:
+            os.close(target)
+
+    def discard(self, name: bytes) -> None:
+        """Remove what `stage` has made, if it is still there. Raises OSError."""
+        self._work.discard(name)
+
     def relink(self, parent: Node, name: bytes, st: os.stat_result) -> bool:
         """Make a name of a lower file, whose stat result is `st`, a name of its copy. False if it has no copy."""
         number = self._tree.table.numbers.derive((st.st_dev, st.st_ino))
@@ -181,6 +205,9 @@ class CopyUp:
         mode = ownership.real_mode(node.kind, entry.owner.mode)
         if node.kind == stat.S_IFREG:
             wanted = entry.st.st_size if length is None else min(length, entry.st.st_size)
+            if self._take_staged(name, node, entry, wanted):
+                os.chmod(at(work, name), mode)
+                return
             target = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=work)
             try:
                 self._copy_data(node, entry, target, wanted)
@@ -195,6 +222,24 @@ class CopyUp:
         else:
             os.mknod(name, stat.S_IFREG | 0o600, dir_fd=work)  # root alone could make the device node
         return None
+
+    def _take_staged(self, name: bytes, node: Node, entry: Entry, length: int) -> bool:
+        """Give a copy of the data that there is already this name; False if there is none, or of what was before."""
+        known = self._tree.known
+        if known is None or node not in known.copies:
+            return False
+        staged, st, copied = known.copies[node]
+        now = entry.st
+        if copied != length or (st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns) != (
+            *(now.st_dev, now.st_ino, now.st_size),
+            *(now.st_mtime_ns, now.st_ctime_ns),
+        ):
+            return False
+        try:
+            os.rename(staged, name, src_dir_fd=self._work.fd, dst_dir_fd=self._work.fd)
+        except FileNotFoundError:  # there was no room for it
+            return False
+        return True
 
     def _copy_data(self, node: Node, entry: Entry, target: int, length: int) -> None:
         if length == 0:
@@ -226,7 +271,7 @@ class CopyUp:
         if places or carries(copy):
             known = origin.encode(origin.of(node.ino, node.path, entry.st))
             if node.attributed is not False:
-                shown = self._tree.extended.kept(self._tree.file(node))
+                shown = self._tree.kept(node)
             recorded = self._tree.records.of_new(copy.kind, entry.owner, entry.device)
             self._tree.store.give(copy, {**shown, xattrs.ORIGIN: known, **recorded})
         times = (entry.st.st_atime_ns, entry.st.st_mtime_ns)
@@ -245,6 +290,7 @@ class CopyUp:
         self._tree.table.rekey(node, (st.st_dev, st.st_ino))
         SHORTCUT.hide(node.ino)
         node.source = self._upper
+        node.slow = node.slow and (node.kind == stat.S_IFDIR or self._upper.root.dev in self._tree.mounts.remote)
         node.owner = entry.owner
         node.rdev = entry.device.rdev if entry.device is not None else None
         self._tree.quota.made(node, st)

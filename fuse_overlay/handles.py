@@ -99,6 +99,10 @@ class Handles:
         finally:
             os.close(fd)
 
+    def is_slow(self, handle: int) -> bool:
+        """Whether who reads from an open file may have to wait."""
+        return self._nodes[handle].slow
+
     def read(self, handle: int, size: int, offset: int) -> bytes:
         """Read from an open file. Raises OSError."""
         with self.descriptor(handle) as fd:
@@ -127,6 +131,8 @@ class Handles:
 
     def sync(self, handle: int, data_only: bool) -> None:
         """Bring an open file to the disk: fsync(2), or fdatasync(2). Raises OSError."""
+        if not self._nodes[handle].source.writable:
+            return
         with self.descriptor(handle) as fd:
             if data_only:
                 os.fdatasync(fd)
@@ -173,7 +179,7 @@ class Handles:
             if not node.handles:
                 self._close_last(node, handle, flags)
             else:
-                _close(handle)
+                self._close(node, handle)
         finally:
             self._tree.table.settle(node)
 
@@ -200,13 +206,22 @@ class Handles:
                 self._aside.release(node)
             st = os.fstat(fd) if is_counted else None
         except BaseException:
-            _close(fd)
+            self._close(node, fd)
             raise
         try:
-            _close(fd)  # whatever it says, the descriptor is gone (close(2))
+            self._close(node, fd)  # whatever it says, the descriptor is gone (close(2))
         finally:
             if st is not None:
                 self._tree.quota.closed(node, st if node.gone else self._tree.attributes(node).st)
+
+    def _close(self, node: Node, handle: int) -> None:
+        """Close a handle that is a descriptor."""
+        if handle >= TRANSIENT:
+            return
+        if node.slow:
+            self._tree.close_later(handle)  # FUSE waits for an answer then
+        else:
+            os.close(handle)
 
     def _see_to(self, node: Node, handle: int, fd: int, *, writing: bool, truncated: bool) -> bool:
         """Do what opening a file brings about. Returns whether what the kernel has cached of it is still right."""
@@ -220,7 +235,7 @@ class Handles:
         self._shorten(node, handle, keeping=not writing and not node.source.live)
         if not node.source.live:
             return True
-        st = os.fstat(fd)
+        st = self._tree.found_out(node) or os.fstat(fd)
         return node.seen == (st.st_ctime_ns, st.st_size)
 
     def _tell_of(self, node: Node) -> None:
@@ -242,6 +257,8 @@ class Handles:
 
         `keeping`: its descriptor is as good for the next one who reads it.
         """
+        if node.slow:
+            return  # who reads it may have to wait, and the helper would keep all others waiting
         free = node.source.writable and not self._tree.quota.active and handle not in self._takes_capability
         keeping = keeping and not self._tree.quota.active
         SHORTCUT.allow(handle, writing=free and not self._privileges.has_setuid(node), keeping=keeping)
@@ -255,6 +272,9 @@ class Handles:
             if node.descriptor is None:
                 raise failure(errno.ESTALE)
             return os.open(at_fd(node.descriptor), flags | os.O_CLOEXEC)
+        known = self._tree.known
+        if known is not None and node in known.files and self._tree.found_out(node) is not None:
+            return known.files.pop(node)
         directory, name = self._tree.place(node)
         own = node.own and not node.source.writable
         return open_regular(name, flags, directory, node.source, own=own)
@@ -302,7 +322,3 @@ class Handles:
         return handle
 
 
-def _close(handle: int) -> None:
-    """Close a handle that is a descriptor."""
-    if handle < TRANSIENT:
-        os.close(handle)

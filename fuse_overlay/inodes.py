@@ -42,12 +42,13 @@ class Node:
     `fixed`: it was found at or beneath a read-only path.
     `default_acl`: a directory's, as an attribute's value, when it is known and nobody but us can change it; b"": none.
     `attributed`: whether any extended attributes are shown of it, when it is known and nobody but us can change that.
+    `slow`: it lies on a file system that may not answer soon; of a directory, one of those that are merged does.
     `snapshot`: what was in a directory when it was last listed.
     """
 
     __slots__ = (
         "aliases", "aside", "attributed", "children", "default_acl", "dirs", "fixed", "gone", "handles", "ino", "key",
-        "kind", "lookups", "name", "own", "owner", "parent", "rdev", "seen", "snapshot", "source", "version",
+        "kind", "lookups", "name", "own", "owner", "parent", "rdev", "seen", "slow", "snapshot", "source", "version",
     )  # fmt: skip
 
     def __init__(self, ino: int, kind: int, key: Key, parent: Node | None, name: bytes, source: Layer) -> None:
@@ -71,6 +72,7 @@ class Node:
         self.rdev: int | None = None
         self.default_acl: bytes | None = None
         self.fixed = False
+        self.slow = False
         self.snapshot: Snapshot | None = None
         self.attributed: bool | None = None
 

@@ -267,6 +267,15 @@ class Directories:
         self._fit()
         return found
 
+    def adopt(self, node: Node, layer: Layer, opened: OpenDirectory) -> None:
+        """Hold a directory that somebody else has opened, if it isn't held, and is known there."""
+        key = (node, layer.number)
+        if node.parent is None or layer not in node.dirs or key in self._open:
+            os.close(opened.fd)
+            return
+        self._open[key] = opened
+        self._fit()
+
     def held(self, node: Node, layer: Layer) -> int:
         """The descriptor held for this directory; -1: there is none."""
         found = layer.root if node.parent is None else self._open.get((node, layer.number))

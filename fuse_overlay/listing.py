@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 _DOTS = (b".", b"..")
 
+# So many entries of a slow directory are looked up at once, and no more are given in one answer.
+MOST_SLOW = 128
+
 
 class Snapshot(NamedTuple):
     """What was in a directory when it was last read from its start.
@@ -44,19 +47,37 @@ class Listing:
         self.node = node
         self._snapshot: Snapshot | None = None
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether it has a snapshot to go on with."""
+        return self._snapshot is not None
+
+    def begin(self, tree: Tree) -> Snapshot:
+        """See what is in the directory now."""
+        self._snapshot = self.node.snapshot = _taken(tree, self.node)
+        return self._snapshot
+
+    def coming(self, start: int) -> list[bytes]:
+        """The names that come next after the cookie `start`, without "." and ".."."""
+        if self._snapshot is None:
+            return []
+        first = bisect_right(self._snapshot.cookies, start)
+        return self._snapshot.names[first : first + MOST_SLOW]
+
     def entries(self, tree: Tree, start: int) -> Iterator[tuple[bytes, Entry, int]]:
-        """Name, entry and cookie of each entry that comes after the cookie `start`, "." and ".." first.
+        """Name, entry and cookie of each entry that comes after the cookie `start`, "." and ".." first; of a slow
+        directory not all at once.
 
         The entries' nodes have no look-up counted for them yet.
         """
         node = self.node
-        if start == 0 or self._snapshot is None:
-            self._snapshot = node.snapshot = _taken(tree, node)
+        snapshot = self.begin(tree) if start == 0 or self._snapshot is None else self._snapshot
         for cookie in range(start + 1, len(_DOTS) + 1):
             above = node.parent if cookie == len(_DOTS) and node.parent is not None else node
             yield _DOTS[cookie - 1], tree.attributes(above), cookie
-        names, cookies, positions, version, _ = self._snapshot
-        for index in range(bisect_right(cookies, start), len(names)):
+        names, cookies, positions, version, _ = snapshot
+        first = bisect_right(cookies, start)
+        for index in range(first, min(len(names), first + MOST_SLOW) if node.slow else len(names)):
             name = names[index]
             # Nothing has changed here since the snapshot: what it says of the layers still holds.
             entry = tree.enter(node, name, positions[index] if node.version == version else 0)
@@ -69,17 +90,28 @@ def is_settled(node: Node) -> bool:
     return not any(layer.live for layer in node.dirs)
 
 
-def _taken(tree: Tree, node: Node) -> Snapshot:
-    before = node.snapshot
-    if before is not None and before.version == node.version and is_settled(node):
-        return before
-    merged = tree.scan(node)
+def is_current(node: Node) -> bool:
+    """Whether what was last found in a directory is what is there."""
+    return node.snapshot is not None and node.snapshot.version == node.version and is_settled(node)
+
+
+def continued(before: Snapshot | None, merged: dict[bytes, int], version: int) -> Snapshot:
+    """The snapshot of a directory with these names, given the one before, whose cookies go on to be good. Pure."""
     if before is None:
         last = len(_DOTS) + len(merged)
-        return Snapshot(list(merged), range(len(_DOTS) + 1, last + 1), list(merged.values()), node.version, last)
+        return Snapshot(list(merged), range(len(_DOTS) + 1, last + 1), list(merged.values()), version, last)
     known = dict(zip(before.names, before.cookies, strict=True))
     kept = {name: cookie for name, cookie in known.items() if name in merged}
     new = [name for name in merged if name not in known]
     names, last = [*kept, *new], before.last + len(new)
     cookies = [*kept.values(), *range(before.last + 1, last + 1)]
-    return Snapshot(names, cookies, [merged[name] for name in names], node.version, last)
+    return Snapshot(names, cookies, [merged[name] for name in names], version, last)
+
+
+def _taken(tree: Tree, node: Node) -> Snapshot:
+    before = node.snapshot
+    if before is not None and is_current(node):
+        return before
+    if tree.known is not None and node in tree.known.snapshots:
+        return tree.known.snapshots[node]
+    return continued(before, tree.scan(node), node.version)

@@ -21,14 +21,16 @@ import trio
 
 from fuse_overlay.kernel.shortcut import SHORTCUT
 from fuse_overlay.libfuse import pyfuse3
+from fuse_overlay.threads import THREADS
 
 if TYPE_CHECKING:
     from fuse_overlay.handshake import Handshake
 
 # What a read says when the mount went in the middle of it: unmounted, or its connection aborted (fuse_dev_do_read).
 _GONE = (errno.ENODEV, errno.ECONNABORTED)
-# Requests in a row before trio's other tasks have a turn.
+# Requests in a row before trio's other tasks have a turn; fewer when a thread may have brought what one waits for.
 _TURNS = 256
+_FEW_TURNS = 8
 
 # How long a request may take to come before trio is asked to wait for it, in milliseconds.
 _GAP = 5
@@ -67,16 +69,18 @@ class _LowLevel:
         elif self._handshake is not None:  # the second time: the first request is answered
             self._handshake.finish()
             self._handshake = None
+        if THREADS.is_surplus():
+            raise trio.ClosedResourceError
         self._turns += 1
         if not SHORTCUT.settle():
-            if self._turns % _TURNS == 0:
+            if self._turns % (_FEW_TURNS if THREADS.busy else _TURNS) == 0:
                 await trio.lowlevel.checkpoint()
             return
-        ready = self._poll.poll(0 if SHORTCUT.loaded else _GAP)
+        ready = self._poll.poll(0 if SHORTCUT.loaded or THREADS.busy else _GAP)
         if not ready:
             await trio.lowlevel.wait_readable(fd)
             ready = self._poll.poll(0)
-        elif self._turns % _TURNS == 0:
+        elif self._turns % (_FEW_TURNS if THREADS.busy else _TURNS) == 0:
             await trio.lowlevel.checkpoint()
         # A connection that has ended polls as an error (fuse_dev_poll in fs/fuse/dev.c). Reading would have libfuse
         # complain on stderr.
@@ -105,16 +109,14 @@ def run(handshake: Handshake | None, end_on: int | None = None) -> None:
 
 
 async def _main(end_on: int | None) -> None:
-    async with trio.open_nursery() as nursery:
-        if end_on is not None:
-            await nursery.start(_wait_for_end, end_on)  # heard from before the first request is answered
-        # One task: every request is answered before the next is read, so no two of them are ever under way together.
-        try:
-            await pyfuse3.main(min_tasks=1, max_tasks=1)
-        except* OSError as errors:
-            if errors.subgroup(lambda error: isinstance(error, OSError) and error.errno not in _GONE):
-                raise
-        nursery.cancel_scope.cancel()
+    try:
+        async with trio.open_nursery() as nursery:
+            if end_on is not None:
+                await nursery.start(_wait_for_end, end_on)  # heard from before the first request is answered
+            THREADS.start(nursery)
+    except* OSError as errors:
+        if errors.subgroup(lambda error: isinstance(error, OSError) and error.errno not in _GONE):
+            raise
 
 
 async def _wait_for_end(number: int, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

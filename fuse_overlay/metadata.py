@@ -75,6 +75,8 @@ class Metadata:
 
     def names(self, node: Node) -> list[bytes]:
         """The names of the extended attributes that are shown."""
+        if self._tree.known is not None and node in self._tree.known.names:
+            return self._tree.known.names[node]
         return self._tree.extended.names(self._tree.file(node))
 
     def write(self, node: Node, name: bytes, value: bytes, caller: Caller) -> None:

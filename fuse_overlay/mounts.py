@@ -9,15 +9,21 @@ from fuse_overlay import policy
 
 
 class Mounts:
-    """The types of the file systems that devices stand for: those given, or those in the kernel's table."""
+    """The types of the file systems that devices stand for: those given, or those in the kernel's table.
 
-    __slots__ = ("_kinds", "_poll", "_table")
+    `remote`: the devices of those that may not answer soon; `remote_names`: the last components of their mountpoints.
+    """
+
+    __slots__ = ("_kinds", "_poll", "_table", "remote", "remote_names")
 
     def __init__(self, kinds: dict[int, str] | None = None) -> None:
         self._table = -1
+        self.remote: frozenset[int] = frozenset()
+        self.remote_names: frozenset[bytes] = frozenset()
         self._kinds: dict[int, str] = {}
         if kinds is not None:
             self._kinds.update(kinds)
+            self._find_remote()
             return
         self._table = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
         # proc_pid_mounts(5): a change of the table polls as POLLPRI, once.
@@ -43,4 +49,11 @@ class Mounts:
         parts = []
         while part := os.read(self._table, 1 << 16):
             parts.append(part)
-        self._kinds = policy.file_systems(b"".join(parts))
+        table = b"".join(parts)
+        self._kinds = policy.file_systems(table)
+        self._find_remote()
+        places = policy.mountpoints(table)
+        self.remote_names = frozenset(name for name, kind in places.items() if policy.is_remote(kind))
+
+    def _find_remote(self) -> None:
+        self.remote = frozenset(device for device, kind in self._kinds.items() if policy.is_remote(kind))

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import errno
+import os
 import stat
 import sys
 import traceback
 from typing import TYPE_CHECKING, TypeVar
 
+from fuse_overlay.ahead import Ahead, Known
 from fuse_overlay.creation import Caller
 from fuse_overlay.kernel.shortcut import SHORTCUT
 from fuse_overlay.libfuse import pyfuse3
 from fuse_overlay.metadata import Wanted
+from fuse_overlay.threads import THREADS
 from fuse_overlay.tree import Missing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
     from typing import Any, Concatenate, ParamSpec
 
+    from fuse_overlay.ahead import Errand
     from fuse_overlay.overlay import Overlay
     from fuse_overlay.refusals import Refusals
     from fuse_overlay.tree import Entry
@@ -34,30 +38,74 @@ _FOREVER = 86_400.0 * 365
 _UNKNOWN = errno.EIO
 
 
-def _request(
-    method: Callable[Concatenate[FuseOperations, P], R],
-) -> Callable[Concatenate[FuseOperations, P], Coroutine[Any, Any, R]]:
-    """Make a plain method a request handler.
+def _failed(method: Callable[..., object], error: Exception) -> pyfuse3.FUSEError:
+    """What a request ends with that has raised this.
 
     Any exception but FUSEError would end pyfuse3's loop or leave the request unanswered, and the caller hanging:
     OSError becomes its errno; all else EIO, with the traceback on stderr.
     """
+    if isinstance(error, pyfuse3.FUSEError):
+        return error
+    if isinstance(error, OSError):
+        return pyfuse3.FUSEError(error.errno or _UNKNOWN)
+    if isinstance(error, MemoryError):
+        return pyfuse3.FUSEError(errno.ENOMEM)
+    sys.stderr.write(f"fuse-overlay: {method.__name__} failed\n{traceback.format_exc()}")
+    return pyfuse3.FUSEError(_UNKNOWN)
+
+
+def _request(
+    method: Callable[Concatenate[FuseOperations, P], R],
+) -> Callable[Concatenate[FuseOperations, P], Coroutine[Any, Any, R]]:
+    """Make a plain method a request handler."""
 
     async def handler(self: FuseOperations, /, *args: P.args, **kwargs: P.kwargs) -> R:
         try:
             SHORTCUT.settle()  # what the helper did came before this request: a release may have made room for it
             return method(self, *args, **kwargs)
-        except pyfuse3.FUSEError:
-            raise
-        except OSError as error:
-            raise pyfuse3.FUSEError(error.errno or _UNKNOWN) from None
-        except MemoryError:
-            raise pyfuse3.FUSEError(errno.ENOMEM) from None
-        except Exception:
-            sys.stderr.write(f"fuse-overlay: {method.__name__} failed\n{traceback.format_exc()}")
-            raise pyfuse3.FUSEError(_UNKNOWN) from None
+        except Exception as error:
+            raise _failed(method, error) from None
 
     return handler
+
+
+def _request_after(
+    errands: Callable[..., Iterable[Errand]],
+) -> Callable[
+    [Callable[Concatenate[FuseOperations, P], R]], Callable[Concatenate[FuseOperations, P], Coroutine[Any, Any, R]]
+]:
+    """Make a plain method a request handler; what it may have to wait for is seen to beforehand, by errands.
+
+    `errands` says which, given an Ahead and the request's arguments.
+    """
+
+    def decorate(
+        method: Callable[Concatenate[FuseOperations, P], R],
+    ) -> Callable[Concatenate[FuseOperations, P], Coroutine[Any, Any, R]]:
+        async def handler(self: FuseOperations, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                SHORTCUT.settle()
+                ahead = self._ahead
+                known = None
+                try:
+                    for errand in errands(ahead, *args, **kwargs):
+                        known = known or Known()
+                        await THREADS.run(errand.ask)
+                        ahead.take(errand, known)
+                    if known is None:
+                        return method(self, *args, **kwargs)
+                    SHORTCUT.settle()
+                    with ahead.known(known):
+                        return method(self, *args, **kwargs)
+                finally:
+                    if known is not None:
+                        ahead.drop(known)
+            except Exception as error:
+                raise _failed(method, error) from None
+
+        return handler
+
+    return decorate
 
 
 class FuseOperations(pyfuse3.Operations):
@@ -72,9 +120,11 @@ class FuseOperations(pyfuse3.Operations):
         super().__init__()
         self._overlay = overlay
         self._refused = refused
+        self._ahead = Ahead(overlay)
+        overlay.tree.close_later = THREADS.close
         SHORTCUT.inform(overlay.release, overlay.releasedir, overlay.forget)
 
-    @_request
+    @_request_after(lambda ahead, parent, name, ctx: ahead.entry(parent, name))
     def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         entry = self._overlay.lookup(parent_inode, name)
         if isinstance(entry, Missing):
@@ -97,11 +147,13 @@ class FuseOperations(pyfuse3.Operations):
         for ino, count in inode_list:
             self._overlay.forget(ino, count)
 
-    @_request
+    @_request_after(lambda ahead, inode, ctx: ahead.file(inode))
     def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         return _attributes(self._overlay.getattr(inode))
 
-    @_request
+    @_request_after(
+        lambda ahead, inode, attr, fields, *_: ahead.changed(inode, attr.st_size if fields.update_size else None)
+    )
     def setattr(
         self,
         inode: int,
@@ -120,41 +172,41 @@ class FuseOperations(pyfuse3.Operations):
         )
         return _attributes(self._overlay.setattr(inode, wanted))
 
-    @_request
+    @_request_after(lambda ahead, inode, ctx: ahead.link_target(inode))
     def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
         return self._overlay.readlink(inode)
 
-    @_request
+    @_request_after(lambda ahead, parent, name, *_: ahead.new_entry(parent, name))
     def mknod(
         self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         return _attributes(self._overlay.mknod(parent_inode, name, mode, _caller(ctx)))
 
-    @_request
+    @_request_after(lambda ahead, parent, name, *_: ahead.new_entry(parent, name))
     def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         return _attributes(self._overlay.mknod(parent_inode, name, mode | stat.S_IFDIR, _caller(ctx)))
 
-    @_request
+    @_request_after(lambda ahead, parent, name, *_: ahead.new_entry(parent, name))
     def symlink(
         self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         return _attributes(self._overlay.symlink(parent_inode, name, target, _caller(ctx)))
 
-    @_request
+    @_request_after(lambda ahead, inode, parent, name, ctx: ahead.linked(inode, parent, name))
     def link(
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         return _attributes(self._overlay.link(inode, new_parent_inode, new_name))
 
-    @_request
+    @_request_after(lambda ahead, parent, name, ctx: ahead.end_of_entry(parent, name))
     def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         self._overlay.unlink(parent_inode, name)
 
-    @_request
+    @_request_after(lambda ahead, parent, name, ctx: ahead.end_of_entry(parent, name))
     def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         self._overlay.rmdir(parent_inode, name)
 
-    @_request
+    @_request_after(lambda ahead, parent, name, to, new, *_: ahead.moved_entry(parent, name, to, new))
     def rename(
         self,
         parent_inode_old: int,
@@ -166,21 +218,28 @@ class FuseOperations(pyfuse3.Operations):
     ) -> None:
         self._overlay.rename(parent_inode_old, name_old, parent_inode_new, name_new, flags)
 
-    @_request
+    @_request_after(lambda ahead, inode, flags, ctx: ahead.opened(inode, flags))
     def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         opened = self._overlay.open(inode, flags)
         return pyfuse3.FileInfo(fh=opened.handle, keep_cache=opened.keep)
 
-    @_request
+    @_request_after(lambda ahead, parent, name, *_: ahead.new_entry(parent, name))
     def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         opened, entry = self._overlay.create(parent_inode, name, mode, flags, _caller(ctx))
         return pyfuse3.FileInfo(fh=opened.handle, keep_cache=opened.keep), _attributes(entry)
 
-    @_request
-    def read(self, fh: int, off: int, size: int) -> bytes:
-        return self._overlay.read(fh, size, off)
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        overlay = self._overlay
+        try:
+            SHORTCUT.settle()
+            if not overlay.is_slow(fh):
+                return overlay.read(fh, size, off)
+            with overlay.descriptor(fh) as fd:
+                return await THREADS.run(lambda: os.pread(fd, size, off))
+        except Exception as error:
+            raise _failed(self.read, error) from None
 
     @_request
     def write(self, fh: int, off: int, buf: bytes) -> int:
@@ -198,7 +257,7 @@ class FuseOperations(pyfuse3.Operations):
     def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         return self._overlay.opendir(inode)
 
-    @_request
+    @_request_after(lambda ahead, fh, start, token: ahead.listed(fh, start))
     def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         reply = pyfuse3.readdir_reply
         given = 0
@@ -239,20 +298,20 @@ class FuseOperations(pyfuse3.Operations):
         data.f_namemax = given.f_namemax
         return data
 
-    @_request
+    @_request_after(lambda ahead, inode, name, ctx: ahead.value(inode, name))
     def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         return self._overlay.getxattr(inode, name)
 
-    @_request
+    @_request_after(lambda ahead, inode, ctx: ahead.names(inode))
     def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> list[bytes]:
         return self._overlay.listxattr(inode)
 
-    @_request
+    @_request_after(lambda ahead, inode, *_: ahead.changed(inode))
     def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
         caller = _caller(ctx)._replace(drops_setgid=SHORTCUT.drops_setgid(inode))
         self._overlay.setxattr(inode, name, value, caller)
 
-    @_request
+    @_request_after(lambda ahead, inode, *_: ahead.changed(inode))
     def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         self._overlay.removexattr(inode, name)
 

@@ -99,6 +99,7 @@ class Overlay:
                 raise OverlayError("an upper directory needs a work directory")
             self._writer = Writer(self.tree, config.work)
         copyup, aside = (self._writer.copyup, self._writer.aside) if self._writer is not None else (None, None)
+        self.copyup = copyup
         privileges = Privileges(self.tree)
         try:
             self._guard = Guard(self.tree, config.read_only)
@@ -153,7 +154,10 @@ class Overlay:
 
     def readlink(self, ino: int) -> bytes:
         """Where a symbolic link points."""
-        directory, name = self.tree.place(self.tree.node(ino))
+        node = self.tree.node(ino)
+        if self.tree.known is not None and node in self.tree.known.targets:
+            return self.tree.known.targets[node]
+        directory, name = self.tree.place(node)
         return os.readlink(name, dir_fd=directory)
 
     def statfs(self) -> os.statvfs_result:
@@ -173,6 +177,10 @@ class Overlay:
     def readdir(self, handle: int, start: int) -> Iterator[tuple[bytes, Entry, int]]:
         """Names, entries and cookies from the cookie `start` on. The caller reports what it used to `count`."""
         return self._listings[handle].entries(self.tree, start)
+
+    def listing(self, handle: int) -> Listing:
+        """An open directory."""
+        return self._listings[handle]
 
     def count(self, node: Node) -> None:
         """An entry that `readdir` gave went to the kernel, which counts as a look-up."""
@@ -265,6 +273,10 @@ class Overlay:
     def descriptor(self, handle: int) -> AbstractContextManager[int]:
         """A descriptor of an open file's real file, for the time of the context."""
         return self._handles.descriptor(handle)
+
+    def is_slow(self, handle: int) -> bool:
+        """Whether who reads from an open file may have to wait."""
+        return self._handles.is_slow(handle)
 
     def release(self, handle: int) -> None:
         """Close a file handle."""

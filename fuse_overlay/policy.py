@@ -22,6 +22,14 @@ PSEUDO = frozenset(
     }
 )  # fmt: skip
 
+# File systems of which others answer: another machine, or a process. Who asks may have to wait, for ever at worst.
+_REMOTE = frozenset(
+    {
+        "9p", "afs", "autofs", "beegfs", "ceph", "cifs", "coda", "fuse", "fuseblk", "gpfs", "lustre", "nfs", "nfs4",
+        "orangefs", "panfs", "smb3", "virtiofs", "vboxsf", "wekafs",
+    }
+)  # fmt: skip
+
 # Names that device file systems go by: in a container, /dev is a tmpfs with device nodes.
 _DEVICE_DIRECTORY = b"/dev"
 
@@ -132,3 +140,19 @@ def file_systems(mountinfo: bytes) -> dict[int, str]:
             kind = "devtmpfs"
         kinds[os.makedev(int(major), int(minor))] = kind
     return kinds
+
+
+def is_remote(kind: str) -> bool:
+    """Whether a file system of this type may keep whoever asks it waiting."""
+    return kind.partition(".")[0] in _REMOTE
+
+
+def mountpoints(mountinfo: bytes) -> dict[bytes, str]:
+    """The type of the file system at each mountpoint in a /proc/PID/mountinfo, by the last component of its path."""
+    found = {}
+    for line in mountinfo.splitlines():
+        left, separator, right = line.partition(b" - ")
+        if separator and len(fields := left.split()) >= 5:
+            name = re.sub(rb"\\([0-7]{3})", lambda code: bytes([int(code[1], 8)]), os.path.basename(fields[4]))
+            found[name] = right.split()[0].decode("utf-8", "replace")
+    return found

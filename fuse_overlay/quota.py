@@ -52,6 +52,10 @@ class Quota:
         """Whether this many bytes more are within the limit."""
         return self.bytes_max is None or self.bytes + size <= self.bytes_max
 
+    def room(self) -> int | None:
+        """How many bytes more are within the limit; None: any number."""
+        return None if self.bytes_max is None else self.bytes_max - self.bytes
+
     def lacking(self, size: int, inodes: int = 0) -> int:
         """The errno for so many bytes and inodes more, if there may not be as many: EDQUOT or ENOSPC; else 0."""
         if not self.has_room(size) or (inodes and self.inodes_max is not None and self.inodes >= self.inodes_max):

@@ -38,7 +38,9 @@ from fuse_overlay.reserve import Reserve
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fuse_overlay.ahead import Known
     from fuse_overlay.config import Config
+    from fuse_overlay.index import Attributes
     from fuse_overlay.inodes import Key
     from fuse_overlay.links import Links
     from fuse_overlay.policy import ReadOnlyPaths
@@ -104,6 +106,8 @@ class Tree:
     `origins` holds the inode numbers of upper files that were copied up.
     `close_kept` closes a file that nobody has open. `fixed`: the paths that nobody may change,
     if there are any. `quota`: what the upper holds and may hold. `work`: the work directory's descriptor, -1 without.
+    `known`: what was found out for the request that is being answered (ahead.py). `close_later`: how to close what may
+    keep the one who closes it waiting.
     """
 
     def __init__(self, config: Config, budget: Budget, mounts: Mounts | None = None) -> None:
@@ -131,6 +135,8 @@ class Tree:
         self.fixed: ReadOnlyPaths | None = None
         self.quota = Quota(config.bytes_max, config.inodes_max, self._reserve(config))
         self.work = -1
+        self.known: Known | None = None
+        self.close_later: Callable[[int], None] = os.close
         self.root = self._make_root()
 
     def _reserve(self, config: Config) -> Reserve | None:
@@ -186,8 +192,11 @@ class Tree:
             if layer.mark_names and whiteout.is_mark(name):
                 continue
             try:
-                fd, device, _ = self.directories.get(parent, layer)
-                st = layer.stat(fd, name)
+                if self.known is None:
+                    fd, device, _ = self.directories.get(parent, layer)
+                    st = layer.stat(fd, name)
+                else:
+                    fd, device, st = self._known_stat(self.known, parent, layer, name)
             except OSError as error:
                 if layer.writable or error.errno not in ABSENT:
                     raise
@@ -273,20 +282,26 @@ class Tree:
     def attributes(self, node: Node) -> Entry:
         """What is shown of a node now. Raises OSError."""
         fd = node.descriptor
+        known = None if self.known is None else self.found_out(node)
         if fd is not None:
-            st = os.fstat(fd)
+            st = os.fstat(fd) if known is None else known
             if node.owner is None and not node.source.xattrs and not node.gone:
                 return self._entry(node, st, False, *self.place(node))
             return self._entry(node, st, False, fd)
         directory, name = self.place(node)
-        st = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        st = os.stat(name, dir_fd=directory, follow_symlinks=False) if known is None else known
         if (st.st_dev, st.st_ino) != node.key:
             raise failure(errno.ESTALE)  # somebody put another file there
         return self._entry(node, st, False, directory, name)
 
+    def found_out(self, node: Node) -> os.stat_result | None:
+        """What the real file of a node is, if that was found out of the one that it is now."""
+        st = None if self.known is None else self.known.nodes.get(node)
+        return st if st is not None and (st.st_dev, st.st_ino) == node.key else None
+
     def show(self, node: Node) -> None:
         """Let the helper say what is shown of an open file, or of a directory of the upper that is held open."""
-        if node.gone or node.owner is None or node.source.live:
+        if node.gone or node.owner is None or node.source.live or node.slow:
             return
         descriptor = node.descriptor
         if descriptor is not None:
@@ -302,6 +317,7 @@ class Tree:
 
     def link_count(self, node: Node, known: os.stat_result | None = None) -> int:
         """The link count that is shown of a file, that is `known` if that is given. Raises OSError."""
+        known = known or self.found_out(node)
         if known is not None:
             return self._link_count(node, known)
         if node.descriptor is not None:
@@ -338,6 +354,8 @@ class Tree:
         """The value of the extended attribute that is `name` inside; None if there is none. Raises OSError."""
         if node.attributed is False:
             return None
+        if self.known is not None and (node, name) in self.known.values:
+            return self.known.values[node, name]
         file = self.file(node)
         if node.attributed is None and not node.source.live:
             shown = bool(self.extended.names(file))
@@ -345,6 +363,12 @@ class Tree:
             if not shown:
                 return None
         return self.extended.read(file, name)
+
+    def kept(self, node: Node) -> Attributes:
+        """All extended attributes that are shown of a node, under the names for a layer."""
+        if self.known is not None and node in self.known.kept:
+            return self.known.kept[node]
+        return self.extended.kept(self.file(node))
 
     def note_attributed(self, node: Node, attributed: bool) -> None:
         """Note whether any extended attributes are shown of a file. It isn't a live layer's."""
@@ -385,11 +409,13 @@ class Tree:
                     node.kind, node.rdev = device
             node.dirs = found.dirs
             node.own = st.st_uid == self._euid
+            node.slow = bool(self.mounts.remote) and self._is_slow(found)
             if found.live:
                 node.seen = (st.st_ctime_ns, st.st_size)
             self.table.add(node, self._number(parent, name, found, key))
         elif directory:
             self._update_directory(node, found)
+            node.slow = bool(self.mounts.remote) and self._is_slow(found)
         elif node.gone:
             self.table.move(node, parent, name)
             SHORTCUT.hide(node.ino)
@@ -422,19 +448,24 @@ class Tree:
 
     def scan_layer(self, node: Node, layer: Layer) -> merge.Scan:
         """What one of a directory's layers has in it, marks included. Raises OSError."""
-        try:
-            directory = self.directories.get(node, layer).fd
-            if layer.gate is not None:
-                layer.gate.require(directory, READ)
-            listed = open_for_listing(directory)
-        except OSError as error:
-            if layer.writable or error.errno not in ABSENT:
-                raise  # no descriptors, say: a directory that isn't empty must not be taken for an empty one
-            return merge.Scan([], set(), layer.marks, layer.mark_names)  # what we may not list, appears empty
-        try:
-            return list_directory(listed, layer)
-        finally:
-            os.close(listed)
+        if self.known is not None and (node, layer.number) in self.known.scans:
+            return self.known.scans[node, layer.number]
+        return scan(lambda: self.directories.get(node, layer).fd, layer)
+
+    def _is_slow(self, found: Found) -> bool:
+        remote = self.mounts.remote
+        return found.st.st_dev in remote or any(device in remote for device, _ in found.keys)
+
+    def _known_stat(
+        self, known: Known, parent: Node, layer: Layer, name: bytes
+    ) -> tuple[int, int, os.stat_result | None]:
+        """A directory's descriptor and device, and what is at a name in it. Raises OSError."""
+        key = (parent, layer.number, name)
+        st = known.stats.get(key)
+        if isinstance(st, OSError):
+            raise st
+        fd, device, _ = self.directories.get(parent, layer)
+        return fd, device, layer.stat(fd, name) if key not in known.stats else st
 
     def _entry(self, node: Node, st: os.stat_result, live: bool, fd: int, name: bytes | None = None) -> Entry:
         """The entry of a node whose real file is `name` in the directory `fd`, or open as `fd`."""
@@ -485,6 +516,7 @@ class Tree:
         root = Node(ROOT, stat.S_IFDIR, first.root[1:], None, b"", first)
         count = next((place + 1 for place, layer in enumerate(self.layers) if is_opaque_self(layer)), len(self.layers))
         root.dirs = tuple(self.layers[:count])
+        root.slow = any(layer.root.dev in self.mounts.remote for layer in root.dirs)
         self.table.nodes[ROOT] = root
         return root
 
@@ -494,6 +526,23 @@ class Tree:
         SHORTCUT.hide(node.ino)
         for layer in node.dirs:
             self.directories.close(node, layer)
+
+
+def scan(directory: Callable[[], int], layer: Layer) -> merge.Scan:
+    """What a layer has in a directory, whose descriptor (O_PATH) this returns. Raises OSError."""
+    try:
+        place = directory()
+        if layer.gate is not None:
+            layer.gate.require(place, READ)
+        listed = open_for_listing(place)
+    except OSError as error:
+        if layer.writable or error.errno not in ABSENT:
+            raise  # no descriptors, say: a directory that isn't empty must not be taken for an empty one
+        return merge.Scan([], set(), layer.marks, layer.mark_names)  # what we may not list, appears empty
+    try:
+        return list_directory(listed, layer)
+    finally:
+        os.close(listed)
 
 
 def _has_changed(node: Node, found: Found) -> bool:

@@ -74,7 +74,7 @@ def look(directory: str) -> Found | None:
         found = sandboxes.read(own)
     except FileNotFoundError:
         return None
-    except (OSError, state.StateError) as error:
+    except OSError as error:
         return Found(directory, None, str(error))
     finally:
         os.close(own)
@@ -129,5 +129,5 @@ def _is_leftover(own: int, *, hidden: bool) -> bool:
         return True
     try:
         return not state.decode(files.read(own, "state")).kept
-    except (OSError, state.StateError):  # written by another version of sb: not ours to judge
+    except OSError:  # written by another version of sb: not ours to judge
         return False

@@ -163,7 +163,7 @@ def _lock_within(own: int, patience: float) -> int | None:
 def _seems_in_use(own: int) -> bool:
     try:
         return state.decode(files.read(own, "state")).status in (state.CREATED, state.RUNNING)
-    except (OSError, state.StateError):  # being removed, or another version's
+    except OSError:  # being removed, or another version's
         return True
 
 
@@ -178,7 +178,7 @@ def holder(directory: str) -> str:
 
 
 def read(own: int) -> State:
-    """A sandbox's state as it is now; `own` is a descriptor of its directory. Raises OSError, StateError."""
+    """A sandbox's state as it is now; `own` is a descriptor of its directory. Raises OSError."""
     found = state.decode(files.read(own, "state"))
     return found.seen(locked=files.is_locked(own, "lock"))
 
@@ -186,7 +186,7 @@ def read(own: int) -> State:
 def update(own: int, change: Callable[[State], State]) -> State:
     """Change a sandbox's state as `change` says, nobody else changing it meanwhile; the new one is returned.
 
-    Raises OSError (ENOENT: it was removed), StateError.
+    Raises OSError (ENOENT: it was removed).
     """
     lock = files.lock(own, "state.lock", wait=True)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 from typing import NamedTuple
 
@@ -18,8 +19,17 @@ LOST = "lost"
 REMOVING = "removing"  # decided for good: it isn't kept
 
 
-class StateError(ValueError):
-    """A text that is no state, or one of another version; the message says which."""
+class StateError(OSError):
+    """A text that is no state, or one of another version; the message says which.
+
+    It is an OSError since whoever reads a state may fail in both ways, and has to say so the same way.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(errno.EBADMSG, why)
+
+    def __str__(self) -> str:
+        return self.strerror or ""
 
 
 class State(NamedTuple):

@@ -11,14 +11,19 @@ from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import files
 
 _INTERVAL = 0.02  # seconds between looks at the lock
+_ANSWER = 5.0  # seconds for pid 1 to take a signal, which takes it a thousandth
 _TEARDOWN = 30.0  # seconds for what a killed command leaves: the last bytes of a layer that is kept, or its removal
+
+_TAKEN, _NOBODY, _SILENT = "taken", "nobody", "silent"  # what came of sending a signal
 
 
 def send(directory: str, called: str, number: int) -> None:
     """Send the command of the sandbox in `directory` a signal. Raises SbError."""
     own = _open(directory, called)
     try:
-        _send(own, number)
+        if _send(own, number, _ANSWER) == _SILENT:
+            hint = f"if somebody has stopped it: kill -CONT with the first pid of sb ps --tree {called}"
+            raise SbError(f"cannot reach {called}", "its first process doesn't answer", hint)
     finally:
         os.close(own)
 
@@ -43,18 +48,20 @@ def _open(directory: str, called: str) -> int:
         return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def _send(own: int, number: int) -> bool:
-    """Have pid 1 send the signal; whether it took it: not in a sandbox that is just starting or ending."""
+def _send(own: int, number: int, patience: float) -> str:
+    """Have pid 1 send the signal, and give it so many seconds. Whether it took it: not in a sandbox that is just
+    starting or ending. One that is stopped takes it when it goes on.
+    """
     try:
         connection = execution.connect(own)
     except SbError:
         if files.is_locked(own, "lock"):
-            return False
+            return _NOBODY
         raise
     connection.try_send(protocol.encode(protocol.SIGNAL, number))
-    connection.wait_for_end()
+    answered = connection.wait_for_end(max(patience, _INTERVAL))
     connection.close()
-    return True
+    return _TAKEN if answered else _SILENT
 
 
 def _ends_within(own: int, seconds: float, number: int, point: str) -> bool:
@@ -62,8 +69,11 @@ def _ends_within(own: int, seconds: float, number: int, point: str) -> bool:
     deadline = time.monotonic() + seconds
     sent = False
     while files.is_locked(own, "lock"):
-        if not sent and (sent := _send(own, number)):
-            faults.point(point)
+        if not sent:
+            outcome = _send(own, number, deadline - time.monotonic())
+            sent = outcome != _NOBODY
+            if outcome == _TAKEN:
+                faults.point(point)
         if time.monotonic() >= deadline:
             return False
         time.sleep(_INTERVAL)

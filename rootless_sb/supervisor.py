@@ -229,7 +229,8 @@ class Supervisor:
         if self._plan.guarded:
             leftovers.sweep_placeholders(self._plan.uid)
         if self._kept is None and not self._plan.existing:  # the watcher was killed, or has failed
-            self._kept = self._own is not None and sandboxes.read(self._own).kept
+            with Doing("cannot decide whether the sandbox is kept"):
+                self._kept = self._own is not None and sandboxes.read(self._own).kept
         if not self._kept and not self._plan.existing:
             if self._plan.engine == engines.KERNEL:
                 mapping.enter(self._plan.id_maps)

@@ -47,6 +47,8 @@ vi              vim-tiny                            vim-minimal
 tmux            tmux                                tmux
 less            less                                less
 bindfs          bindfs                              bindfs
+stress-ng       stress-ng                           stress-ng
+stb             libstb-dev                          stb-devel
 rsync           rsync                               rsync
 skopeo          skopeo                              skopeo
 umoci           umoci                               umoci
@@ -126,6 +128,7 @@ usable() {
         "python>=3.11") find_python >/dev/null ;;
         compiler) compiles stdlib.h '' ;;
         libfuse3) compiles fuse_lowlevel.h fuse3 ;;
+        stb) [ -e /usr/include/stb/stb_image.h ] ;;
         libcap) compiles sys/capability.h '' ;;
         # Only Debian has it as a package, and only for this machine; where it can't be had it isn't missing.
         linux.uml) ! command -v apt-get >/dev/null || [ "$(uname -m)" != x86_64 ] || command -v "$1" >/dev/null ;;

@@ -101,6 +101,9 @@ unsigned shortcut_counts[OPCODES];
 /* Whether there was nothing when we last waited. */
 int shortcut_idle = 1;
 
+/* How long to wait, in milliseconds: not at all where Python has threads, which can't go on while we do. */
+int shortcut_patience = PATIENCE;
+
 static int may(uint64_t handle, int what)
 {
 	return handle < DESCRIPTORS && (shortcut_allowed[handle] & what);
@@ -509,7 +512,7 @@ int fuse_session_receive_buf(struct fuse_session *session, struct fuse_buf *buff
 	for (int turn = 0; turn < TURNS; turn++) {
 		ssize_t size;
 
-		shortcut_idle = poll(&wanted, 1, PATIENCE) != 1 || wanted.revents != POLLIN;
+		shortcut_idle = poll(&wanted, 1, shortcut_patience) != 1 || wanted.revents != POLLIN;
 		if (shortcut_idle)
 			break;
 		size = read(device, buffer->mem, ROOM);

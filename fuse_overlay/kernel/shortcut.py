@@ -24,6 +24,7 @@ CACHED_DIRECTORY = 1 << 62
 _NOTES = 1 << 14
 _BARE = 1 << 17
 _OPCODES = 64
+_PATIENCE = 5
 _SHOWN = 1 << 14
 _KEPT = 1 << 13
 _KEPT_FORM = struct.Struct("=QiI")
@@ -39,8 +40,8 @@ class Shortcut:
 
     __slots__ = (
         "_allowed", "_bare", "_counts", "_forgotten", "_free", "_idle", "_kept", "_longer", "_noted", "_notes",
-        "_places", "_released", "_released_directory", "_room", "_setxattr_flags", "_setxattr_inode", "_shown",
-        "_watched", "loaded",
+        "_patience", "_places", "_released", "_released_directory", "_room", "_setxattr_flags", "_setxattr_inode",
+        "_shown", "_watched", "loaded",
     )  # fmt: skip
 
     def __init__(self, library: ctypes.CDLL | None) -> None:
@@ -55,6 +56,7 @@ class Shortcut:
             self._counts = (ctypes.c_uint * _OPCODES).in_dll(library, "shortcut_counts")
             self._notes = (ctypes.c_uint64 * (2 * _NOTES)).in_dll(library, "shortcut_notes")
             self._noted = ctypes.c_uint.in_dll(library, "shortcut_noted")
+            self._patience = ctypes.c_int.in_dll(library, "shortcut_patience")
             self._idle = ctypes.c_int.in_dll(library, "shortcut_idle")
             self._shown = (ctypes.c_ubyte * (_SHOWN * _SHOWN_FORM.size)).in_dll(library, "shortcut_shown")
             self._kept = (ctypes.c_ubyte * (_KEPT * _KEPT_FORM.size)).in_dll(library, "shortcut_kept")
@@ -188,6 +190,11 @@ class Shortcut:
                 except OSError:
                     pass  # close(2) has failed, which nobody waits for
         return bool(self._idle.value)
+
+    def be_patient(self, patient: bool) -> None:
+        """Let the helper wait for the next request, or have it return at once: while it waits, no thread goes on."""
+        if self.loaded:
+            self._patience.value = _PATIENCE if patient else 0
 
     def allow(self, fd: int, *, writing: bool, keeping: bool = False) -> None:
         """Let a descriptor be read, written if `writing`, and kept for the next reader if `keeping`, as it is."""

@@ -79,10 +79,17 @@ class Channel:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return message, descriptors
 
-    def wait_for_end(self) -> None:
-        """Wait until the other end is gone."""
-        while self.receive()[0]:
-            continue
+    def wait_for_end(self, patience: float | None = None) -> bool:
+        """Wait until the other end is gone, so many seconds without a message at most. Whether it is."""
+        self._socket.settimeout(patience)
+        try:
+            while self.receive()[0]:
+                continue
+        except TimeoutError:
+            return False
+        finally:
+            self._socket.settimeout(None)
+        return True
 
     def finish(self) -> None:
         """Send no more: the other end sees the end of the channel, and can still answer."""

@@ -176,6 +176,10 @@ class Stage:
         self._open.append(overlay)
         return Driver(overlay)
 
+    def adopt(self, overlay: Overlay) -> None:
+        """Close this overlay with the others."""
+        self._open.append(overlay)
+
     def over(self, *lowers: Lower) -> Driver:
         """An overlay over these lower directories, without a mount."""
         return self.drive(self.config(*lowers))

@@ -1,7 +1,9 @@
 """Mounts an overlay in the user namespace that we are root of, serves it, and runs a command in it.
 
 serve_here.py live|layer LOWER UPPER WORK MERGED [OPTION…] -- COMMAND…
-OPTION: --hide=PATH, as often as you like; --bytes-max=N; --audit=FILE; --count=FILE; --libfuse-alone
+OPTION: --hide=PATH, as often as you like; --bytes-max=N; --audit=FILE; --count=FILE; --libfuse-alone; --all-local
+
+With --all-local the server takes no file system for one that may not answer soon.
 
 With --libfuse-alone the server can't amend the first exchange with the kernel, as where no descriptors are left.
 
@@ -60,6 +62,10 @@ def main() -> int:
     if server == 0:
         from fuse_overlay import server as process
 
+        if "--all-local" in given:
+            from fuse_overlay import policy
+
+            policy.is_remote = lambda kind: False
         if alone:
             process.Handshake = no_handshake  # type: ignore[assignment, misc]
         audit = next(iter(values(given, "--audit=")), os.devnull)

@@ -14,10 +14,11 @@ from fuse_overlay import overlay
 from fuse_overlay.handles import RESERVE
 from fuse_overlay.layers import IN_USE, Budget
 from fuse_overlay.work import Work
-from tests.overlay import machine
+from tests.overlay import conftest, machine
 from tests.overlay.acts import Acts, copy_out, let_time_pass, plant_layer
 from tests.overlay.conftest import Stage
 from tests.overlay.direct_acts import DirectActs
+from tests.overlay.foreseen import Foreseen
 
 if TYPE_CHECKING:
     from fuse_overlay.config import Config
@@ -102,4 +103,10 @@ def test_without_descriptors(
     """The same when at most so many files can be held open."""
     monkeypatch.setattr(overlay, "_descriptors", lambda layers: Budget(IN_USE, IN_USE + RESERVE + descriptors))
     monkeypatch.setattr(Work, "_probe_xattrs", lambda work: xattrs)
+    run(tmp_path, count)
+
+
+def test_on_slow_file_systems(tmp_path: Path, count: Count, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same when all that a request needs is fetched from the layers beforehand."""
+    monkeypatch.setattr(conftest, "Overlay", lambda config, _mounts: Foreseen(config))
     run(tmp_path, count)

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "fuse_overlay"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # The adapter, the loop, the process and the command; all else runs without FUSE.
-FUSE = {"libfuse.py", "operations.py", "audited.py", "loop.py", "server.py", "cli.py"}
+FUSE = {"libfuse.py", "operations.py", "audited.py", "loop.py", "threads.py", "server.py", "cli.py"}
 PURE = {
     "acl.py",
     "config.py",

@@ -1,0 +1,107 @@
+"""What may take long is done by threads, and other requests are answered meanwhile.
+
+pyfuse3's loop reads a request and awaits its handler before it reads the next one. A handler that waits for a thread
+therefore has another such loop started, which reads on. When the handler is done there is one loop too many, and the
+next one that wants to read ends instead (`is_surplus`). So requests are still read by one task at a time, and the code
+that answers them runs in one thread, from its beginning to its end: only what is asked of here is done beside it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+
+from fuse_overlay.kernel.shortcut import SHORTCUT
+from fuse_overlay.libfuse import pyfuse3
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+# As many threads may hang at once, each for a file system below that doesn't answer; what comes then waits for them.
+_MOST = 64
+
+# pyfuse3 never has to start a task of its own beside a loop: it does when it counts fewer than this.
+_NO_TASKS = -(1 << 30)
+
+
+class Threads:
+    """The loops that read requests, and the threads beside them. `busy`: some thread has something to do."""
+
+    __slots__ = ("_ending", "_limiter", "_nursery", "_reading", "busy")
+
+    def __init__(self) -> None:
+        self._nursery: trio.Nursery | None = None
+        self._limiter: trio.CapacityLimiter | None = None
+        self._reading = 0
+        self._ending = 0
+        self.busy = 0
+
+    def start(self, nursery: trio.Nursery) -> None:
+        """Start to read requests. The nursery is cancelled when there will be no more of them."""
+        self._nursery = nursery
+        self._limiter = trio.CapacityLimiter(_MOST)
+        self._start_reading()
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """What a function returns, which may take long and must use nothing that other requests change.
+
+        Where there is no loop, as in a test without a mount, it is called here. Raises what the function does.
+        """
+        if self._nursery is None:
+            return function()
+        self._reading -= 1
+        self._count(1)
+        if self._reading == 0:
+            self._start_reading()
+        try:
+            return await trio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=self._limiter)
+        finally:
+            self._count(-1)
+            self._reading += 1
+
+    def close(self, fd: int) -> None:
+        """Close a descriptor, which may take long, some time. What close(2) says, nobody learns."""
+        if self._nursery is None:
+            os.close(fd)
+        else:
+            self._count(1)
+            self._nursery.start_soon(self._close, fd)
+
+    def is_surplus(self) -> bool:
+        """Whether the loop that is about to wait for a request is to end instead."""
+        if self._reading <= 1:
+            return False
+        self._reading -= 1
+        self._ending += 1
+        return True
+
+    def _count(self, change: int) -> None:
+        self.busy += change
+        SHORTCUT.be_patient(not self.busy)
+
+    async def _close(self, fd: int) -> None:
+        try:
+            await trio.to_thread.run_sync(os.close, fd, abandon_on_cancel=True, limiter=self._limiter)
+        except OSError:
+            pass  # the descriptor is gone all the same
+        finally:
+            self._count(-1)
+
+    def _start_reading(self) -> None:
+        if self._nursery is not None:
+            self._reading += 1
+            self._nursery.start_soon(self._read)
+
+    async def _read(self) -> None:
+        await pyfuse3.main(min_tasks=1, max_tasks=_NO_TASKS)
+        if self._ending:
+            self._ending -= 1
+        elif self._nursery is not None:
+            self._nursery.cancel_scope.cancel()  # the mount is gone
+
+
+THREADS = Threads()

@@ -1,0 +1,177 @@
+"""Many clients at once, one who asks for very much, and what is left of it in the server's memory."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from tests.overlay.conftest import SERVE_HERE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Count
+    from tests.overlay.conftest import Mounted
+
+CLIENTS = 64
+
+
+def python(script: str) -> str:
+    """A shell command that runs a Python script."""
+    return f"python3 - <<'END'\n{script}\nEND\n"
+
+
+def plant_names(directory: Path, number: int) -> None:
+    """So many empty files: names of a few inodes, which are made faster."""
+    directory.mkdir()
+    links = 10_000  # as many as any file system allows for one file
+    for each in range(number):
+        if each % links == 0:
+            (directory / f"{each:08}").touch()
+        else:
+            os.link(directory / f"{each // links * links:08}", directory / f"{each:08}")
+
+
+def test_64_clients(mounted: Mounted, count: Count) -> None:
+    """Each finds in its own files, in those from below and in a shared one, what was written, and nothing is lost."""
+    for number in range(CLIENTS):
+        (mounted.lower / f"d{number % 8}").mkdir(exist_ok=True)
+        (mounted.lower / f"d{number % 8}" / f"f{number}").write_bytes(b"%d " % number * 5000)
+    rounds = count(5, 200)
+    mounted.run(
+        python(
+            f"""
+import os, random
+def work(number):
+    chance = random.Random(number)
+    own = [f"d{{n % 8}}/f{{n}}" for n in range({CLIENTS}) if n == number]
+    content = open(own[0], "rb").read()
+    assert content == b"%d " % number * 5000
+    for turn in range({rounds}):
+        path = f"d{{chance.randrange(8)}}/{{number}}.{{turn}}"
+        data = chance.randbytes(chance.randrange(100_000))
+        with open(path, "wb") as file:
+            file.write(data)
+        os.rename(path, path + "x")
+        with open(own[-1], "r+b") as file:  # the first time, a copy-up
+            file.seek(turn)
+            file.write(b"!")
+        content = content[:turn] + b"!" + content[turn + 1:]
+        assert open(own[-1], "rb").read() == content
+        with open("shared", "ab") as file:
+            file.write(b"%02d\\n" % number)
+        assert path.split("/")[1] + "x" in os.listdir(path.split("/")[0])
+        assert open(path + "x", "rb").read() == data
+        os.rename(own[-1], f"d{{chance.randrange(8)}}/own{{number}}.{{turn}}") if turn % 2 else None
+        if turn % 2:
+            own.append(next(f"d{{n}}/own{{number}}.{{turn}}" for n in range(8)
+                            if os.path.exists(f"d{{n}}/own{{number}}.{{turn}}")))
+        os.unlink(path + "x")
+clients = []
+for number in range({CLIENTS}):
+    clients.append(os.fork())
+    if clients[-1] == 0:
+        work(number)
+        os._exit(0)
+assert not any(os.waitpid(client, 0)[1] for client in clients)
+lines = open("shared", "rb").read().split()
+assert sorted(lines) == sorted([b"%02d" % number for number in range({CLIENTS})] * {rounds})
+"""
+        )
+    )
+
+
+def test_a_huge_directory_starves_nobody(mounted: Mounted, count: Count) -> None:
+    """While one client lists it again and again, the longest of another one's turns takes less than half a listing."""
+    number = count(20_000, 1_000_000)
+    plant_names(mounted.lower / "huge", number)
+    (mounted.lower / "small").mkdir()
+    mounted.run(
+        python(
+            f"""
+import os, signal, time
+reader, writer = os.pipe()
+lister = os.fork()
+if lister == 0:
+    while True:
+        begun = time.monotonic()
+        found = sum(1 for _ in os.scandir("huge"))
+        assert found == {number}, found
+        os.utime("huge")  # nobody goes on with what the kernel has cached
+        os.write(writer, f"{{time.monotonic() - begun}}\\n".encode())
+os.close(writer)
+listings, longest, requests = [], 0.0, 0
+os.set_blocking(reader, False)
+while len(listings) < 3:
+    begun = time.monotonic()
+    with open("small/f", "wb") as file:
+        file.write(b"x")
+    os.unlink("small/f")
+    longest = max(longest, time.monotonic() - begun)
+    requests += 1
+    try:
+        data = os.read(reader, 1 << 16)
+    except BlockingIOError:
+        continue
+    if not data:
+        break
+    listings += map(float, data.split())
+else:
+    os.kill(lister, signal.SIGKILL)
+status = os.waitpid(lister, 0)[1]
+assert status == signal.SIGKILL, status
+print(f"{{requests}} times, {{longest:.4f}} s at most; listings took {{min(listings):.4f}} s at least")
+assert longest < min(listings) / 2
+"""
+        ),
+        live=True,
+    )
+
+
+def test_what_is_forgotten_takes_no_memory(mounted: Mounted, count: Count) -> None:
+    """A walk over many files makes the server grow; once the kernel has forgotten them, two thirds of that are gone."""
+    number = count(50_000, 1_000_000)
+    for each in range(0, number, 1000):
+        plant = mounted.lower / f"d{each}"
+        plant.mkdir()
+        for name in range(1000):
+            os.close(os.open(plant / str(name), os.O_CREAT | os.O_WRONLY))
+    output = mounted.run(
+        python(
+            f"SERVE_HERE = {os.fsencode(SERVE_HERE)!r}\n"
+            """
+import ctypes, os, subprocess, time
+def parent_of(pid):
+    return int(open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1])
+parent = os.getppid()
+def serves(pid):
+    return open(f"/proc/{pid}/cmdline", "rb").read().split(b"\\0")[1:2] == [SERVE_HERE]
+while not serves(parent):
+    parent = parent_of(parent)
+server = None
+for pid in filter(str.isdecimal, os.listdir("/proc")):
+    try:
+        if parent_of(pid) == parent and serves(pid):
+            server = pid
+    except OSError:
+        continue
+def resident():
+    return int(open(f"/proc/{server}/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 10
+before = resident()
+subprocess.run("find . -type f -printf '%s\\\\n' | sort | uniq -c", shell=True, check=True)
+grown = resident()
+# A remount has the kernel drop all names that nobody uses (reconfigure_super in fs/super.c), and so forget the files.
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.mount(b"none", os.fsencode(os.getcwd()), None, 32, None) == 0, ctypes.get_errno()
+end = time.monotonic() + 60
+while resident() - before > (grown - before) / 3 and time.monotonic() < end:
+    time.sleep(0.1)
+print(before, grown, resident())
+"""
+        )
+    )
+    files, sizes = output.splitlines()
+    before, grown, after = map(int, sizes.split())
+    assert [str(number), "0"] == files.split()
+    assert grown - before > number * 300 // 1024, sizes
+    assert after - before <= (grown - before) / 3, sizes
