@@ -11,7 +11,7 @@ import os
 import signal
 from typing import TYPE_CHECKING, NamedTuple
 
-from rootless_sb import protocol, relay, session, target, tending
+from rootless_sb import phases, protocol, relay, session, target, tending
 from rootless_sb.builder import Builder
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import (
@@ -55,6 +55,7 @@ def run(plan: Plan, directory: str, ends: Ends) -> int:
     os.setsid()
     processes.set_title("sb-init")
     processes.wipe_environment()
+    phases.forked()
     events = SignalPipe((signal.SIGCHLD,))
     supervisor = ends.supervisor
     null = descriptors.open_null()  # while /dev is the host's
@@ -65,6 +66,8 @@ def run(plan: Plan, directory: str, ends: Ends) -> int:
         return error.status
     descriptors.shut((0, 1, 2), null)
     relay.release(ends.standard)
+    phases.mark(phases.COMMAND)
+    supervisor.try_send(protocol.encode(protocol.PHASES, phases.own()))
     supervisor.try_send(protocol.encode(protocol.STARTED, pid))
     wait_status = tending.tend(pid, events, supervisor, (ends.control, lambda: _open_session(ends.control, lent)))
     if wait_status is not None:  # else nobody is left to tell; the rest of this namespace ends with us
@@ -105,6 +108,7 @@ def _start(plan: Plan, directory: str, ends: Ends, null: int) -> tuple[int, sess
     builder = Builder(f"{directory}/stage", f"{directory}/root", terminal_opened)
     for step in plan.steps:
         builder.carry_out(step)
+    phases.mark(phases.ROOT)
     barriers = plan.barriers
     _confine(barriers)
     inner = target.NewInner(plan.id_maps, builder.proc, barriers.nested) if barriers.inner else None

@@ -60,6 +60,7 @@ PLACED = "placed"
 UNSHARED = "unshared"
 MAPPED = "mapped"
 REFUSED = "refused"  # newuidmap or newgidmap said no
+PHASES = "phases"  # what the sender has noted of the time, see `phases`; before `running` and pid 1's `started`
 RUNNING = "running"  # pid 1's pid, as the supervisor sees it
 TERMINAL = "terminal"
 STARTED = "started"  # pid of the program, as the sender sees it
@@ -80,6 +81,7 @@ _FIELDS = {
     UNSHARED: 0,
     MAPPED: 0,
     REFUSED: 0,
+    PHASES: 1,
     RUNNING: 1,
     TERMINAL: 0,
     STARTED: 1,

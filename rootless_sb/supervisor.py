@@ -8,7 +8,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from rootless_sb import conversation, ending, faults, protocol, relay, sandboxes, state, status_stream, watcher
+from rootless_sb import conversation, ending, faults, phases, protocol, relay, sandboxes, state, status_stream, watcher
 from rootless_sb.errors import EXIT_KILLED, EXIT_TIMEOUT, Doing, SbError
 from rootless_sb.kernel import channel, processes
 from rootless_sb.kernel.signals import SignalPipe
@@ -39,9 +39,12 @@ def run(plan: Plan, server: OverlayServer, status: StatusStream, background: Bac
     finally:
         supervisor.relay.restore()
     supervisor.finish()
+    phases.mark(phases.REMOVED)
     supervisor.let_go()
     code = supervisor.exit_status()
     status.exited(code, supervisor.reason())
+    if os.environ.get("SB_TRACE", "") not in ("", "0"):
+        messages.phases(phases.durations())
     return code
 
 
@@ -167,6 +170,7 @@ class Supervisor:
             self._server.wait(_FLUSH)
         self._server.look_for(0.0 if well else _ARRIVAL)
         self._server.stop()
+        phases.mark(phases.GONE)
         while not self._watcher_ended:
             readable, _, _ = select.select([self._watcher.fileno(), self._signals.reader], [], [])
             if self._watcher.fileno() in readable:
@@ -284,6 +288,8 @@ class Supervisor:
             if self._background is not None:
                 self._background.open_log(self._own)
                 self._background.listen(self._own)
+        elif message.kind == protocol.PHASES:
+            phases.add(message.fields[0])
         elif message.kind == protocol.RUNNING:
             self._init_pid = int(message.fields[0])
             self._note_running()
@@ -295,6 +301,7 @@ class Supervisor:
             self._gone = True
             self._init_status, self._server_ended, kept = map(int, message.fields)
             self._kept = bool(kept)
+            phases.mark(phases.RUN)
         elif message.kind == protocol.FAILED:
             self._failure = self._failure or protocol.failure(message)
             self._server.stop()  # the watcher that failed waits for this; a server that did has ended
@@ -326,7 +333,7 @@ class Supervisor:
                 sandboxes.update(self._own, lambda old: state.running(old, self._init_pid, os.getpid(), in_force))
             except FileNotFoundError:  # a short command: by now its sandbox has been removed
                 pass
-        self._status.started(self._plan.identifier, self._init_pid, in_force)
+        self._status.started(self._plan.identifier, self._init_pid, in_force, phases.durations(), phases.beginning())
         if self._background is not None:
             self._background.started(self._talk.started_pid)
 

@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 
+from rootless_sb import phases
+
 _USAGE = """\
 usage: sb COMMAND [OPTIONS] …
 
@@ -50,6 +52,7 @@ _MODULES = {name: f"rootless_sb.cli.{name}" for name in _NAMES} | {"try": "rootl
 
 def main() -> int:
     """The console script. Returns the exit status, by way of os._exit: tearing the interpreter down takes 20 ms."""
+    phases.begin()
     _take_signals_as_they_come()
     _open_standard()
     if sys.stdout.encoding != "utf-8":

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from rootless_sb import overlay_server
+from rootless_sb import overlay_server, phases
 from rootless_sb.errors import EXIT_NOT_FOUND, Doing, SbError
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ def main(arguments: list[str]) -> int:
         parsed = parse(parser(), arguments)
         status = StatusStream(parsed.status_fd)
         with status:
-            decided = decide(parsed, run_spec(parsed))
+            wanted = run_spec(parsed)
+            phases.mark(phases.OPTIONS)
+            decided = decide(parsed, wanted)
         return _carry_out(decided, server, status) if decided is not None else 0
     finally:
         server.stop()
@@ -94,7 +96,9 @@ def decide(parsed: argparse.Namespace, wanted: spec.RunSpec) -> Plan | None:
     from rootless_sb.ui import messages
 
     machine = host.probe()
+    phases.mark(phases.HOST)
     decided = plan.make_plan(wanted, machine, descriptors.describe_standard(), sandboxes.new_id(), _base(parsed))
+    phases.mark(phases.PLAN)
     if parsed.dry_run:
         from rootless_sb.ui import plans
 
