@@ -11,6 +11,7 @@ from itertools import pairwise
 
 # What ends with each mark, in this order where nothing goes wrong.
 PYTHON = "python"  # the interpreter's own start, as far as it took the processor's time
+AGENT = "agent"  # if there is one: found, and become like the caller
 OPTIONS = "options"  # modules, the command line and the configuration
 HOST = "host"  # what this machine is and can do
 PLAN = "plan"
@@ -30,10 +31,11 @@ _marks: list[tuple[int, str]] = []
 _inherited = 0
 
 
-def begin() -> None:
-    """Note that this program begins now, and take the processor's time so far for what its interpreter took."""
-    now = time.monotonic_ns()
-    _marks[:] = [(now - time.process_time_ns(), ""), (now, PYTHON)]
+def begin(moment: int, spent: int) -> None:
+    """Note that the program began at a moment of CLOCK_MONOTONIC, its interpreter having taken so much of the
+    processor's time; nanoseconds both. What was noted before is forgotten.
+    """
+    _marks[:] = [(moment - spent, ""), (moment, PYTHON)]
 
 
 def mark(phase: str) -> None:

@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
+from typing import TYPE_CHECKING
 
 from rootless_sb import phases
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _USAGE = """\
 usage: sb COMMAND [OPTIONS] …
@@ -52,17 +57,25 @@ _MODULES = {name: f"rootless_sb.cli.{name}" for name in _NAMES} | {"try": "rootl
 
 def main() -> int:
     """The console script. Returns the exit status, by way of os._exit: tearing the interpreter down takes 20 ms."""
-    phases.begin()
+    began = time.monotonic_ns(), time.process_time_ns()
+    phases.begin(*began)
     _take_signals_as_they_come()
     _open_standard()
     if sys.stdout.encoding != "utf-8":
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a TextIOWrapper, as Python starts it
+    os._exit(finish(lambda: _run_command(sys.argv[1:], began)))
+
+
+def finish(command: Callable[[], int]) -> int:
+    """Run a command to its end and report why it failed, if it did; the exit status is returned."""
     try:
-        status = _dispatch(sys.argv[1:])
+        status = _reporting(command)
         sys.stdout.flush()
     except BrokenPipeError:  # who read stdout has had enough
-        status = 0
-    os._exit(status)
+        return 0
+    except SystemExit as ended:  # argparse has printed its help
+        return int(ended.code or 0)
+    return status
 
 
 def _take_signals_as_they_come() -> None:
@@ -86,11 +99,11 @@ def _open_standard() -> None:
             setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False))
 
 
-def _dispatch(arguments: list[str]) -> int:
+def _reporting(command: Callable[[], int]) -> int:
     from rootless_sb.errors import SbError
 
     try:
-        return _run_command(arguments)
+        return command()
     except BrokenPipeError:
         raise
     except OSError as error:  # what no narrower place has named
@@ -103,12 +116,18 @@ def _dispatch(arguments: list[str]) -> int:
     return failure.status
 
 
-def _run_command(arguments: list[str]) -> int:
+def _run_command(arguments: list[str], began: tuple[int, int]) -> int:
     if arguments[:1] == ["--version"]:
         from rootless_sb import __version__
 
         sys.stdout.write(f"sb {__version__}\n")
         return 0
+    if arguments[:1] == ["run"]:
+        from rootless_sb.agent import client
+
+        status = client.run(arguments[1:], began)
+        if status is not None:
+            return status
     from rootless_sb.cli import parsing
 
     return parsing.run_subcommand("sb", arguments, _USAGE, _MODULES)

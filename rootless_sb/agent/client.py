@@ -1,0 +1,134 @@
+"""In `sb run`: has the agent run a command line, if there is an agent that would.
+
+This is the process that the user waits for, so it imports next to nothing: what a socket takes is asked of the module
+below `socket`, whose own import takes longer than all that is done here.
+"""
+
+from __future__ import annotations
+
+import _socket
+import marshal
+import os
+import signal
+import sys
+from typing import NamedTuple
+
+from rootless_sb.agent import place
+
+CHALLENGE, COLD, WARM, ENDED = b"challenge", b"cold", b"warm", b"ended"
+# Descriptors that are passed at most; unix(7) says 253, SCM_MAX_FD.
+_MOST = 64
+_FAILED = 125
+# These are about this process itself, or not for catching. 32 and 33 are the C library's: signal(7).
+_OURS = (
+    *(signal.SIGKILL, signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT, signal.SIGCHLD),
+    *(signal.SIGPIPE, signal.SIGXFSZ, signal.SIGURG, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL),
+    *(signal.SIGTRAP, signal.SIGSYS, signal.SIGABRT, 32, 33),
+)
+
+
+class Call(NamedTuple):
+    """What the caller tells of itself; the rest is asked of the kernel. `numbers`: those of the descriptors that come
+    along, `parent`: the process that called, `encodings`: of file names, stdout and its errors, `began`: when
+    this program began and how much of the processor's time its interpreter had taken, in nanoseconds.
+    """
+
+    arguments: list[str]
+    environment: dict[str, str]
+    numbers: list[int]
+    parent: int
+    encodings: tuple[str, str, str]
+    timer_slack: int
+    began: tuple[int, int]
+
+
+def run(arguments: list[str], began: tuple[int, int]) -> int | None:
+    """Have the agent run `sb run ARGUMENTS`; the exit status, or None if it has to be done here."""
+    directory = place.find()
+    # A terminal's job has to be looked after by somebody in its session.
+    if directory is None or any(map(os.isatty, (0, 1, 2))):
+        return None
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    try:
+        connection.connect(f"{directory}/{place.name()}")
+        worker = _call(connection, arguments, began)
+        return _wait(connection, worker) if worker is not None else None
+    except OSError:  # it has just ended, say: before it said that it would, nothing has been done
+        return None
+
+
+def encodings() -> tuple[str, str, str]:
+    """How this interpreter reads file names and writes text."""
+    return sys.getfilesystemencoding(), sys.stdout.encoding, str(sys.stdout.errors)
+
+
+def _call(connection: _socket.socket, arguments: list[str], began: tuple[int, int]) -> int | None:
+    """Say who calls and what for; a pidfd of the worker, or None if there is none. Raises OSError."""
+    kind, *told = connection.recv(256).split()
+    if kind != CHALLENGE:
+        return None
+    worker, number = map(int, told)
+    secret = os.readlink(f"/proc/{worker}/fd/{number}")
+    numbers = _descriptors(connection.fileno())
+    if len(numbers) > _MOST:
+        return None
+    with open("/proc/self/timerslack_ns", encoding="ascii") as file:
+        slack = int(file.read())
+    call = Call(arguments, dict(os.environ), numbers, os.getppid(), encodings(), slack, began)
+    memory = os.memfd_create("sb")
+    os.write(memory, marshal.dumps(tuple(call)))
+    alive, _ = os.pipe()  # the other end is ours alone: with us it goes
+    passed = (memory, alive, os.open(".", os.O_PATH | os.O_DIRECTORY), *numbers)
+    rights = b"".join(descriptor.to_bytes(4, sys.byteorder) for descriptor in passed)
+    pidfd = os.pidfd_open(worker)
+    connection.sendmsg([secret.encode()], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)], _socket.MSG_NOSIGNAL)
+    os.close(alive)
+    return pidfd
+
+
+def _descriptors(own: int) -> list[int]:
+    """What the caller has handed to this program: descriptors that Python hasn't opened for itself."""
+    found = sorted(int(entry) for entry in os.listdir("/proc/self/fd"))
+    return [number for number in found if number != own and _is_inherited(number)]
+
+
+def _is_inherited(number: int) -> bool:
+    try:
+        return os.get_inheritable(number)
+    except OSError:  # the descriptor by which the directory was read
+        return False
+
+
+def _wait(connection: _socket.socket, worker: int) -> int | None:
+    """Wait until the worker says how it ended, or None if it has to be done here; from when it has begun, signals are
+    passed on.
+    """
+    kind, _, status = connection.recv(64).partition(b" ")
+    if kind == WARM:
+        _pass_signals_on(worker)
+        return _end(connection)
+    return int(status) if kind == ENDED else None  # bad options, say
+
+
+def _pass_signals_on(worker: int) -> None:
+
+    def forward(number: int, frame: object) -> None:
+        try:
+            signal.pidfd_send_signal(worker, number)
+        except ProcessLookupError:  # its last word is on its way
+            return
+
+    for number in set(range(1, 65)) - set(_OURS):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, forward)
+
+
+def _end(connection: _socket.socket) -> int:
+    kind, _, status = connection.recv(64).partition(b" ")
+    if kind == ENDED:
+        return int(status)
+    from rootless_sb.errors import SbError
+    from rootless_sb.ui import messages
+
+    messages.report(SbError("the sandbox was ended", "its supervisor was killed", "the exit status is not known"))
+    return _FAILED

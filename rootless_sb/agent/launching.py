@@ -1,0 +1,28 @@
+"""Starts the agent for later callers."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from rootless_sb.agent import place
+from rootless_sb.kernel import processes
+
+# What the agent is to have of its first caller's variables: its place and idle time, how text is written, what
+# overlay servers read when they are imported.
+_VARIABLES = ("XDG_RUNTIME_DIR", "SB_AGENT_IDLE", "LANG", "LC_ALL", "LC_CTYPE", "PATH", "FUSE_OVERLAY_SHORTCUT")
+
+
+def launch() -> None:
+    """Start an agent in the background, unless there is one. Root has none: an agent holds no privilege.
+
+    That it can't be started is no reason not to run a command.
+    """
+    if os.geteuid() == 0 or place.find() is not None:
+        return
+    environment = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+    program = [sys.executable, "-I", "-m", "rootless_sb.agent.server", place.name()]
+    try:
+        processes.start_apart(program, environment)
+    except OSError:
+        return
