@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 # Processes in A that are counted with those in B: the watcher and pid 1.
 _OURS = 2
 
+_counted_apart = False  # whether it is known that the kernel can bound the processes of a user namespace
+
 
 class Ends(NamedTuple):
     """pid 1's connections: its channel to the supervisor, where `sb exec` connects, and the target's 0, 1 and 2."""
@@ -101,7 +103,7 @@ def _start(plan: Plan, directory: str, ends: Ends, null: int) -> tuple[int, sess
         ends.supervisor.try_send(protocol.encode(protocol.TERMINAL), (master,))
         os.close(master)
 
-    most = _countable(plan.limits.processes)
+    counted = probes.Trial(probes.count_processes_apart) if plan.limits.processes and not _counted_apart else None
     with Doing("cannot make a mount namespace"):
         namespaces.unshare(namespaces.NEWNS)
         mounts.mount(None, "/", None, mounts.REC | mounts.PRIVATE)
@@ -113,15 +115,17 @@ def _start(plan: Plan, directory: str, ends: Ends, null: int) -> tuple[int, sess
     _confine(barriers)
     inner = target.NewInner(plan.id_maps, builder.proc, barriers.nested) if barriers.inner else None
     around = target.Surroundings(slave, null, ends.standard, inner, barriers, plan.limits.own)
+    # By now it has long been found out whether they can be limited.
+    most = 0 if counted is not None and counted.failure() else plan.limits.processes
     started = _start_limited(most, lambda: target.start(plan.target, around))
     _give_up_power(barriers)
     return started.pid, session.Lent(builder.devpts, null, started.inner, barriers, plan.limits.own, started.pid)
 
 
-def _countable(most: int) -> int:
-    """So many processes, or 0 where they can't be limited. Found out while the overlay's server still starts: it takes
-    two forks."""
-    return 0 if most and probes.attempt(probes.count_processes_apart) else most
+def find_out() -> None:
+    """Find out, for all that is forked from this process, what each run would else have to."""
+    global _counted_apart  # noqa: PLW0603 - a fact of the kernel
+    _counted_apart = not probes.attempt(probes.count_processes_apart)
 
 
 def _start_limited(most: int, start: Callable[[], target.Started]) -> target.Started:

@@ -11,7 +11,7 @@ from rootless_sb.kernel import descriptors, processes
 
 if TYPE_CHECKING:
     from rootless_sb.agent.callers import Process
-    from rootless_sb.agent.client import Call
+    from rootless_sb.agent.worker import Call
 
 # Of /proc/PID: numbers that a process sets for itself by writing them there.
 _NUMBERS = ("oom_score_adj", "coredump_filter")

@@ -1,17 +1,16 @@
 """In `sb run`: has the agent run a command line, if there is an agent that would.
 
-This is the process that the user waits for, so it imports next to nothing: what a socket takes is asked of the module
-below `socket`, whose own import takes longer than all that is done here.
+This is the process that the user waits for, so it imports next to nothing: what sockets and signals take is asked of
+the modules below `socket` and `signal`, whose own import takes longer than all that is done here.
 """
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import _socket
 import marshal
 import os
-import signal
 import sys
-from typing import NamedTuple
 
 from rootless_sb.agent import place
 
@@ -21,36 +20,24 @@ _MOST = 64
 _FAILED = 125
 # These are about this process itself, or not for catching. 32 and 33 are the C library's: signal(7).
 _OURS = (
-    *(signal.SIGKILL, signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT, signal.SIGCHLD),
-    *(signal.SIGPIPE, signal.SIGXFSZ, signal.SIGURG, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL),
-    *(signal.SIGTRAP, signal.SIGSYS, signal.SIGABRT, 32, 33),
+    *(_signal.SIGKILL, _signal.SIGSTOP, _signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU, _signal.SIGCONT),
+    *(_signal.SIGCHLD, _signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGURG, _signal.SIGSEGV, _signal.SIGBUS),
+    *(_signal.SIGFPE, _signal.SIGILL, _signal.SIGTRAP, _signal.SIGSYS, _signal.SIGABRT, 32, 33),
 )
-
-
-class Call(NamedTuple):
-    """What the caller tells of itself; the rest is asked of the kernel. `numbers`: those of the descriptors that come
-    along, `parent`: the process that called, `encodings`: of file names, stdout and its errors, `began`: when
-    this program began and how much of the processor's time its interpreter had taken, in nanoseconds.
-    """
-
-    arguments: list[str]
-    environment: dict[str, str]
-    numbers: list[int]
-    parent: int
-    encodings: tuple[str, str, str]
-    timer_slack: int
-    began: tuple[int, int]
 
 
 def run(arguments: list[str], began: tuple[int, int]) -> int | None:
     """Have the agent run `sb run ARGUMENTS`; the exit status, or None if it has to be done here."""
-    directory = place.find()
-    # A terminal's job has to be looked after by somebody in its session.
-    if directory is None or any(map(os.isatty, (0, 1, 2))):
+    if any(map(os.isatty, (0, 1, 2))):  # a terminal's job has to be looked after by somebody in its session
+        return None
+    name = place.name()
+    directory = place.find(name)
+    if directory is None:
         return None
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     try:
-        connection.connect(f"{directory}/{place.name()}")
+        opened = os.open(directory, os.O_PATH | os.O_DIRECTORY)
+        connection.connect(f"/proc/self/fd/{opened}/{name}")  # an address is at most 107 bytes long (unix(7))
         worker = _call(connection, arguments, began)
         return _wait(connection, worker) if worker is not None else None
     except OSError:  # it has just ended, say: before it said that it would, nothing has been done
@@ -74,9 +61,9 @@ def _call(connection: _socket.socket, arguments: list[str], began: tuple[int, in
         return None
     with open("/proc/self/timerslack_ns", encoding="ascii") as file:
         slack = int(file.read())
-    call = Call(arguments, dict(os.environ), numbers, os.getppid(), encodings(), slack, began)
+    call = (arguments, dict(os.environ), numbers, os.getppid(), encodings(), slack, began)  # as worker.Call has them
     memory = os.memfd_create("sb")
-    os.write(memory, marshal.dumps(tuple(call)))
+    os.write(memory, marshal.dumps(call))
     alive, _ = os.pipe()  # the other end is ours alone: with us it goes
     passed = (memory, alive, os.open(".", os.O_PATH | os.O_DIRECTORY), *numbers)
     rights = b"".join(descriptor.to_bytes(4, sys.byteorder) for descriptor in passed)
@@ -114,13 +101,13 @@ def _pass_signals_on(worker: int) -> None:
 
     def forward(number: int, frame: object) -> None:
         try:
-            signal.pidfd_send_signal(worker, number)
+            _signal.pidfd_send_signal(worker, number)
         except ProcessLookupError:  # its last word is on its way
             return
 
     for number in set(range(1, 65)) - set(_OURS):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, forward)
+        if _signal.getsignal(number) != _signal.SIG_IGN:
+            _signal.signal(number, forward)
 
 
 def _end(connection: _socket.socket) -> int:

@@ -18,10 +18,11 @@ def launch() -> None:
 
     That it can't be started is no reason not to run a command.
     """
-    if os.geteuid() == 0 or place.find() is not None:
+    name = place.name()
+    if os.geteuid() == 0 or place.find(name) is not None:
         return
     environment = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
-    program = [sys.executable, "-I", "-m", "rootless_sb.agent.server", place.name()]
+    program = [sys.executable, "-I", "-m", "rootless_sb.agent.server", name]
     try:
         processes.start_apart(program, environment)
     except OSError:

@@ -43,10 +43,9 @@ def is_own(directory: str, uid: int) -> bool:
     return stat.S_ISDIR(found.st_mode) and found.st_uid == uid and not found.st_mode & 0o077
 
 
-def find() -> str | None:
-    """The directory of a socket of `name`, if there is one."""
+def find(wanted: str) -> str | None:
+    """The directory of a socket of this name, if there is one."""
     uid = os.geteuid()
-    wanted = name()
     for directory in directories(dict(os.environ), uid):
         if os.path.exists(f"{directory}/{wanted}") and is_own(directory, uid):
             return directory

@@ -10,7 +10,9 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from rootless_sb import init
 from rootless_sb.agent import place, worker
+from rootless_sb.cli import run
 from rootless_sb.kernel import channel, descriptors, files, processes
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ def main(name: str, idle: float) -> int:
         return 0  # another one was quicker
     for module in _MODULES:
         importlib.import_module(module)
+    run.parser()  # made once a process
+    init.find_out()
     gc.collect()
     gc.freeze()  # what is there by now is never looked at again, so workers share its memory
     processes.set_title("sb-agent")

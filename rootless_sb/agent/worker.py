@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import marshal
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rootless_sb import phases
 from rootless_sb.agent import adoption, callers, client
-from rootless_sb.agent.client import Call
 from rootless_sb.cli import __main__, run
 from rootless_sb.kernel import channel, descriptors, processes
 
 if TYPE_CHECKING:
     from rootless_sb.kernel.channel import Channel
+
+
+class Call(NamedTuple):
+    """What the caller tells of itself; the rest is asked of the kernel. `numbers`: those of the descriptors that come
+    along, `parent`: the process that called, `encodings`: of file names, stdout and its errors, `began`: when
+    this program began and how much of the processor's time its interpreter had taken, in nanoseconds.
+    """
+
+    arguments: list[str]
+    environment: dict[str, str]
+    numbers: list[int]
+    parent: int
+    encodings: tuple[str, str, str]
+    timer_slack: int
+    began: tuple[int, int]
 
 
 class ColdError(Exception):
@@ -22,6 +36,7 @@ class ColdError(Exception):
 
 def serve(peer: Channel) -> int:
     """A worker's life. Returns its exit status."""
+    processes.set_title("sb-run")
     os.setsid()  # a process group of its own too, for `processes.suspend`
     try:
         call = _take(peer)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+# Where an agent does the rest, this and what it takes to ask for that is all that is imported; so neither `typing` nor
+# `signal`, which take as long as all of it. _signal is what signal is made of, and type checkers know this name:
+import _signal  # type: ignore[import-not-found]
 import os
-import signal
 import sys
 import time
-from typing import TYPE_CHECKING
 
 from rootless_sb import phases
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -81,9 +83,9 @@ def finish(command: Callable[[], int]) -> int:
 def _take_signals_as_they_come() -> None:
     """Ctrl-C ends sb as it ends any program, without a traceback; and children can be waited for, whatever the caller
     did with SIGCHLD."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
 
 
 def _open_standard() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -137,6 +138,7 @@ def _base(parsed: argparse.Namespace) -> Base | None:
     return basing.base(parsed.image, when, parsed.platform, quiet=parsed.quiet)
 
 
+@functools.cache
 def parser(
     command: str = "run", description: str = _DESCRIPTION, example: str = "sb run -w /tmp -e LANG=C make -j2"
 ) -> Parser:

@@ -159,8 +159,8 @@ def copy_limits(pid: int) -> None:
 
 
 def copy_scheduling(pid: int) -> None:
-    """Have another process's processors, nice value and I/O priority. Raises OSError: EPERM if its are better than ours,
-    or its scheduling policy is another one.
+    """Have another process's processors, nice value and I/O priority. Raises OSError: EPERM if these are better than
+    ours, or its scheduling policy is another one.
     """
     if os.sched_getscheduler(pid) != os.sched_getscheduler(0):
         raise OSError(errno.EPERM, "another scheduling policy")
