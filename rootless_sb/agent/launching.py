@@ -6,7 +6,7 @@ import os
 import sys
 
 from rootless_sb.agent import place
-from rootless_sb.kernel import processes
+from rootless_sb.kernel import files, processes
 
 # What the agent is to have of its first caller's variables: its place and idle time, how text is written, what
 # overlay servers read when they are imported.
@@ -19,7 +19,7 @@ def launch() -> None:
     That it can't be started is no reason not to run a command.
     """
     name = place.name()
-    if os.geteuid() == 0 or place.find(name) is not None:
+    if os.geteuid() == 0 or _is_there(name):
         return
     environment = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
     program = [sys.executable, "-I", "-m", "rootless_sb.agent.server", name]
@@ -27,3 +27,15 @@ def launch() -> None:
         processes.start_apart(program, environment)
     except OSError:
         return
+
+
+def _is_there(name: str) -> bool:
+    """Whether an agent is there, or about to be: it holds its lock. (One that was killed leaves its socket.)"""
+    directory = place.make()
+    if directory is None:
+        return False
+    opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return files.is_locked(opened, place.lock(name))
+    finally:
+        os.close(opened)

@@ -43,6 +43,11 @@ def is_own(directory: str, uid: int) -> bool:
     return stat.S_ISDIR(found.st_mode) and found.st_uid == uid and not found.st_mode & 0o077
 
 
+def lock(socket: str) -> str:
+    """The name of the file that an agent holds the lock of as long as it lives."""
+    return f"{socket}.lock"
+
+
 def find(wanted: str) -> str | None:
     """The directory of a socket of this name, if there is one."""
     uid = os.geteuid()

@@ -35,7 +35,7 @@ def main(name: str, idle: float) -> int:
     if directory is None or name != place.name():
         return 1
     parent = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    if files.lock(parent, f"{name}.lock", wait=False) is None:
+    if files.lock(parent, place.lock(name), wait=False) is None:
         return 0  # another one was quicker
     for module in _MODULES:
         importlib.import_module(module)
@@ -49,8 +49,9 @@ def main(name: str, idle: float) -> int:
     own = os.stat(name, dir_fd=parent).st_ino
     while _is_called(listener, idle) and name == place.name() and _is_there(parent, name, own):
         _fork(listener)
-    for file in (name, f"{name}.lock"):
-        os.unlink(file, dir_fd=parent)
+    if _is_there(parent, name, own):
+        for file in (name, place.lock(name)):
+            os.unlink(file, dir_fd=parent)
     return 0
 
 

@@ -10,7 +10,7 @@ import resource
 import select
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import prctl
 
@@ -80,10 +80,15 @@ def run_silently(arguments: list[str]) -> int:
 def start_apart(arguments: list[str], environment: dict[str, str]) -> None:
     """Start the program `arguments[0]` (a path) in a session of its own, with /dev/null for 0, 1 and 2.
 
-    Raises OSError.
+    (posix_spawn(3) would have it ignore the C library's own two signals, and all that it starts.) Raises OSError.
     """
-    null = [(os.POSIX_SPAWN_OPEN, number, "/dev/null", os.O_RDWR, 0) for number in (0, 1, 2)]
-    os.posix_spawn(arguments[0], arguments, environment, file_actions=null, setsid=True, setsigmask=())
+
+    def become() -> NoReturn:
+        os.setsid()
+        descriptors.shut((0, 1, 2), descriptors.open_null())
+        os.execve(arguments[0], arguments, environment)
+
+    fork(become, set())
 
 
 def suspend() -> None:

@@ -40,7 +40,8 @@ class Agent:
             env=self.sb.environment,
             input=given,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",
             timeout=PATIENCE,
             check=False,
         )
