@@ -153,7 +153,7 @@ done
 echo = status
 grep -E '^(Umask|Uid|Gid|Groups|Seccomp|NoNew|Cpus|Cap|Sig(Ign|Blk|Cgt)|Threads|THP|Mems)' /proc/self/status
 echo = directory; pwd; echo = descriptors; ls /proc/self/fd
-echo = nice; nice; echo = session; cut -d' ' -f5-8 /proc/self/stat
+echo = nice; nice; echo = session; cut -d' ' -f6-8 /proc/self/stat
 echo = environment; env | grep -av '^_='
 """
 
