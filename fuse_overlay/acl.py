@@ -89,7 +89,7 @@ def mapped(acl: Acl, uids: IdMap, gids: IdMap) -> Acl:
         ids = {USER: uids, GROUP: gids}.get(entry.tag)
         if ids is None:
             kept.append(entry)
-        elif ids.is_own(entry.id) or ids.exists(entry.id):
+        elif ids.knows(entry.id):
             kept.append(entry._replace(id=ids.shown(entry.id)))
     return tuple(kept)
 

@@ -25,10 +25,14 @@ class Lower(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """The ids from `inside` on, `count` of them, that exist in the user namespace which the mount belongs to."""
+    """The ids from `inside` on, `count` of them, that exist in the user namespace which the mount belongs to.
+
+    `outside`: the first of them on the host, which counts with `real_ids` only.
+    """
 
     inside: int
     count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
+    outside: int = 0
 
 
 class Config(NamedTuple):
@@ -44,6 +48,8 @@ class Config(NamedTuple):
     `audited`: what the server writes records of, as named in OPERATIONS.
     `own_uid`, `own_gid`: what files of the server's own user and group are shown as.
     `uids`, `gids`: the ids that may be shown at all; a file of any other id is shown as own_uid's or own_gid's.
+    `real_ids`: the layers are those of the kernel's own overlay in that user namespace. What files show is what they
+    are there, nothing is recorded beside them, and the upper's marks are the kernel's.
     """
 
     lowers: tuple[Lower, ...]
@@ -59,6 +65,7 @@ class Config(NamedTuple):
     own_gid: int = 0
     uids: tuple[Extent, ...] = ()
     gids: tuple[Extent, ...] = ()
+    real_ids: bool = False
 
 
 def pack(config: Config) -> bytes:

@@ -40,7 +40,7 @@ class Extended:
         stored = self._store.names(file)
         names = stored if file.layer.marks else [name for name in stored if xattrs.visible(name)]
         shown = {name for kept in names if (name := xattrs.shown_as(kept)) is not None}
-        if not file.layer.writable:
+        if file.layer.real:
             real = stored if carries(file) else names_of_xattrs(file.real)
             shown.update(name for name in real if _counts(name, file))
         return sorted(shown)
@@ -68,4 +68,4 @@ def _counts(name: bytes, file: File) -> bool:
     """
     if name == xattrs.CAPABILITY and not file.layer.marks:
         return False
-    return name in xattrs.AS_DATA and not file.layer.writable
+    return name in xattrs.AS_DATA and file.layer.real

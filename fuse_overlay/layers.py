@@ -52,12 +52,12 @@ class Layer:
     there may be marks of the `.wh.` kind. `live`: it may change underneath. `records`: there may be ownership records.
     `xattrs`: its files and directories can have user.* attributes. `indexed`: there may be indexes.
     `foreign_records`: there may be records of fuse-overlayfs' own kind. `file_whiteouts`: some whiteouts may be regular
-    files.
+    files. `real`: ACLs and capabilities are what the kernel has of them, not data.
     """
 
     __slots__ = (
-        "dot_marks", "file_whiteouts", "foreign_records", "indexed", "live", "marks", "number", "path", "records",
-        "root", "writable", "xattrs",
+        "dot_marks", "file_whiteouts", "foreign_records", "indexed", "live", "marks", "number", "path", "real",
+        "records", "root", "writable", "xattrs",
     )  # fmt: skip
 
     def __init__(self, number: int, path: bytes, *, marks: bool, live: bool) -> None:
@@ -85,6 +85,12 @@ class Layer:
         self.file_whiteouts = marks and read_xattr(at(fd, b"."), whiteout.OPAQUE_XATTR) == whiteout.FILES_VALUE
         # Only what we write is in a fresh upper, and it is known by then which marks that will be.
         self.dot_marks = marks
+        self.real = not self.writable
+
+    def trust_the_kernel(self) -> None:
+        """Take this upper for one that the kernel's overlay has written: whoever used that could make all else."""
+        self.records = self.indexed = self.foreign_records = self.file_whiteouts = self.dot_marks = False
+        self.real = True
 
     def stat(self, fd: int, name: bytes) -> os.stat_result | None:
         """What `name` is in the directory `fd`; None if nothing, or nothing that we may know of."""
@@ -131,6 +137,8 @@ class Layer:
 def open_layers(config: Config) -> list[Layer]:
     """Open all layers, topmost first. Raises OverlayError naming the one that can't be opened."""
     layers = [Layer(-1, config.upper, marks=True, live=False)] if config.upper is not None else []
+    if layers and config.real_ids:
+        layers[0].trust_the_kernel()
     layers += [
         Layer(number, lower.path, marks=lower.layer, live=lower.live) for number, lower in enumerate(config.lowers)
     ]
@@ -209,7 +217,7 @@ def list_directory(fd: int, layer: Layer) -> merge.Scan:
                 continue
             if layer.is_whiteout(fd, name, entry.stat(follow_symlinks=False)):
                 whiteouts.add(name)
-    return merge.Scan(names, whiteouts, layer.marks)
+    return merge.Scan(names, whiteouts, layer.marks, layer.dot_marks)
 
 
 class Budget(NamedTuple):

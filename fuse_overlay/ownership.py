@@ -23,6 +23,8 @@ FOREIGN_XATTR = b"user.fuseoverlayfs.override_stat"
 
 # The kernel's "no such id" (include/linux/uidgid.h, INVALID_UID), and the mask of the bits that chmod changes.
 NO_ID = 0xFFFFFFFF
+# What the kernel shows of an id that a user namespace lacks (/proc/sys/kernel/overflowuid, by default).
+_OVERFLOW_ID = 65534
 MODE_BITS = 0o7777
 
 # The kernel's device numbers (include/linux/kdev_t.h).
@@ -60,9 +62,13 @@ class IdMap:
         """Whether this id of the host is the server's own."""
         return host == self._host_own
 
+    def knows(self, host: int) -> bool:
+        """Whether a file of this id of the host's is shown as that id's, and not as the own for want of another."""
+        return self.is_own(host) or self.exists(host)
+
     def exists(self, inside: int) -> bool:
         """Whether this id exists inside: the kernel refuses writes to inodes of any other."""
-        for first, count in self._extents:  # noqa: SIM110 - any() takes three times as long, for each chmod
+        for first, count, _ in self._extents:  # noqa: SIM110 - any() takes three times as long, for each chmod
             if 0 <= inside - first < count:
                 return True
         return False
@@ -78,6 +84,27 @@ class IdMap:
     def admitted(self, inside: int) -> int:
         """A recorded id, if it may be shown; else the own one."""
         return inside if inside == self.own or self.exists(inside) else self.own
+
+
+class RealIdMap(IdMap):
+    """Host ids to those that the kernel shows of them in a user namespace with these extents."""
+
+    __slots__ = ()
+
+    def shown(self, host: int) -> int:
+        """What a file of the host's id `host` is there: user_namespaces(7), "Unmapped user and group IDs"."""
+        for inside, count, outside in self._extents:
+            if 0 <= host - outside < count:
+                return inside + host - outside
+        return _OVERFLOW_ID
+
+    def knows(self, host: int) -> bool:
+        """Whether this id of the host's is one there."""
+        return any(0 <= host - outside < count for _, count, outside in self._extents)
+
+    def hosts(self, inside: int) -> int:
+        """The host's id for one that exists inside."""
+        return next(outside + inside - first for first, count, outside in self._extents if 0 <= inside - first < count)
 
 
 def real_mode(kind: int, mode: int) -> int:

@@ -70,7 +70,9 @@ class Records:
         Raises OSError; EINVAL for an id that doesn't exist inside.
         """
         self.check(owner)
-        if device is not None or self.needed(file.kind, owner):
+        if isinstance(self._uids, ownership.RealIdMap) and isinstance(self._gids, ownership.RealIdMap):
+            _give(file, self._uids.hosts(owner.uid), self._gids.hosts(owner.gid), owner.mode)
+        elif device is not None or self.needed(file.kind, owner):
             self.begin()
             self._store.change(file, {ownership.XATTR: ownership.format_record(owner, device)})
         elif file.layer.records:
@@ -98,3 +100,11 @@ class Records:
         if value is None and layer.foreign_records:
             return self._store.read(file, ownership.FOREIGN_XATTR)
         return value
+
+
+def _give(file: File, uid: int, gid: int, mode: int) -> None:
+    """Have a file belong to ids of the host, with these mode bits: after the owner, whose change takes some away."""
+    follow = isinstance(file.real, int)
+    os.chown(file.real, uid, gid, follow_symlinks=follow)
+    if file.kind != stat.S_IFLNK:
+        os.chmod(file.real, mode)

@@ -28,7 +28,7 @@ from fuse_overlay.layers import (
 )
 from fuse_overlay.mounts import Mounts
 from fuse_overlay.origin import parse as parse_origin
-from fuse_overlay.ownership import Device, IdMap, Owner
+from fuse_overlay.ownership import Device, IdMap, Owner, RealIdMap
 from fuse_overlay.quota import Quota
 from fuse_overlay.records import Records
 
@@ -106,8 +106,9 @@ class Tree:
         self.directories = Directories(budget)
         self.mounts = mounts if mounts is not None else Mounts()
         self._euid = os.geteuid()
-        self.uids = IdMap(self._euid, config.own_uid, config.uids)
-        self.gids = IdMap(os.getegid(), config.own_gid, config.gids)
+        id_map = RealIdMap if config.real_ids else IdMap
+        self.uids = id_map(self._euid, config.own_uid, config.uids)
+        self.gids = id_map(os.getegid(), config.own_gid, config.gids)
         self.origins: dict[Key, int] = {}
         self.stored_origins = self.upper is not None
         self.store = Store()
@@ -166,7 +167,7 @@ class Tree:
         for position in range(first, last + 1):
             layer = parent.dirs[position]
             live = live or layer.live
-            if layer.marks and whiteout.is_mark(name):
+            if layer.dot_marks and whiteout.is_mark(name):
                 continue
             try:
                 fd, device, _ = self.directories.get(parent, layer)
@@ -363,7 +364,7 @@ class Tree:
         except OSError as error:
             if layer.writable or error.errno not in ABSENT:
                 raise  # no descriptors, say: a directory that isn't empty must not be taken for an empty one
-            return merge.Scan([], set(), layer.marks)  # what we may not list, appears empty
+            return merge.Scan([], set(), layer.marks, layer.dot_marks)  # what we may not list, appears empty
         try:
             return list_directory(listed, layer)
         finally:

@@ -26,7 +26,7 @@ class Builder:
         self._stage = stage
         self._root = root
         self._terminal_opened = terminal_opened
-        self._volumes: set[int] = set()  # the devices that volumes are on
+        self._volumes: set[int] = set()  # the ids of volumes' mounts
         # Descriptors of the roots of the sandbox's own /proc and /dev/pts, once they are mounted.
         self.proc = self.devpts = -1
 
@@ -92,7 +92,8 @@ class Builder:
                     self._make_file(step.place)
                 mounts.mount(f"/proc/self/fd/{source}", self._at(step.place), None, mounts.BIND | mounts.REC)
             mounts.restrict(self._at(step.place), read_only=step.read_only)
-            self._volumes.add(os.stat(self._at(step.place)).st_dev)
+            with _closing(os.open(self._at(step.place), os.O_PATH | os.O_CLOEXEC)) as volume:
+                self._volumes.add(mounts.mount_id(volume))
 
     def _make_read_only(self, step: steps.MakeReadOnly) -> None:
         place = self._at(step.place)
@@ -176,7 +177,7 @@ class Builder:
                 else:
                     os.mknod(name, 0o644, dir_fd=parent)
             target = mounts.open_in_root(root, path)
-        if os.fstat(target).st_dev not in self._volumes:
+        if mounts.mount_id(target) not in self._volumes:
             _require_same_mount(root, target)
         return target
 
@@ -207,7 +208,7 @@ def _closing(descriptor: int) -> Iterator[int]:
 
 def _require_same_mount(root: int, target: int) -> None:
     """Refuse a place that a symlink in the tree has led onto a mount of ours. Raises OSError."""
-    if os.fstat(root).st_dev != os.fstat(target).st_dev:
+    if mounts.mount_id(root) != mounts.mount_id(target):
         raise OSError(errno.EXDEV, "a symlink leads to another mount")
 
 

@@ -7,7 +7,7 @@ import signal
 from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay.config import OPERATIONS, Config, Extent, Lower
-from rootless_sb import limits, paths, secrets, spec, stdio, variables
+from rootless_sb import engines, limits, paths, secrets, spec, stdio, variables
 from rootless_sb.errors import SbError
 from rootless_sb.image import running
 from rootless_sb.kernel.namespaces import KINDS
@@ -48,6 +48,7 @@ class Plan(NamedTuple):
     namespaces: tuple[str, ...]
     places: tuple[str, ...]
     id_maps: IdMaps
+    engine: str
     overlay: Config
     mount_options: str
     steps: tuple[Step, ...]
@@ -71,6 +72,7 @@ def make_plan(
     wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...], identifier: str, base: Base | None = None
 ) -> Plan:
     """Decide everything about a run, on the image `base` if one is given. Raises SbError for what can't be."""
+    engines.require(wanted)
     behind = barriers.decide(wanted, host, namespaces(wanted.allow_degraded))  # takes longer than all the rest
     plan = _plan_once(wanted, host, descriptors, identifier, base, behind)
     if plan.id_maps.helpers is None:
@@ -106,6 +108,7 @@ def _plan_once(
         namespaces=own,
         places=paths.layer_places(environment),
         id_maps=maps,
+        engine=wanted.engine,
         overlay=overlay(wanted, host, base, maps),
         mount_options=f"rootmode=40000,user_id={own_uid},group_id={own_gid},allow_other,default_permissions",
         steps=root_steps(
@@ -150,6 +153,7 @@ def overlay(wanted: RunSpec, host: Host, base: Base | None, maps: IdMaps) -> Con
         own_gid=own_gid,
         uids=_extents(maps.uids),
         gids=_extents(maps.gids),
+        real_ids=wanted.engine == engines.KERNEL,
     )
 
 
@@ -260,7 +264,7 @@ def greeting(wanted: RunSpec, host: Host) -> str:
 
 
 def _extents(lines: tuple[MapLine, ...]) -> tuple[Extent, ...]:
-    return tuple(Extent(line.inside, line.size) for line in lines)
+    return tuple(Extent(line.inside, line.size, line.outside) for line in lines)
 
 
 def _image_target(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from rootless_sb import names, sandboxes
+from rootless_sb import engines, names, sandboxes, state
 from rootless_sb.errors import Doing, SbError
+from rootless_sb.kernel import files
 
 if TYPE_CHECKING:
     from rootless_sb.kernel.trees import Removed
@@ -22,6 +23,7 @@ def remove(directory: str, called: str, store: str, uid: int, *, force: bool = F
         if sandbox is None:
             raise SbError(f"cannot remove {called}", sandboxes.holder(directory), f"sb rm -f {called}")
         try:
+            _reach(sandbox.own)
             _settle(sandbox.own)
         except SbError as error:
             if not force:
@@ -30,6 +32,18 @@ def remove(directory: str, called: str, store: str, uid: int, *, force: bool = F
         removed = sandboxes.remove(sandbox, uid)
     names.drop_dangling(store)
     return removed
+
+
+def _reach(own: int) -> None:
+    """Get power over files of subordinate ids, if the sandbox's layer can hold some. Raises OSError, SbError."""
+    try:
+        wanted = state.decode(files.read(own, "state")).wanted
+    except state.StateError:  # another version's
+        return
+    if wanted.engine == engines.KERNEL:
+        from rootless_sb import host, mapping, maps
+
+        mapping.enter(maps.id_maps(wanted.userns, host.probe()))
 
 
 def _settle(own: int) -> None:

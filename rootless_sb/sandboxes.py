@@ -3,6 +3,7 @@
     DIRECTORY/upper   what the sandbox changed      DIRECTORY/root    where the watcher mounts the overlay
     DIRECTORY/work    copy-ups under way            DIRECTORY/stage   where pid 1 prepares /proc, /dev and the like
     DIRECTORY/state   what is known of it           DIRECTORY/lock    held by supervisor and watcher while they live
+    DIRECTORY/restored   under the kernel's overlay, what an image's records say made real (`image.restoring`)
     DIRECTORY/state.lock   held while the state is changed, and while it is decided that the sandbox isn't kept
 
 A directory that is being made or removed has a dot before its name: nobody sees one without its state and its lock.
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 PATIENCE = 2.0  # seconds, for `take`: a look takes a thousandth of one
 _DOUBT = 0.2  # seconds, for one that seems to run
 _LOOK = 0.01  # seconds between tries
+RESTORED = "restored"
 _PARTS = ("upper", "work", "root", "stage")
 # Descriptors that making a sandbox needs, and that its removal would: without them nothing is begun.
 _DESCRIPTORS = 6

@@ -48,4 +48,5 @@ class RunSpec(NamedTuple):
     audit: str = ""  # the path of a file
     pids_limit: int = 0  # 0 for the default, -1 for none
     memory: str = ""  # as `limits.parse_size` takes it
+    engine: str = "fuse"  # or kernel, as `engines` names them
     ulimits: tuple[str, ...] = ()  # as `limits.parse_ulimit` takes them

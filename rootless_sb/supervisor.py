@@ -8,7 +8,20 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from rootless_sb import conversation, ending, faults, phases, protocol, relay, sandboxes, state, status_stream, watcher
+from rootless_sb import (
+    conversation,
+    ending,
+    engines,
+    faults,
+    mapping,
+    phases,
+    protocol,
+    relay,
+    sandboxes,
+    state,
+    status_stream,
+    watcher,
+)
 from rootless_sb.errors import EXIT_KILLED, EXIT_TIMEOUT, Doing, SbError
 from rootless_sb.kernel import channel, processes
 from rootless_sb.kernel.signals import SignalPipe
@@ -18,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rootless_sb.background import Background
+    from rootless_sb.kernel.channel import Channel
     from rootless_sb.overlay_server import OverlayServer
     from rootless_sb.plan import Plan
     from rootless_sb.status_stream import StatusStream
@@ -113,14 +127,15 @@ class Supervisor:
         self._watcher, theirs = channel.pair()
         init, init_end = channel.pair()
         self._talk = conversation.Conversation(init, self.relay)
-        links = watcher.Links(theirs, self._server.channel, init_end)
+        links = watcher.Links(theirs, self._server_link(), init_end)
         standard = self.relay.inside
         audit = _open_audit(self._plan.record.wanted.audit)
-        keep = {*(link.fileno() for link in links), *relay.opened(standard), *audit}
+        keep = {*(link.fileno() for link in links if link is not None), *relay.opened(standard), *audit}
         with Doing("cannot fork"):
             self._watcher_pid = processes.fork(lambda: watcher.watch(self._plan, links, standard, audit), keep)
         for link in links:
-            link.close()
+            if link is not None:
+                link.close()
         for descriptor in audit:
             os.close(descriptor)
         relay.release(standard)
@@ -128,6 +143,14 @@ class Supervisor:
             messages.warn_all(self._plan.warnings)
         if self._plan.greeting:
             messages.say(self._plan.greeting)
+
+    def _server_link(self) -> Channel | None:
+        """The watcher's end of the channel to the overlay server; None, and no server, if the kernel serves."""
+        if self._plan.engine == engines.FUSE:
+            return self._server.channel
+        self._server.stop()
+        self._server.channel.close()
+        return None
 
     def loop(self) -> None:
         """Carry messages, signals and bytes until the sandbox is gone and has nothing more to say."""
@@ -195,6 +218,8 @@ class Supervisor:
         if self._kept is None and not self._plan.existing:  # the watcher was killed, or has failed
             self._kept = self._own is not None and sandboxes.read(self._own).kept
         if not self._kept and not self._plan.existing:
+            if self._plan.engine == engines.KERNEL:
+                mapping.enter(self._plan.id_maps)
             with Doing("cannot remove the sandbox's layer"):
                 sandboxes.remove_wherever(self._plan.places, self._plan.identifier, self._plan.uid)
         else:
@@ -338,19 +363,11 @@ class Supervisor:
             self._background.started(self._talk.started_pid)
 
     def _map_ids(self) -> bool:
-        """Have newgidmap(1) and newuidmap(1) write the maps of A; whether both did.
-
-        Groups first: while no uid is mapped, the watcher can still map the one id by itself.
-        """
-        maps = self._plan.id_maps
-        for helper, lines in zip(reversed(maps.helpers or ()), (maps.gids, maps.uids), strict=True):
-            numbers = [str(number) for line in lines for number in line]
-            pid = processes.run_silently([helper, str(self._watcher_pid), *numbers])
-            if processes.exit_code(os.waitpid(pid, 0)[1]) != 0:
-                if not self._plan.quiet:
-                    messages.warn(f"{helper} refused the subordinate ids: going on with one id")
-                return False
-        return True
+        """Have the helpers write the maps of A; whether both did."""
+        helper = mapping.write_by_helpers(self._watcher_pid, self._plan.id_maps)
+        if helper and not self._plan.quiet:
+            messages.warn(f"{helper} refused the subordinate ids: going on with one id")
+        return not helper
 
 
 def _open_audit(path: str) -> tuple[int, ...]:

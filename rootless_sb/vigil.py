@@ -22,8 +22,8 @@ class Vigil:
 
     __slots__ = ("_backstop", "_deadline", "_events", "_look_due", "_memory", "_most", "_pid", "_server", "_supervisor")
 
-    def __init__(self, pid: int, events: SignalPipe, supervisor: Channel, server: Channel) -> None:
-        """`pid`: pid 1's; `events` must turn readable when it ends."""
+    def __init__(self, pid: int, events: SignalPipe, supervisor: Channel, server: Channel | None) -> None:
+        """`pid`: pid 1's; `events` must turn readable when it ends. `server`: None if there is none."""
         self._pid = pid
         self._events = events
         self._supervisor = supervisor
@@ -48,7 +48,8 @@ class Vigil:
 
     def _wait(self) -> int:
         poll = select.poll()
-        for descriptor in (self._events.reader, self._supervisor.fileno(), self._server.fileno()):
+        links = [self._supervisor] if self._server is None else [self._supervisor, self._server]
+        for descriptor in (self._events.reader, *(link.fileno() for link in links)):
             poll.register(descriptor, select.POLLIN)
         while True:
             ended, wait_status = os.waitpid(self._pid, os.WNOHANG)
@@ -65,7 +66,7 @@ class Vigil:
         """Take what has come on a descriptor; whether its other end is still there."""
         if descriptor == self._events.reader:
             self._events.take()
-        elif descriptor == self._server.fileno():
+        elif self._server is not None and descriptor == self._server.fileno():
             failure, _ = self._server.receive()
             if failure:
                 self._supervisor.try_send(failure)

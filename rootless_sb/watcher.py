@@ -12,9 +12,9 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay.config import pack
-from rootless_sb import ending, faults, init, leftovers, phases, protocol, relay, sandboxes, vigil
+from rootless_sb import ending, engines, faults, init, leftovers, phases, protocol, relay, sandboxes, vigil
 from rootless_sb.errors import Doing, SbError
-from rootless_sb.kernel import channel, descriptors, mounts, namespaces, processes
+from rootless_sb.kernel import channel, descriptors, mounts, namespaces, processes, trees
 from rootless_sb.kernel.signals import SignalPipe
 from rootless_sb.maps import map_text
 from rootless_sb.plan import with_layer
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 
 class Links(NamedTuple):
-    """The watcher's ends of the channels, and pid 1's, which it only hands on."""
+    """The watcher's ends of the channels, and pid 1's, which it only hands on. `server`: None if the kernel serves."""
 
     supervisor: Channel
-    server: Channel
+    server: Channel | None
     init: Channel
 
 
@@ -99,7 +99,8 @@ def _clean_up(plan: Plan, sandbox: Sandbox, links: Links, *, kept: bool) -> int:
         with Doing("cannot unmount the overlay"):
             mounts.detach_if_mounted(f"{sandbox.directory}/root")
         faults.point("unmounted")
-        links.server.wait_for_end()
+        if links.server is not None:
+            links.server.wait_for_end()
         if not kept:
             with Doing(f"cannot remove {sandbox.directory}"):
                 removed = sandboxes.remove(sandbox, plan.uid)
@@ -115,7 +116,10 @@ def _start(plan: Plan, sandbox: Sandbox, links: Links, ends: init.Ends, audit: t
     """Everything up to a running pid 1, whose pid is returned. Raises SbError."""
     plan = _enter_namespaces(plan, links.supervisor)
     phases.mark(phases.NAMESPACES)
-    _mount_overlay(plan, sandbox, links.server, audit)
+    if links.server is not None:
+        _mount_overlay(plan, sandbox, links.server, audit)
+    else:
+        _mount_kernels_overlay(plan, sandbox)
     phases.mark(phases.MOUNT)
     keep = {ends.supervisor.fileno(), ends.control.fileno(), *relay.opened(ends.standard)}
     with Doing("cannot start pid 1"):
@@ -170,3 +174,40 @@ def _mount_overlay(plan: Plan, sandbox: Sandbox, server: Channel, audit: tuple[i
     finally:
         for descriptor in (fuse, *audit):
             os.close(descriptor)
+
+
+def _mount_kernels_overlay(plan: Plan, sandbox: Sandbox) -> None:
+    """Mount the kernel's overlayfs over the same layers, each named by a descriptor of its. Raises SbError."""
+    layers = plan.overlay
+    paths = [lower.path for lower in layers.lowers]
+    if plan.image:
+        paths.insert(0, _restored(plan, sandbox))
+    opened: list[int] = []
+    try:
+        for path in (*paths, layers.upper, layers.work):
+            assert path is not None
+            with Doing(f"cannot open {os.fsdecode(path)}"):
+                opened.append(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        *lowers, upper, work = (f"/proc/self/fd/{descriptor}" for descriptor in opened)
+        with Doing("cannot mount the kernel's overlay", engines.HINT):
+            options = engines.mount_options(tuple(lowers), upper, work)
+            mounts.mount("sb", f"{sandbox.directory}/root", "overlay", mounts.NODEV, options)
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def _restored(plan: Plan, sandbox: Sandbox) -> bytes:
+    """The layer that makes of an image's records what the kernel can show. Raises SbError."""
+    from fuse_overlay.errors import OverlayError
+    from rootless_sb.image import restoring
+
+    place = f"{sandbox.directory}/{sandboxes.RESTORED}"
+    with Doing("cannot give the image's files their owners", engines.HINT):
+        trees.remove_if_there(sandbox.own, sandboxes.RESTORED)
+        os.mkdir(place, 0o755)
+        try:
+            restoring.restore(plan.overlay._replace(upper=None, work=None, real_ids=False), place, engines.HINT)
+        except OverlayError as error:
+            raise SbError("cannot give the image's files their owners", str(error), engines.HINT) from None
+    return os.fsencode(place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -80,3 +81,14 @@ def hello_deb() -> Path:
     if not packages:
         pytest.skip("no Debian package hello in .venv/packages: there is no apt-get, or it found no network")
     return packages[-1]
+
+
+@pytest.fixture
+def subordinate_ids() -> int:
+    """How many subordinate user ids this user has."""
+    lines = [line.split(":") for line in Path("/etc/subuid").read_text().splitlines()]
+    owners = (pwd.getpwuid(os.getuid()).pw_name, str(os.getuid()))
+    granted = sum(int(size) for owner, _, size in lines if owner in owners)
+    if not granted:
+        pytest.skip("this user has no subordinate ids in /etc/subuid")
+    return granted

@@ -145,7 +145,7 @@ def parser(
     """The options of `sb run`, or of a command that takes the same."""
     from argparse import BooleanOptionalAction
 
-    from rootless_sb import spec
+    from rootless_sb import engines, spec
     from rootless_sb.cli import options as shared
     from rootless_sb.cli.parsing import Parser
 
@@ -175,6 +175,7 @@ def parser(
     add("--read-only-path", metavar="PATH", action="append", default=[], help="a path that can't be changed inside")
     add("--disk", metavar="SIZE", default="", help="how much may be written, deleted files less: 512m, 10g")
     add("--audit", metavar="FILE", default="", help="write there what is opened and changed, as lines of JSON")
+    add("--engine", choices=engines.ENGINES, default=engines.FUSE, help="what serves the files (default: fuse)")
     add("--userns", choices=(spec.ROOT, spec.SINGLE, spec.KEEP_ID), default=spec.ROOT, help="who you are inside")
     add("--allow-degraded", metavar="CHECK", action="append", default=[], help="go on without it: net, uts, …")
     shared.add_barriers(options)
@@ -204,6 +205,7 @@ def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
         command=options.command(parsed),
         image=parsed.image,
         entrypoint=parsed.entrypoint,
+        engine=parsed.engine,
         rootfs=_directory(parsed.rootfs) if parsed.rootfs else None,
         tty=parsed.tty,
         interactive=parsed.interactive,

@@ -110,6 +110,12 @@ def _unescaped(path: str) -> str:
     return path
 
 
+def mount_id(descriptor: int) -> int:
+    """The id of the mount that an open file is on: proc_pid_fdinfo(5). Raises OSError."""
+    with open(f"/proc/self/fdinfo/{descriptor}", "rb", buffering=0) as file:
+        return next(int(line[7:]) for line in file.readall().splitlines() if line.startswith(b"mnt_id:"))
+
+
 def detach(target: str) -> None:
     """Take the mount at `target` out of the tree now; it ends when its last user does. Raises OSError."""
     libc.call("umount2", os.fsencode(target), _MNT_DETACH)

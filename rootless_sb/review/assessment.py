@@ -57,7 +57,7 @@ def assess(
             place = places.get(above) or places.setdefault(above, _place(view, above, who))
         below = subtrees.Contents(0)
         if goes_whole(change):
-            below = subtrees.contents(view, change.path, who.uid)
+            below = subtrees.contents(view, change.path, who)
         trace = traces.trace(view, change, applied, created, below.newest)
         attributes = _attributes(view, change)
         obstacle = obstacles.obstacle(change, who, place, attributes) or below.obstacle
@@ -88,7 +88,7 @@ def _place(view: LayerView, path: bytes, who: Identity) -> Place:
     directory, name = view.lower.place(node)
     writable = os.access(name, os.W_OK | os.X_OK, dir_fd=directory, effective_ids=True, follow_symlinks=False)
     st = item.st
-    if not writable and st.st_uid == who.uid:
+    if not writable and who.owns(st.st_uid):
         writable = not os.statvfs(f"/proc/self/fd/{directory}").f_flag & os.ST_RDONLY
     return Place(writable, st.st_uid, bool(st.st_mode & stat.S_ISVTX), item)
 

@@ -37,9 +37,9 @@ def obstacle(change: Change, who: Identity, place: Place | None, attributes: Map
         return ""
     before, after = change.before, change.after
     if place is not None and not place.writable:
-        return "its file system is read-only" if place.uid == who.uid else f"its directory is {_user(place.uid)}'s"
-    is_anothers = before is not None and before.st.st_uid != who.uid
-    in_anothers = place is not None and place.sticky and place.uid != who.uid
+        return "its file system is read-only" if who.owns(place.uid) else f"its directory is {_user(place.uid)}'s"
+    is_anothers = before is not None and not who.owns(before.st.st_uid)
+    in_anothers = place is not None and place.sticky and not who.owns(place.uid)
     if before is not None and is_anothers and (after is not None or in_anothers):
         return f"it belongs to {_user(before.st.st_uid)}"
     if after is None:
@@ -49,10 +49,10 @@ def obstacle(change: Change, who: Identity, place: Place | None, attributes: Map
     if xattrs.CAPABILITY in attributes:
         return "only root gives capabilities to files"
     uid, gid = wanted_ids(change, who)
-    if uid != who.uid:
+    if not who.owns(uid):
         return f"it is to belong to {_user(uid)}"
     inherited = before is None and place is not None and inherits_group(after, place.item)
-    if gid not in who.groups and not inherited:
+    if not who.is_in(gid) and not inherited:
         return f"it is to belong to group {gid}"
     return ""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fuse_overlay.errors import OverlayError
 from fuse_overlay.overlay import Overlay
 from fuse_overlay.tree import Tree
-from rootless_sb import host, maps, plan
+from rootless_sb import engines, host, mapping, maps, plan
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.review.layer import DESCRIPTORS, LayerView
 
@@ -30,7 +30,10 @@ def config_of(state: State) -> Config:
             os.stat(root)
     machine = host.probe()
     wanted = state.wanted._replace(read_only_paths=(), disk="", audit="")  # what holds for those inside only
-    return plan.overlay(wanted, machine, base, maps.id_maps(wanted.userns, machine))
+    id_maps = maps.id_maps(wanted.userns, machine)
+    if wanted.engine == engines.KERNEL:
+        mapping.enter(id_maps)
+    return plan.overlay(wanted, machine, base, id_maps)
 
 
 def view(state: State, directory: str) -> LayerView:

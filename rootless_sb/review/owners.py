@@ -7,31 +7,54 @@ from typing import TYPE_CHECKING, NamedTuple
 from fuse_overlay import acl
 
 if TYPE_CHECKING:
-    from fuse_overlay.config import Config
+    from fuse_overlay.config import Config, Extent
     from rootless_sb.review.changes import Change, Item
 
 
 class Identity(NamedTuple):
-    """Who applies: the host's ids, `groups` all that count; and what his own are inside."""
+    """Who applies: the host's ids, `groups` all that count; and what his own are inside.
+
+    `uids`, `gids`: what ids inside really are on the host, if they are any there; then they are all his to give away.
+    """
 
     uid: int
     gid: int
     groups: frozenset[int]
     own_uid: int
     own_gid: int
+    uids: tuple[Extent, ...] = ()
+    gids: tuple[Extent, ...] = ()
 
     def uid_of(self, inside: int) -> int:
         """The host's uid for one inside: all but the own are shown as they are."""
-        return self.uid if inside == self.own_uid else inside
+        return self.uid if inside == self.own_uid else _outside(self.uids, inside)
 
     def gid_of(self, inside: int) -> int:
         """The host's gid for one inside."""
-        return self.gid if inside == self.own_gid else inside
+        return self.gid if inside == self.own_gid else _outside(self.gids, inside)
+
+    def owns(self, uid: int) -> bool:
+        """Whether files of the host's user `uid` are his to change."""
+        return uid == self.uid or _is_among(self.uids, uid)
+
+    def is_in(self, gid: int) -> bool:
+        """Whether files may be given to the host's group `gid`."""
+        return gid in self.groups or _is_among(self.gids, gid)
 
 
 def identity(config: Config, uid: int, gid: int, groups: frozenset[int]) -> Identity:
     """Who applies what a sandbox of this configuration has changed."""
-    return Identity(uid, gid, groups | {gid}, config.own_uid, config.own_gid)
+    real = (config.uids, config.gids) if config.real_ids else ((), ())
+    return Identity(uid, gid, groups | {gid}, config.own_uid, config.own_gid, *real)
+
+
+def _outside(extents: tuple[Extent, ...], inside: int) -> int:
+    found = (outside + inside - first for first, count, outside in extents if 0 <= inside - first < count)
+    return next(found, inside)
+
+
+def _is_among(extents: tuple[Extent, ...], host: int) -> bool:
+    return any(0 <= host - outside < count for _, count, outside in extents)
 
 
 def wanted_ids(change: Change, who: Identity) -> tuple[int, int]:

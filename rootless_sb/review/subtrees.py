@@ -12,6 +12,7 @@ from rootless_sb.ui.changes import shown
 if TYPE_CHECKING:
     from fuse_overlay.inodes import Node
     from rootless_sb.review.layer import LayerView
+    from rootless_sb.review.owners import Identity
 
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -27,8 +28,8 @@ class Contents(NamedTuple):
     hidden: str = ""
 
 
-def contents(view: LayerView, path: bytes, uid: int) -> Contents:
-    """Look through all that is at a path of the host, for the user `uid`. Raises OSError."""
+def contents(view: LayerView, path: bytes, who: Identity) -> Contents:
+    """Look through all that is at a path of the host, for who wants to remove it. Raises OSError."""
     newest = 0
     top = view.node_at(view.lower, path)
     device = view.lower.attributes(top).st.st_dev
@@ -40,7 +41,7 @@ def contents(view: LayerView, path: bytes, uid: int) -> Contents:
             if st.st_dev != device:
                 return Contents(newest, f"a file system is mounted at {shown(here)}")
             names = _names(view, node)
-            if names and uid not in (0, st.st_uid):
+            if names and who.uid != 0 and not who.owns(st.st_uid):
                 return Contents(newest, f"{shown(here)} belongs to somebody else")
             for name in names:
                 entry = view.lower.enter(node, name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,17 +33,6 @@ def sb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandboxes]:
     yield sandboxes
     sandboxes.close()
     assert [] == sandboxes.left_behind(within=2.0)
-
-
-@pytest.fixture
-def subordinate_ids() -> int:
-    """How many subordinate user ids this user has."""
-    lines = [line.split(":") for line in Path("/etc/subuid").read_text().splitlines()]
-    owners = (pwd.getpwuid(os.getuid()).pw_name, str(os.getuid()))
-    granted = sum(int(size) for owner, _, size in lines if owner in owners)
-    if not granted:
-        pytest.skip("this user has no subordinate ids in /etc/subuid")
-    return granted
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.sandbox.running import stdout_until
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -30,3 +32,15 @@ def test_many_at_once(sb: Sandboxes, tmp_path: Path, count: Count, program: Call
         assert (number, f"square\nsquare.c\n{number * number}\n") == (process.returncode, output.decode()), errors
     assert [] == sb.left_behind()
     assert ["square.c"] == [path.name for path in tmp_path.iterdir()]
+
+
+def test_many_alive(sb: Sandboxes, count: Count) -> None:
+    """Two hundred run at the same time, each with its own root and its own process 1; nothing is left."""
+    script = 'echo "$$ $(cat /proc/sys/kernel/hostname)"; read line; echo "$line"'
+    alive = [sb.start("-q", "-i", "--", "sh", "-c", script) for _ in range(count(12, 200))]
+    seen = {stdout_until(process, b"\n") for process in alive}
+    assert len(alive) == len(seen)
+    for number, process in enumerate(alive):
+        output, errors = process.communicate(f"{number}\n".encode(), timeout=300)
+        assert (0, f"{number}\n".encode()) == (process.returncode, output), errors
+    assert [] == sb.left_behind()

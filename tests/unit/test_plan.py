@@ -30,7 +30,7 @@ def test_hosts_view() -> None:
     """Without a root file system the lower layer is `/`, live, and no whiteout in it means anything."""
     plan = make_plan(RunSpec(), HOST, PIPES, "0123456789ab")
     assert (Lower(b"/", layer=False, live=True),) == plan.overlay.lowers
-    assert (Extent(0, 1), Extent(1, 65536)) == plan.overlay.uids
+    assert (Extent(0, 1, 1000), Extent(1, 65536, 100000)) == plan.overlay.uids
     assert (0, 0) == (plan.overlay.own_uid, plan.overlay.own_gid)
     assert ("/home/ann/work", 0o027, ("/bin/zsh",)) == (
         plan.target.directory,
@@ -98,7 +98,7 @@ def test_a_plan_without_subordinate_ids_is_at_hand() -> None:
     plan = with_layer(make_plan(RunSpec(), HOST, PIPES, "x"), "/scratch/sb-1000/x")
     assert plan.with_one_id is not None
     assert None is plan.with_one_id.id_maps.helpers
-    assert (Extent(0, 1),) == plan.with_one_id.overlay.uids
+    assert (Extent(0, 1, 1000),) == plan.with_one_id.overlay.uids
     assert b"/scratch/sb-1000/x/upper" == plan.with_one_id.overlay.upper == plan.overlay.upper
 
 
