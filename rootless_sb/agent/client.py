@@ -13,11 +13,13 @@ import os
 import sys
 
 from rootless_sb.agent import place
+from rootless_sb.kernel import keyrings
 
 CHALLENGE, COLD, WARM, ENDED = b"challenge", b"cold", b"warm", b"ended"
 # Descriptors that are passed at most; unix(7) says 253, SCM_MAX_FD.
 _MOST = 64
 _FAILED = 125
+_PATIENCE = 10.0  # seconds for an agent to answer, and to say that it begins
 # These are about this process itself, or not for catching. 32 and 33 are the C library's: signal(7).
 _OURS = (
     *(_signal.SIGKILL, _signal.SIGSTOP, _signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU, _signal.SIGCONT),
@@ -34,14 +36,21 @@ def run(arguments: list[str], began: tuple[int, int]) -> int | None:
     directory = place.find(name)
     if directory is None:
         return None
+    opened = [os.open(directory, os.O_PATH | os.O_DIRECTORY)]
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    status = None
     try:
-        opened = os.open(directory, os.O_PATH | os.O_DIRECTORY)
-        connection.connect(f"/proc/self/fd/{opened}/{name}")  # an address is at most 107 bytes long (unix(7))
-        worker = _call(connection, arguments, began)
-        return _wait(connection, worker) if worker is not None else None
-    except OSError:  # it has just ended, say: before it said that it would, nothing has been done
-        return None
+        connection.settimeout(_PATIENCE)
+        connection.connect(f"/proc/self/fd/{opened[0]}/{name}")  # an address is at most 107 bytes long (unix(7))
+        worker = _call(connection, arguments, began, opened)
+        status = _wait(connection, worker) if worker is not None else None
+    except OSError:  # it has just ended, say, or is stopped
+        pass
+    if status is None:  # a worker that might still begin dies of this (processes.die_with)
+        connection.close()
+        for descriptor in opened:
+            os.close(descriptor)
+    return status
 
 
 def encodings() -> tuple[str, str, str]:
@@ -49,27 +58,35 @@ def encodings() -> tuple[str, str, str]:
     return sys.getfilesystemencoding(), sys.stdout.encoding, str(sys.stdout.errors)
 
 
-def _call(connection: _socket.socket, arguments: list[str], began: tuple[int, int]) -> int | None:
-    """Say who calls and what for; a pidfd of the worker, or None if there is none. Raises OSError."""
-    kind, *told = connection.recv(256).split()
+def _call(
+    connection: _socket.socket, arguments: list[str], began: tuple[int, int], opened: list[int]
+) -> int | None:
+    """Say who calls and what for; a pidfd of the worker, or None if there is none. Raises OSError.
+
+    `opened` gets the descriptors that this process keeps as long as the worker is to live.
+    """
+    kind, _, told = connection.recv(256).partition(b" ")
     if kind != CHALLENGE:
         return None
-    worker, number = map(int, told)
+    worker, number = map(int, told.split())
     secret = os.readlink(f"/proc/{worker}/fd/{number}")
     numbers = _descriptors(connection.fileno())
     if len(numbers) > _MOST:
         return None
     with open("/proc/self/timerslack_ns", encoding="ascii") as file:
         slack = int(file.read())
-    call = (arguments, dict(os.environ), numbers, os.getppid(), encodings(), slack, began)  # as worker.Call has them
+    # As worker.Call has them.
+    call = (arguments, dict(os.environ), numbers, os.getppid(), encodings(), slack, keyrings.session(), began)
     memory = os.memfd_create("sb")
     os.write(memory, marshal.dumps(call))
-    alive, _ = os.pipe()  # the other end is ours alone: with us it goes
-    passed = (memory, alive, os.open(".", os.O_PATH | os.O_DIRECTORY), *numbers)
-    rights = b"".join(descriptor.to_bytes(4, sys.byteorder) for descriptor in passed)
+    alive, lifeline = os.pipe()
+    here = os.open(".", os.O_PATH | os.O_DIRECTORY)
     pidfd = os.pidfd_open(worker)
+    opened += (lifeline, pidfd)
+    rights = b"".join(each.to_bytes(4, sys.byteorder) for each in (memory, alive, here, *numbers))
     connection.sendmsg([secret.encode()], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)], _socket.MSG_NOSIGNAL)
-    os.close(alive)
+    for each in (memory, alive, here):
+        os.close(each)
     return pidfd
 
 
@@ -92,6 +109,7 @@ def _wait(connection: _socket.socket, worker: int) -> int | None:
     """
     kind, _, status = connection.recv(64).partition(b" ")
     if kind == WARM:
+        connection.settimeout(None)
         _pass_signals_on(worker)
         return _end(connection)
     return int(status) if kind == ENDED else None  # bad options, say

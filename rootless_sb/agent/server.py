@@ -72,14 +72,13 @@ def _is_there(parent: int, name: str, inode: int) -> bool:
 
 
 def _fork(listener: Listener) -> None:
-    connection = listener.accept()
-    if connection is None:
-        return
     try:
-        processes.fork(lambda: worker.serve(connection), {connection.fileno()})
-    except OSError:  # no more processes, or no memory: the caller sees the connection's end
-        pass
-    connection.close()
+        connection = listener.accept()
+        if connection is not None:
+            processes.fork(lambda: worker.serve(connection), {connection.fileno()})
+            connection.close()
+    except OSError:  # no more descriptors, processes or memory: the caller sees the connection's end
+        return
 
 
 if __name__ == "__main__":

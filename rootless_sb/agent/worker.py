@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import marshal
 import os
+import signal
 from typing import TYPE_CHECKING, NamedTuple
 
 from rootless_sb import phases
 from rootless_sb.agent import adoption, callers, client
 from rootless_sb.cli import __main__, run
-from rootless_sb.kernel import channel, descriptors, processes
+from rootless_sb.kernel import channel, descriptors, keyrings, processes
 
 if TYPE_CHECKING:
     from rootless_sb.kernel.channel import Channel
 
+_PATIENCE = 10  # seconds for a caller to answer
+
 
 class Call(NamedTuple):
     """What the caller tells of itself; the rest is asked of the kernel. `numbers`: those of the descriptors that come
-    along, `parent`: the process that called, `encodings`: of file names, stdout and its errors, `began`: when
-    this program began and how much of the processor's time its interpreter had taken, in nanoseconds.
+    along; `parent`: the process that called; `encodings`: of file names, stdout and its errors; `timer_slack`: in
+    nanoseconds; `keyring`: the session keyring's serial number; `began`: when `sb run` began and how much of the
+    processor's time its interpreter had taken by then, in nanoseconds.
     """
 
     arguments: list[str]
@@ -27,6 +31,7 @@ class Call(NamedTuple):
     parent: int
     encodings: tuple[str, str, str]
     timer_slack: int
+    keyring: int
     began: tuple[int, int]
 
 
@@ -77,7 +82,9 @@ def _take(peer: Channel) -> Call:
     secret = f"sb-{os.urandom(16).hex()}"
     challenge = os.memfd_create(secret)
     peer.send(b"%s %d %d" % (client.CHALLENGE, os.getpid(), challenge))
+    signal.alarm(_PATIENCE)  # kills
     message, sender, passed = peer.receive_from()
+    signal.alarm(0)
     if sender != pid or os.fsdecode(message) != os.readlink(f"/proc/self/fd/{challenge}") or len(passed) < 3:
         raise ColdError
     caller = callers.look(sender)
@@ -87,7 +94,8 @@ def _take(peer: Channel) -> Call:
         os.close(descriptor)
     memory, alive, directory, *numbered = passed
     call = Call(*marshal.loads(channel.read_all(memory)))
-    if call.encodings != client.encodings() or len(numbered) != len(call.numbers):
+    alike = (call.encodings, call.keyring) == (client.encodings(), keyrings.session())
+    if not alike or len(numbered) != len(call.numbers):
         raise ColdError
     highest = max((*call.numbers, *passed))
     peer.move_above(highest)

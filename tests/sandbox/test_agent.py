@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rootless_sb.kernel import landlock
+from rootless_sb.kernel import keyrings, landlock
 from tests.sandbox import processes
 from tests.sandbox.running import PATIENCE, SB, eventually, start_on_terminal, stdout_until
 
@@ -300,6 +300,7 @@ CONFINED = {
     "no_new_privs": "processes.forbid_new_privileges()",
     "seccomp": "processes.forbid_new_privileges(); seccomp.install(DENY_NOTHING)",
     "landlock": "processes.forbid_new_privileges(); landlock.restrict(0, 0, CONNECT_TCP, 0, beneath='/')",
+    "keyring": "libc.syscall({'x86_64': 250, 'aarch64': 219}[os.uname().machine], 1, None)",  # keyctl(2): a new one
     "nothing": "pass",
 }
 
@@ -308,7 +309,7 @@ def through(kind: str) -> tuple[str, ...]:
     """A program that confines itself so, and executes another."""
     text = f"""
         import os, sys
-        from rootless_sb.kernel import landlock, processes, seccomp
+        from rootless_sb.kernel import landlock, libc, processes, seccomp
         CONNECT_TCP = 2  # <linux/landlock.h>
         DENY_NOTHING = (6).to_bytes(2, "little") + bytes(2) + (0x7FFF0000).to_bytes(4, "little")  # RET ALLOW
         {CONFINED[kind]}
@@ -331,6 +332,25 @@ def test_a_caller_in_a_landlock_domain(unstarted: Agent) -> None:
     unstarted.start(through=through("no_new_privs"))
     unstarted.warm("--", "true", through=through("no_new_privs"))
     unstarted.cold("--", "true", through=through("landlock"))
+
+
+def test_another_session_keyring(agent: Agent) -> None:
+    """What opens files on network file systems is each session's own."""
+    if keyrings.session() < 0:
+        pytest.skip("keyctl(2) is forbidden")
+    agent.cold("--", "true", through=through("keyring"))
+    agent.warm("--", "true", through=through("nothing"))
+
+
+def test_what_the_agent_cannot_become(unstarted: Agent) -> None:
+    """An agent with a lower limit, or less favoured by the kernel, than its caller lets that one go on alone."""
+    for less in ("ulimit -n 1000", "renice 5 $$ >/dev/null"):
+        unstarted.start(through=("sh", "-c", f'{less}; exec "$@"', "sh"))
+        unstarted.cold("--", "true")
+        unstarted.warm("--", "true", through=("sh", "-c", f'{less}; exec "$@"', "sh"))
+        unstarted.close()
+        for path in unstarted.sockets():
+            path.unlink()
 
 
 @pytest.mark.parametrize("namespace", ["--mount", "--net", "--pid", "--ipc", "--uts", "--cgroup"])

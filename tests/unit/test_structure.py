@@ -106,3 +106,12 @@ def test_asking_an_agent_takes_next_to_nothing() -> None:
         check=True,
     ).stdout.split()
     assert set() == {"typing", "signal", "enum", "re", "argparse", "socket", "functools", "contextlib"} & set(found)
+
+
+def test_a_server_imports_nothing_that_it_has_no_use_for() -> None:
+    """Neither trio, where it has one task only, nor what pyfuse3 reads its own version with."""
+    program = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r})\nfrom fuse_overlay import server\nprint(*sys.modules)"
+    command = [sys.executable, "-I", "-c", program]
+    found = set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    assert "pyfuse3" in found
+    assert set() == {"trio", "importlib.metadata", "asyncio", "inspect", "email"} & found
