@@ -73,7 +73,7 @@ def _call(
     numbers = _descriptors(connection.fileno())
     if len(numbers) > _MOST:
         return None
-    with open("/proc/self/timerslack_ns", encoding="ascii") as file:
+    with open("/proc/self/timerslack_ns", "rb") as file:
         slack = int(file.read())
     # As worker.Call has them.
     call = (arguments, dict(os.environ), numbers, os.getppid(), encodings(), slack, keyrings.session(), began)

@@ -47,7 +47,7 @@ def main(name: str, idle: float) -> int:
     listener = channel.listen(parent, name)
     listener.identify()
     own = os.stat(name, dir_fd=parent).st_ino
-    while _is_called(listener, idle) and name == place.name() and _is_there(parent, name, own):
+    while _is_called(listener, idle) and _is_there(parent, name, own):
         _fork(listener)
     if _is_there(parent, name, own):
         for file in (name, place.lock(name)):

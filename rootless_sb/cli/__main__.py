@@ -102,16 +102,18 @@ def _open_standard() -> None:
 
 
 def _reporting(command: Callable[[], int]) -> int:
-    from rootless_sb.errors import SbError
-
     try:
         return command()
     except BrokenPipeError:
         raise
-    except OSError as error:  # what no narrower place has named
-        failure = SbError("cannot go on", error.strerror or str(error))
-    except SbError as error:
+    except Exception as error:
+        from rootless_sb.errors import SbError
+
         failure = error
+        if isinstance(error, OSError):  # what no narrower place has named
+            failure = SbError("cannot go on", error.strerror or str(error))
+        if not isinstance(failure, SbError):
+            raise
     from rootless_sb.ui import messages
 
     messages.report(failure)

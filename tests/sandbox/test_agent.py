@@ -115,6 +115,15 @@ def test_the_first_run_starts_it(unstarted: Agent) -> None:
     assert [pid] == unstarted.pids()
 
 
+def test_the_client_imports_next_to_nothing(agent: Agent) -> None:
+    """Before and while the agent does it, `sb run` loads less than a bare import of typing or signal would."""
+    done = agent.run("--", "true", through=(sys.executable, "-I", "-X", "importtime"))
+    assert WARM in done.stderr
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "|" in line}
+    assert "rootless_sb.agent.client" in loaded
+    assert set() == loaded & {"typing", "signal", "enum", "re", "argparse", "socket", "functools", "contextlib"}
+
+
 def test_streams_and_ends(agent: Agent) -> None:
     """stdin, stdout, stderr and the exit status are the caller's own, and errors are said once."""
     assert "given" == agent.warm("--", "cat", given="given")

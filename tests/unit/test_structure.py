@@ -93,21 +93,6 @@ def test_the_waiting_process_imports_nothing_heavy() -> None:
     assert set() == heavy & set(found)
 
 
-def test_asking_an_agent_takes_next_to_nothing() -> None:
-    """What `sb run` imports before an agent has taken over: not even what many modules of the standard library do."""
-    program = "before = set(sys.modules); from rootless_sb.cli import __main__; from rootless_sb.agent import client"
-    found = subprocess.run(
-        [
-            *(sys.executable, "-I", "-c"),
-            f"import sys; sys.path.insert(0, {str(CHECKOUT)!r})\n{program}\nprint(*(set(sys.modules) - before))",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
-    assert set() == {"typing", "signal", "enum", "re", "argparse", "socket", "functools", "contextlib"} & set(found)
-
-
 def test_a_server_imports_nothing_that_it_has_no_use_for() -> None:
     """Neither trio, where it has one task only, nor what pyfuse3 reads its own version with."""
     program = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r})\nfrom fuse_overlay import server\nprint(*sys.modules)"
