@@ -10,6 +10,8 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from fuse_overlay.ownership import IdMap
 
 USER_OBJ, USER, GROUP_OBJ, GROUP, MASK, OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
@@ -83,7 +85,9 @@ def of_new(default: Acl, mode: int) -> tuple[Acl, int]:
 
 
 def mapped(acl: Acl, uids: IdMap, gids: IdMap) -> Acl:
-    """The ACL of a host's file as seen inside: entries of ids that don't exist there are left out."""
+    """The ACL of a host's file as seen inside, in the order of the ids there; entries of ids that don't exist there are
+    left out.
+    """
     kept = []
     for entry in acl:
         ids = {USER: uids, GROUP: gids}.get(entry.tag)
@@ -91,7 +95,14 @@ def mapped(acl: Acl, uids: IdMap, gids: IdMap) -> Acl:
             kept.append(entry)
         elif ids.knows(entry.id):
             kept.append(entry._replace(id=ids.shown(entry.id)))
-    return tuple(kept)
+    return in_order(kept)
+
+
+def in_order(entries: Iterable[Entry]) -> Acl:
+    """Entries in the order that the kernel takes them in (posix_acl_valid, fs/posix_acl.c), and libacl writes: by tag,
+    then by id.
+    """
+    return tuple(sorted(entries, key=lambda entry: (entry.tag, entry.id)))
 
 
 def _group_class(acl: Acl) -> int:

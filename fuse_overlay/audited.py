@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from fuse_overlay.audit import Record
+from fuse_overlay.kernel.shortcut import SHORTCUT
 from fuse_overlay.libfuse import pyfuse3
 from fuse_overlay.operations import FuseOperations
 
@@ -34,6 +35,7 @@ class AuditedOperations(FuseOperations):
         super().__init__(overlay)
         self._audited = audited
         self._put = put
+        SHORTCUT.watch()
 
     def _absent(
         self, missing: Missing, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext

@@ -5,17 +5,20 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from fuse_overlay import ownership, quota, whiteout
 from fuse_overlay.attributes import File
 from fuse_overlay.errors import failure
+from fuse_overlay.kernel.shortcut import SHORTCUT
 from fuse_overlay.layers import at
 from fuse_overlay.tree import NAME_MAX, Missing, check_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fuse_overlay.aside import Aside
     from fuse_overlay.copyup import CopyUp
     from fuse_overlay.creation import New
     from fuse_overlay.inodes import Node
@@ -31,16 +34,18 @@ if TYPE_CHECKING:
 class Changes:
     """Adds names to the upper layer and takes names away."""
 
-    def __init__(self, tree: Tree, upper: Layer, work: Work, copyup: CopyUp) -> None:
+    def __init__(self, tree: Tree, upper: Layer, work: Work, copyup: CopyUp, aside: Aside) -> None:
         self._tree = tree
         self._upper = upper
         self._work = work
         self._copyup = copyup
+        self.aside = aside
 
     def make(self, parent: Node, name: bytes, new: New, maker: Maker) -> Entry:
         """Make a new file or directory. Raises OSError, EEXIST if the name is taken."""
         check_new_name(name)
-        self._require_free(parent, name)
+        if not self._is_alone(parent):
+            self._require_free(parent, name)
         if new.kind == stat.S_IFDIR:
             self._tree.quota.require(quota.DIRECTORY, 1)
         else:
@@ -58,7 +63,11 @@ class Changes:
                 self._make_aside(directory, name, new, maker)
         self.unmark(directory, name)
         parent.version += 1
-        entry = self._entered(parent, name, new.owner)
+        if new.kind == stat.S_IFDIR:
+            entry = self._entered(parent, name, new.owner)
+        else:
+            st = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            entry = self._tree.made(parent, name, st, new.owner)
         self._tree.quota.made(entry.node, entry.st)
         self._tree.note_attributed(entry.node, bool(new.attributes))
         if is_plain:
@@ -89,10 +98,12 @@ class Changes:
     def unlink(self, parent: Node, name: bytes) -> None:
         """Take the name of a file away."""
         self.see_to_mark(parent, name)
-        node = self._tree.require(parent, name)
+        node, st = self._tree.locate(parent, name)
         if node.kind == stat.S_IFDIR:
             raise failure(errno.EISDIR)
-        left, weight = self.names_left(node), self.weight(node)
+        self._tree.close_kept(node)
+        self.aside.keep(node)  # which may make it another file, if it is open
+        left, weight = self.names_left(node, None if node.handles else st), self.weight(node)
         if node.source is not self._upper:
             self.put_whiteout(self._copyup.directory(parent), name)
         else:
@@ -151,18 +162,18 @@ class Changes:
             # A directory that is opaque by a file in it is never empty. A crash after this leaves the name free.
             self._remove_upper_directory(parent, name)
             return
-        self._work.set_opaque(at(directory, b"."))
+        self._work.set_opaque(directory)
         for mark in marks:
             os.unlink(mark, dir_fd=directory)
-        node.dirs = (self._upper,)
+        self._tree.own(node)
 
     def drop_record(self, node: Node, directory: int, name: bytes) -> None:
         """Take back what an index says of an upper file that isn't at this place any more."""
         self._tree.store.drop_place(self._upper, node.real_kind, node.key[1], directory, name)
 
-    def names_left(self, node: Node) -> int:
-        """How many names a file will have when it has lost one; 0 for directories."""
-        return 0 if node.kind == stat.S_IFDIR else self._tree.link_count(node) - 1
+    def names_left(self, node: Node, known: os.stat_result | None = None) -> int:
+        """How many names a file (`known`, if given) will have when it has lost one; 0 for directories."""
+        return 0 if node.kind == stat.S_IFDIR else self._tree.link_count(node, known) - 1
 
     def weight(self, node: Node) -> os.stat_result | None:
         """What a file of the upper is before it loses a name, if that is counted."""
@@ -173,8 +184,12 @@ class Changes:
     def lost_name(self, node: Node, parent: Node, name: bytes, left: int) -> None:
         """Note in the table that a name of this node is gone, and that it has `left` others."""
         table = self._tree.table
-        if left > 0 and self._tree.links is not None and node.source is not self._upper:
-            self._tree.links.lose(node.key)
+        SHORTCUT.hide(node.ino)
+        if self._tree.links is not None and node.source is not self._upper and node.kind != stat.S_IFDIR:
+            with suppress(OSError):  # the name is lost, and whether that can be counted is no matter
+                st = self._tree.attributes(node).st
+                if st.st_nlink > 1:
+                    self._tree.links.lose(node.key, st, left)
         if not table.drop_name(node, parent, name):
             node.gone = True  # or its other names aren't known yet: then it is found again by its key
             if left <= 0:
@@ -188,6 +203,8 @@ class Changes:
         node.dirs = ()
         node.version += 1
         self._tree.origins.pop(node.key, None)
+        if not node.handles:
+            SHORTCUT.show_gone(node.ino)
 
     def _remove_upper_directory(self, parent: Node, name: bytes) -> None:
         directory = self._tree.directories.get(parent, self._upper).fd
@@ -221,14 +238,12 @@ class Changes:
             maker(self._work.fd, aside)
             st = os.stat(aside, dir_fd=self._work.fd, follow_symlinks=False)
             file = File(self._upper, new.kind, st.st_ino, at(self._work.fd, aside), ((directory, name),))
-            if new.attributes:
-                self._tree.store.change(file, dict(new.attributes))
-            self._tree.records.write(file, new.owner)
+            self._tree.store.give(file, {**new.attributes, **self._tree.records.of_new(new.kind, new.owner)})
             there = self._upper.stat(directory, name)
             if there is not None and not whiteout.is_whiteout(there):
                 raise failure(errno.EEXIST)
             if new.kind == stat.S_IFDIR and (there is not None or self._upper.has_mark(directory, name)):
-                self._work.set_opaque(at(self._work.fd, aside))
+                self._work.set_opaque(self._work.fd, aside)
             if new.kind == stat.S_IFDIR and there is not None:
                 self._work.swap_in(aside, directory, name)
             else:
@@ -236,6 +251,10 @@ class Changes:
         except BaseException:
             self._work.discard(aside)
             raise
+
+    def _is_alone(self, parent: Node) -> bool:
+        """Whether making a file tells by itself that something is at its name: nothing is below, and nobody counts."""
+        return parent.dirs == (self._upper,) and not self._upper.file_whiteouts and not self._tree.quota.active
 
     def _require_free(self, parent: Node, name: bytes) -> None:
         """What is at the name in the upper after this, is a whiteout. Raises OSError EEXIST."""

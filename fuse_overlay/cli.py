@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
 def configuration(command: options.Command) -> Config:
     """What to serve for a command: ids are those of the user namespace that we are in ourselves."""
     return Config(
-        lowers=tuple(Lower(os.path.abspath(path), layer=True, live=False) for path in command.lowers),
+        lowers=tuple(Lower(os.path.abspath(path), not command.live, command.live) for path in command.lowers),
         upper=None if command.upper is None else os.path.abspath(command.upper),
         work=None if command.work is None else os.path.abspath(command.work),
         own_uid=os.geteuid(),

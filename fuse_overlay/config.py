@@ -45,6 +45,7 @@ class Config(NamedTuple):
     closed to all others are lacking too: other overlays' layers, wherever they lie.
     `read_only`: absolute paths in the merged tree. What is there and beneath can't be changed, and nothing made.
     `bytes_max`, `inodes_max`: how much the upper may hold, what is deleted and still open included; None: no limit.
+    `bytes_kept`, `inodes_kept`: percents of the upper's file system that stay free; 0: none.
     `audited`: what the server writes records of, as named in OPERATIONS.
     `own_uid`, `own_gid`: what files of the server's own user and group are shown as.
     `uids`, `gids`: the ids that may be shown at all; a file of any other id is shown as own_uid's or own_gid's.
@@ -60,6 +61,8 @@ class Config(NamedTuple):
     read_only: tuple[bytes, ...] = ()
     bytes_max: int | None = None
     inodes_max: int | None = None
+    bytes_kept: int = 0
+    inodes_kept: int = 0
     audited: tuple[str, ...] = ()
     own_uid: int = 0
     own_gid: int = 0

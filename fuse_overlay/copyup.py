@@ -9,21 +9,30 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay import copydata, origin, ownership, xattrs
 from fuse_overlay.attributes import File, carries
 from fuse_overlay.errors import failure
-from fuse_overlay.layers import at, at_fd, open_regular
+from fuse_overlay.kernel.shortcut import SHORTCUT
+from fuse_overlay.layers import at, open_regular
 from fuse_overlay.times import keeping_times
 from fuse_overlay.tree import Missing
 
 if TYPE_CHECKING:
+    from fuse_overlay.index import Attributes
     from fuse_overlay.inodes import Node
     from fuse_overlay.layers import Layer
     from fuse_overlay.links import Links
     from fuse_overlay.tree import Entry, Tree
     from fuse_overlay.work import Work
+
+
+class Copy(NamedTuple):
+    """A copy in the work directory: what it is, and whether extended attributes are shown of it."""
+
+    st: os.stat_result
+    attributed: bool
 
 
 class CopyUp:
@@ -75,16 +84,16 @@ class CopyUp:
         name = self._work.name()
         try:
             self._build(name, node, entry, length)
-            self._dress(name, node, entry, ((directory, node.name),))
+            copy = self._dress(name, node, entry, ((directory, node.name),))
             if length is not None and length < entry.st.st_size:
                 os.utime(name, dir_fd=self._work.fd)  # it comes into place as a file that was changed
-            kept = os.stat(name, dir_fd=self._work.fd, follow_symlinks=False)
-            self._remember_names(node, entry.st, kept, name, ((directory, node.name),))
+            self._remember_names(node, entry.st, copy.st, name, ((directory, node.name),))
             self._move_in(name, directory, node.name)
         except BaseException:
             self._work.discard(name)
             raise
-        self._now_upper(node, kept, entry)
+        self._now_upper(node, copy.st, entry)
+        self._tree.note_attributed(node, copy.attributed)
         parent.version += 1
         self._retarget(node)
         self._link_aliases(node)
@@ -96,7 +105,7 @@ class CopyUp:
         if link is None:
             return False
         directory = self.directory(parent)
-        with keeping_times(at_fd(directory)):
+        with keeping_times(directory):
             self._links.take(link, stat.S_IFMT(st.st_mode), directory, name)
         parent.version += 1
         return True
@@ -112,11 +121,11 @@ class CopyUp:
         try:
             self._copy_below(node, copied)
             if len(node.dirs) > 1:
-                self._work.set_opaque(at(self.directory(node), b"."))
+                self._work.set_opaque(self.directory(node))
             for directory in copied:
                 for layer in directory.dirs[1:]:
                     self._tree.directories.close(directory, layer)
-                directory.dirs = (self._upper,)
+                self._tree.own(directory)
                 directory.version += 1
         finally:
             for directory in reversed(copied):
@@ -152,13 +161,12 @@ class CopyUp:
         name = self._work.name()
         try:
             os.mkdir(name, 0o700, dir_fd=self._work.fd)
-            self._dress(name, node, entry, ((directory, node.name),))
-            made = os.stat(name, dir_fd=self._work.fd, follow_symlinks=False)
+            copy = self._dress(name, node, entry, ((directory, node.name),))
             self._move_in(name, directory, node.name)
         except BaseException:
             self._work.discard(name)
             raise
-        self._now_upper(node, made, entry)
+        self._now_upper(node, copy.st, entry)
         node.dirs = (self._upper, *node.dirs)
         parent.version += 1
 
@@ -184,8 +192,8 @@ class CopyUp:
     def _copy_data(self, node: Node, entry: Entry, target: int, length: int) -> None:
         if length == 0:
             return  # nothing to read: the user may even be forbidden to
-        if node.handles:
-            copydata.copy(node.handles[0], target, length)
+        if node.descriptor is not None:
+            copydata.copy(node.descriptor, target, length)
             return
         directory, name = self._tree.place(node)
         source = open_regular(name, os.O_RDONLY, directory, live=node.source.live, own=node.own)
@@ -194,34 +202,39 @@ class CopyUp:
         finally:
             os.close(source)
 
-    def _dress(self, name: bytes, node: Node, entry: Entry, places: tuple[tuple[int, bytes], ...]) -> None:
+    def _dress(self, name: bytes, node: Node, entry: Entry, places: tuple[tuple[int, bytes], ...]) -> Copy:
         """Give a copy in the work directory its original's attributes, access and modification time last.
 
         `places`: where it will be, if it is to have a name.
         """
+        shown: Attributes = {}
         work = self._work.fd
         place = at(work, name)
         if node.kind not in (stat.S_IFLNK, stat.S_IFREG):  # a regular file was made with its mode
             os.chmod(place, ownership.real_mode(node.kind, entry.owner.mode))
-        original = self._tree.file(node)
         st = os.stat(name, dir_fd=work, follow_symlinks=False)
         copy = File(self._upper, stat.S_IFMT(st.st_mode), st.st_ino, place, places)
         if places or carries(copy):
             known = origin.encode(origin.of(node.ino, node.path, entry.st))
-            shown = {} if node.attributed is False else self._tree.extended.kept(original)
-            self._tree.store.change(copy, {**shown, xattrs.ORIGIN: known})
-            self._tree.records.write(copy, entry.owner, entry.device)
+            if node.attributed is not False:
+                shown = self._tree.extended.kept(self._tree.file(node))
+            recorded = self._tree.records.of_new(copy.kind, entry.owner, entry.device)
+            self._tree.store.give(copy, {**shown, xattrs.ORIGIN: known, **recorded})
         times = (entry.st.st_atime_ns, entry.st.st_mtime_ns)
         os.utime(name, ns=times, dir_fd=work, follow_symlinks=False)
+        if self._tree.quota.active:
+            st = os.stat(name, dir_fd=work, follow_symlinks=False)  # attributes may take blocks of their own
+        return Copy(st, bool(shown))
 
     def _move_in(self, name: bytes, directory: int, target: bytes) -> None:
         """Put a copy into place."""
-        with keeping_times(at_fd(directory)):
+        with keeping_times(directory):
             self._work.move_in(name, directory, target)
 
     def _now_upper(self, node: Node, st: os.stat_result, entry: Entry) -> None:
         self._tree.origins[st.st_dev, st.st_ino] = node.ino
         self._tree.table.rekey(node, (st.st_dev, st.st_ino))
+        SHORTCUT.hide(node.ino)
         node.source = self._upper
         node.owner = entry.owner
         node.rdev = entry.device.rdev if entry.device is not None else None
@@ -249,13 +262,13 @@ class CopyUp:
             directory, known = self._tree.place(node)
             above = self.directory(parent)
             self._tree.store.add_place(original, above, name)
-            with keeping_times(at_fd(above)):
+            with keeping_times(above):
                 os.link(known, name, src_dir_fd=directory, dst_dir_fd=above, follow_symlinks=False)
             parent.version += 1
 
     def _orphan(self, node: Node, entry: Entry, length: int | None) -> None:
         """Give an open lower file that has lost its name a copy, which has none either."""
-        if node.kind != stat.S_IFREG or not node.handles:
+        if node.kind != stat.S_IFREG or node.descriptor is None:
             raise failure(errno.ESTALE)
         name = self._work.name()
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -266,18 +279,18 @@ class CopyUp:
             self._dress(name, node, entry, ())
             self._remember_names(node, entry.st, os.fstat(target), name, ())
             self._now_upper(node, os.fstat(target), entry)
-            _point(node.handles, target)
+            _point(node.descriptors, target)
         finally:
             self._work.discard(name)
             os.close(target)
 
     def _retarget(self, node: Node) -> None:
         """Let all descriptors that the original is open by stand for the copy: who reads by one, sees later writes."""
-        if node.handles:
+        if node.descriptors:
             directory, name = self._tree.place(node)
             target = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
             try:
-                _point(node.handles, target)
+                _point(node.descriptors, target)
             finally:
                 os.close(target)
 
@@ -290,6 +303,6 @@ def _needed(entry: Entry, length: int | None) -> int:
     return min(wanted, entry.st.st_blocks * 512)
 
 
-def _point(handles: list[int], target: int) -> None:
-    for handle in handles:
-        os.dup2(target, handle, inheritable=False)
+def _point(descriptors: list[int], target: int) -> None:
+    for fd in descriptors:
+        os.dup2(target, fd, inheritable=False)

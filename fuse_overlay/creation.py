@@ -13,11 +13,16 @@ if TYPE_CHECKING:
 
 
 class Caller(NamedTuple):
-    """Who makes a file: ids inside, and the umask, which counts where no default ACL does."""
+    """Who makes a file: ids inside, and the umask, which counts where no default ACL does.
+
+    `drops_setgid`: whether an ACL that is set takes setgid away, being by no member of the file's group; None: it isn't
+    known.
+    """
 
     uid: int = 0
     gid: int = 0
     umask: int = 0
+    drops_setgid: bool | None = None
 
 
 ROOT = Caller()

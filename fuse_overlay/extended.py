@@ -30,7 +30,7 @@ class Extended:
         kept = xattrs.kept_as(name)
         if kept is None:
             return None
-        value = self._store.read(file, kept) if file.layer.marks or name not in xattrs.AS_DATA else None
+        value = self._store.read(file, kept) if file.layer.marks or xattrs.visible(name) else None
         if value is None and _counts(name, file):
             return self._translated(name, read_xattr(file.real, name))
         return value

@@ -11,6 +11,7 @@ import socket
 
 from fuse_overlay import initmessage
 from fuse_overlay.errors import OverlayError
+from fuse_overlay.kernel.shortcut import SHORTCUT
 
 # Room for whatever the kernel sends first: it refuses buffers of less than 8 KiB (FUSE_MIN_READ_BUFFER, linux/fuse.h).
 _BUFFER = 1 << 17
@@ -54,7 +55,10 @@ class Handshake:
         finally:
             os.dup2(self._device, self._fd, inheritable=False)
             self._ours.close()
+        # Of libfuse's own accord it would also know what to make of the longer requests.
+        longer = initmessage.SETXATTR_EXT & self._flags & ~initmessage.asked(reply)
         try:
-            os.write(self._device, initmessage.amended(reply, self._flags))
+            more = longer if longer and SHORTCUT.take_longer_requests() else 0
+            os.write(self._device, initmessage.amended(reply, self._flags, more))
         finally:
             os.close(self._device)

@@ -145,7 +145,7 @@ def _read(directory: int) -> bytes | None:
 
 def _replace(directory: int, records: Iterable[Record]) -> None:
     """Put a whole index into place. Nobody sees half of it, and the directory's times stay."""
-    with keeping_times(b"/proc/self/fd/%d" % directory):
+    with keeping_times(directory):
         fd = os.open(_NEW, _WRITE | os.O_CREAT | os.O_TRUNC, 0o600, dir_fd=directory)
         try:
             data = index.format_all(records, os.fstat(fd).st_ino, os.fstat(directory).st_ino)

@@ -24,6 +24,7 @@ POSIX_ACL = 1 << 20  # the kernel asks for ACLs and enforces them
 CACHE_SYMLINKS = 1 << 23
 EXPLICIT_INVAL_DATA = 1 << 25  # the kernel drops its cache of a file when we say so
 HANDLE_KILLPRIV_V2 = 1 << 28  # we take setuid and capabilities away, so it needn't ask for them before each write
+SETXATTR_EXT = 1 << 29  # with an ACL comes whether setgid goes
 
 _WANTED = DONT_MASK | PARALLEL_DIROPS | POSIX_ACL | CACHE_SYMLINKS | HANDLE_KILLPRIV_V2
 
@@ -36,18 +37,26 @@ def offered(request: bytes) -> int:
     return flags if (length, opcode, major) == (len(request), _INIT, _MAJOR) else 0
 
 
-def amended(reply: bytes, flags: int) -> bytes:
-    """The reply to FUSE_INIT with all in it that we want of what was offered, in `flags`.
+def asked(reply: bytes) -> int:
+    """The flags in a reply to FUSE_INIT; 0 if it isn't a good one."""
+    if len(reply) < _REPLY.size:
+        return 0
+    length, error, _, major, _, _, flags = _REPLY.unpack_from(reply)
+    return flags if (length, error, major) == (len(reply), 0, _MAJOR) else 0
+
+
+def amended(reply: bytes, flags: int, more: int = 0) -> bytes:
+    """The reply to FUSE_INIT with all in it that we want, and `more`, of what was offered, in `flags`.
 
     The files of a live layer get another inode number when they change, and nobody but the kernel changes any others,
     so of the two ways to drop cached data the explicit one is right. A reply that isn't a good one stays as it is.
     """
     if len(reply) < _REPLY.size:
         return reply
-    length, error, unique, major, minor, readahead, asked = _REPLY.unpack_from(reply)
+    length, error, unique, major, minor, readahead, changed = _REPLY.unpack_from(reply)
     if (length, error, major) != (len(reply), 0, _MAJOR):
         return reply
-    asked |= _WANTED & flags
+    changed |= (_WANTED | more) & flags
     if flags & EXPLICIT_INVAL_DATA:
-        asked = asked & ~AUTO_INVAL_DATA | EXPLICIT_INVAL_DATA
-    return _REPLY.pack(length, error, unique, major, minor, readahead, asked) + reply[_REPLY.size :]
+        changed = changed & ~AUTO_INVAL_DATA | EXPLICIT_INVAL_DATA
+    return _REPLY.pack(length, error, unique, major, minor, readahead, changed) + reply[_REPLY.size :]

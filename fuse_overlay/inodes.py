@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 ROOT = 1
 
+# File handles from here on are no descriptors (handles.py), which are ints.
+TRANSIENT = 1 << 32
+
 # A number is a tag for the device in the high bits and the real number in the low ones, so two file systems never
 # share one, and it is the same whenever the same layers are mounted. 15 bits of tag keep it below 2**63.
 _LOW_BITS = 48
@@ -33,7 +36,8 @@ class Node:
     layer that its attributes come from, `key` the real (st_dev, st_ino) there. `dirs` are a directory's layers, from
     the top, in which its entries are looked up. `seen` is (st_ctime_ns, st_size) as the kernel learnt it. `own`: it
     belongs to the server's user. `owner`: what is shown, when it is known and nobody but us can change it. `handles`
-    are the descriptors it is open by. `gone`: it has no name any more. `version` changes with a directory's entries.
+    are those it is open by, descriptors first. `gone`: it has no name any more. `aside`: its name in the work
+    directory, if it has one there because of its handles. `version` changes with a directory's entries.
     `rdev`: the number of a device node whose real file is an empty regular one, since only root can make the node.
     `fixed`: it was found at or beneath a read-only path.
     `default_acl`: a directory's, as an attribute's value, when it is known and nobody but us can change it; b"": none.
@@ -42,8 +46,8 @@ class Node:
     """
 
     __slots__ = (
-        "aliases", "attributed", "children", "default_acl", "dirs", "fixed", "gone", "handles", "ino", "key", "kind",
-        "lookups", "name", "own", "owner", "parent", "rdev", "seen", "snapshot", "source", "version",
+        "aliases", "aside", "attributed", "children", "default_acl", "dirs", "fixed", "gone", "handles", "ino", "key",
+        "kind", "lookups", "name", "own", "owner", "parent", "rdev", "seen", "snapshot", "source", "version",
     )  # fmt: skip
 
     def __init__(self, ino: int, kind: int, key: Key, parent: Node | None, name: bytes, source: Layer) -> None:
@@ -62,6 +66,7 @@ class Node:
         self.handles: list[int] | None = None  # a list of its own for each would be a quarter of a node's memory
         self.aliases: dict[tuple[Node, bytes], None] | None = None
         self.gone = False
+        self.aside: bytes | None = None
         self.version = 0
         self.rdev: int | None = None
         self.default_acl: bytes | None = None
@@ -78,6 +83,16 @@ class Node:
     def device(self) -> Device | None:
         """The device node that the real file stands for."""
         return None if self.rdev is None else Device(self.kind, self.rdev)
+
+    @property
+    def descriptor(self) -> int | None:
+        """A descriptor of the real file, if it is open by one."""
+        return self.handles[0] if self.handles and self.handles[0] < TRANSIENT else None
+
+    @property
+    def descriptors(self) -> list[int]:
+        """All descriptors that it is open by."""
+        return [handle for handle in self.handles or () if handle < TRANSIENT]
 
     @property
     def path(self) -> bytes:

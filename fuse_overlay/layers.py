@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from fuse_overlay import indexes, merge, ownership, whiteout
 from fuse_overlay.errors import OverlayError, failure
 from fuse_overlay.kernel import paths
+from fuse_overlay.kernel.shortcut import SHORTCUT
 
 if TYPE_CHECKING:
     from fuse_overlay.config import Config
@@ -31,7 +32,7 @@ ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.EACCES, err
 
 
 # As many directories a single request may need at once: those of two names, in the upper and where they came from.
-_IN_USE = 32
+IN_USE = 32
 
 # A real file: an open descriptor (not O_PATH), or a path to it as `at` makes them.
 Real: TypeAlias = "int | bytes"
@@ -52,12 +53,13 @@ class Layer:
     there may be marks of the `.wh.` kind. `live`: it may change underneath. `records`: there may be ownership records.
     `xattrs`: its files and directories can have user.* attributes. `indexed`: there may be indexes.
     `foreign_records`: there may be records of fuse-overlayfs' own kind. `file_whiteouts`: some whiteouts may be regular
-    files. `real`: ACLs and capabilities are what the kernel has of them, not data.
+    files. `mark_names`: the names of marks are no names of files, whether there may be such marks or not. `real`: ACLs
+    and capabilities are what the kernel has of them, not data.
     """
 
     __slots__ = (
-        "dot_marks", "file_whiteouts", "foreign_records", "indexed", "live", "marks", "number", "path", "real",
-        "records", "root", "writable", "xattrs",
+        "dot_marks", "file_whiteouts", "foreign_records", "indexed", "live", "mark_names", "marks", "number", "path",
+        "real", "records", "root", "writable", "xattrs",
     )  # fmt: skip
 
     def __init__(self, number: int, path: bytes, *, marks: bool, live: bool) -> None:
@@ -84,12 +86,13 @@ class Layer:
         self.records = marks and (self.indexed or self.foreign_records or ownership.XATTR in at_root)
         self.file_whiteouts = marks and read_xattr(at(fd, b"."), whiteout.OPAQUE_XATTR) == whiteout.FILES_VALUE
         # Only what we write is in a fresh upper, and it is known by then which marks that will be.
-        self.dot_marks = marks
+        self.dot_marks = self.mark_names = marks
         self.real = not self.writable
 
     def trust_the_kernel(self) -> None:
         """Take this upper for one that the kernel's overlay has written: whoever used that could make all else."""
         self.records = self.indexed = self.foreign_records = self.file_whiteouts = self.dot_marks = False
+        self.mark_names = False
         self.real = True
 
     def stat(self, fd: int, name: bytes) -> os.stat_result | None:
@@ -217,7 +220,7 @@ def list_directory(fd: int, layer: Layer) -> merge.Scan:
                 continue
             if layer.is_whiteout(fd, name, entry.stat(follow_symlinks=False)):
                 whiteouts.add(name)
-    return merge.Scan(names, whiteouts, layer.marks, layer.dot_marks)
+    return merge.Scan(names, whiteouts, layer.marks, layer.mark_names)
 
 
 class Budget(NamedTuple):
@@ -254,6 +257,11 @@ class Directories:
         self._fit()
         return found
 
+    def held(self, node: Node, layer: Layer) -> int:
+        """The descriptor held for this directory; -1: there is none."""
+        found = layer.root if node.parent is None else self._open.get((node, layer.number))
+        return -1 if found is None else found.fd
+
     def verify(self, node: Node, layer: Layer, dev: int, ino: int) -> None:
         """Close the descriptor held for this directory if it isn't this one (any more)."""
         found = self._open.get((node, layer.number))
@@ -264,25 +272,27 @@ class Directories:
         """Close the descriptor held for this directory, if there is one."""
         found = self._open.pop((node, layer.number), None)
         if found is not None:
+            SHORTCUT.hide(node.ino)
             os.close(found.fd)
 
     def make_room(self, files: int) -> bool:
         """See that so many files can be open beside the directories. False: there are too many."""
         self._files = files
         self._fit()
-        return files + _IN_USE <= self._budget.together
+        return files + IN_USE <= self._budget.together
 
     def close_all(self) -> None:
         """Close them all."""
         self._shrink(0)
 
     def _fit(self) -> None:
-        self._shrink(max(_IN_USE, min(self._budget.directories, self._budget.together - self._files)))
+        self._shrink(max(IN_USE, min(self._budget.directories, self._budget.together - self._files)))
 
     def _shrink(self, count: int) -> None:
         """Close the descriptors used longest ago until `count` are left."""
         while len(self._open) > count:
-            _, oldest = self._open.popitem(last=False)
+            (node, _), oldest = self._open.popitem(last=False)
+            SHORTCUT.hide(node.ino)
             os.close(oldest.fd)
 
     def _reach(self, node: Node, layer: Layer) -> int:

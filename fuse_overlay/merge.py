@@ -14,13 +14,13 @@ class Scan(NamedTuple):
     """A directory's entries in one layer.
 
     `names`: all of them. `whiteouts`: those among them that are character devices 0:0. `layer`: whether marks count;
-    `dot_marks`: whether `.wh.` files can be some.
+    `mark_names`: whether `.wh.` files are some.
     """
 
     names: list[bytes]
     whiteouts: set[bytes]
     layer: bool
-    dot_marks: bool
+    mark_names: bool
 
 
 def merge(scans: Iterable[Scan]) -> dict[bytes, int]:
@@ -36,7 +36,7 @@ def merge(scans: Iterable[Scan]) -> dict[bytes, int]:
                 if name not in gone:
                     merged.setdefault(name, position)
             continue
-        dots = scan.dot_marks
+        dots = scan.mark_names
         for name in scan.names:
             if name not in gone and name not in scan.whiteouts and not (dots and whiteout.is_mark(name)):
                 merged.setdefault(name, position)
@@ -48,7 +48,7 @@ def taken_away(scan: Scan) -> set[bytes]:
     """The names that a layer takes away from those below it."""
     if not scan.layer:
         return set()
-    if not scan.dot_marks:
+    if not scan.mark_names:
         return set(scan.whiteouts)
     marked = (whiteout.hidden_by(name) for name in scan.names if whiteout.is_mark(name))
     return scan.whiteouts.union(name for name in marked if name is not None)

@@ -114,8 +114,8 @@ class Metadata:
     def _set_acl(self, node: Node, name: bytes, value: bytes, caller: Caller) -> None:
         """Set an ACL; with that of access goes the mode, which is all that is kept when it says the same.
 
-        setgid goes when the caller is neither root nor of the file's group (posix_acl_update_mode in fs/posix_acl.c),
-        whose supplementary groups nobody can tell us in the ids of the sandbox.
+        setgid goes when the caller is neither root nor of the file's group (posix_acl_update_mode in fs/posix_acl.c).
+        Where the kernel doesn't say which, supplementary groups don't count: nobody else could tell us of them.
         """
         parsed = acl.parse(value)
         if parsed is None:
@@ -130,7 +130,8 @@ class Metadata:
         if name == xattrs.ACL_ACCESS:
             owner = self._tree.owner(node)
             mode = acl.mode_of(parsed, owner.mode)
-            if caller.uid != 0 and caller.gid != owner.gid:
+            stranger = caller.uid != 0 and caller.gid != owner.gid
+            if stranger if caller.drops_setgid is None else caller.drops_setgid:
                 mode &= ~stat.S_ISGID
             self._privileges.set_owner(node, owner._replace(mode=mode))
 
@@ -145,11 +146,11 @@ class Metadata:
 
     def _real(self, node: Node) -> Real:
         """The real file: of an open one its descriptor, which is good when it has lost its name too."""
-        return node.handles[0] if node.handles else at(*self._tree.place(node))
+        return at(*self._tree.place(node)) if node.descriptor is None else node.descriptor
 
     def _truncate(self, node: Node, size: int) -> None:
-        if node.handles:
-            os.ftruncate(node.handles[0], size)
+        if node.descriptor is not None:
+            os.ftruncate(node.descriptor, size)
             return
         directory, name = self._tree.place(node)
         fd = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import stat
 import sys
 import traceback
@@ -165,18 +164,18 @@ class FuseOperations(pyfuse3.Operations):
     @_request
     def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         opened = self._overlay.open(inode, flags)
-        return pyfuse3.FileInfo(fh=opened.fd, keep_cache=opened.keep)
+        return pyfuse3.FileInfo(fh=opened.handle, keep_cache=opened.keep)
 
     @_request
     def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         opened, entry = self._overlay.create(parent_inode, name, mode, flags, _caller(ctx))
-        return pyfuse3.FileInfo(fh=opened.fd, keep_cache=opened.keep), _attributes(entry)
+        return pyfuse3.FileInfo(fh=opened.handle, keep_cache=opened.keep), _attributes(entry)
 
     @_request
     def read(self, fh: int, off: int, size: int) -> bytes:
-        return os.pread(fh, size, off)
+        return self._overlay.read(fh, size, off)
 
     @_request
     def write(self, fh: int, off: int, buf: bytes) -> int:
@@ -245,7 +244,7 @@ class FuseOperations(pyfuse3.Operations):
 
     @_request
     def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
-        self._overlay.setxattr(inode, name, value, _caller(ctx))
+        self._overlay.setxattr(inode, name, value, _caller(ctx)._replace(drops_setgid=SHORTCUT.drops_setgid()))
 
     @_request
     def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:

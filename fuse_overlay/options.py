@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from fuse_overlay.errors import OverlayError
 
-USAGE = "usage: fuse-overlay [-f] [-d] -o lowerdir=DIR[:DIR…][,upperdir=DIR,workdir=DIR][,…] MOUNTPOINT"
+USAGE = "usage: fuse-overlay [-f] [-d] -o lowerdir=DIR[:DIR…][,upperdir=DIR,workdir=DIR][,live][,…] MOUNTPOINT"
 
 # Options of mount(8) that go to libfuse as they are.
 _MOUNT = frozenset(
@@ -22,7 +22,10 @@ _OPPOSITES = (
 
 
 class Command(NamedTuple):
-    """What was asked: the directories, libfuse's own options, and the options that mean nothing to us."""
+    """What was asked: the directories, libfuse's own options, and the options that mean nothing to us.
+
+    `live`: the lower directories are no layers but plain trees, which may change underneath.
+    """
 
     mountpoint: bytes = b""
     lowers: tuple[bytes, ...] = ()
@@ -30,6 +33,7 @@ class Command(NamedTuple):
     work: bytes | None = None
     mount: frozenset[str] = frozenset()
     ignored: tuple[str, ...] = ()
+    live: bool = False
     foreground: bool = False
     debug: bool = False
     version: bool = False
@@ -90,6 +94,8 @@ def _with_options(command: Command, options: list[str]) -> Command:
                 raise OverlayError(f"{name} needs a directory")
             if directories.setdefault(name, value) != value:
                 raise OverlayError(f"{name} is given twice: {directories[name]} and {value}")
+        elif option == "live":
+            command = command._replace(live=True)
         elif name in _MOUNT and not equals:
             command = command._replace(mount=command.mount | {name})
         else:

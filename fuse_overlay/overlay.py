@@ -9,6 +9,7 @@ import stat
 from typing import TYPE_CHECKING, TypeVar
 
 from fuse_overlay import indexes, quota, usage
+from fuse_overlay.aside import Aside
 from fuse_overlay.changes import Changes, maker_of
 from fuse_overlay.copyup import CopyUp
 from fuse_overlay.creation import ROOT, of_new
@@ -27,6 +28,7 @@ from fuse_overlay.work import Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from fuse_overlay.config import Config
     from fuse_overlay.creation import Caller, New
@@ -48,18 +50,19 @@ _DESCRIPTORS_ELSE = 64
 class Writer:
     """What only an overlay with an upper has."""
 
-    __slots__ = ("_quota", "changes", "copyup", "rename", "work")
+    __slots__ = ("_quota", "aside", "changes", "copyup", "rename", "work")
 
     def __init__(self, tree: Tree, path: bytes) -> None:
         upper = tree.upper
         if upper is None:
             raise OverlayError("a work directory needs an upper directory")
         self.work = Work(upper, path)
-        links = Links(upper, self.work, tree.store)
+        links = Links(upper, self.work, tree.store, tree.table.numbers)
         self.copyup = CopyUp(tree, upper, self.work, links)
-        self.changes = Changes(tree, upper, self.work, self.copyup)
+        self.aside = Aside(tree, upper, self.work, self.copyup)
+        self.changes = Changes(tree, upper, self.work, self.copyup, self.aside)
         self.rename = Rename(tree, upper, self.work, self.copyup, self.changes)
-        tree.use(xattrs=self.work.xattrs, devices=self.work.devices)
+        tree.use(self.work.fd, xattrs=self.work.xattrs, devices=self.work.devices)
         tree.use_links(links, self.copyup.relink)
         self._quota = tree.quota
         noted = usage.take(self.work.fd)  # in any case: it is true no longer
@@ -88,19 +91,21 @@ class Overlay:
     def __init__(self, config: Config, mounts: Mounts | None = None) -> None:
         """Open the layers. Raises OverlayError. Sets the process's umask to 0: modes are what the callers ask for."""
         os.umask(0)
-        self.tree = Tree(config, _descriptors(len(config.lowers)), mounts)
+        budget = _descriptors(len(config.lowers))
+        self.tree = Tree(config, budget, mounts)
         self._writer: Writer | None = None
         if config.upper is not None:
             if config.work is None:
                 raise OverlayError("an upper directory needs a work directory")
             self._writer = Writer(self.tree, config.work)
-        copyup = self._writer.copyup if self._writer is not None else None
+        copyup, aside = (self._writer.copyup, self._writer.aside) if self._writer is not None else (None, None)
         privileges = Privileges(self.tree)
         try:
             self._guard = Guard(self.tree, config.read_only)
         except ValueError as error:
             raise OverlayError(f"cannot make read-only: {error}") from None
-        self._handles = Handles(self.tree, copyup, privileges)
+        self._handles = Handles(self.tree, copyup, aside, privileges)
+        shortcut.SHORTCUT.keep(budget.together // 4)
         self._metadata = Metadata(self.tree, copyup, privileges)
         self._listings: dict[int, Listing] = {}
         self._last_listing = 0
@@ -125,6 +130,8 @@ class Overlay:
         """The kernel has forgotten `count` look-ups of this inode."""
         node = self.tree.table.nodes.get(ino)
         if node is not None:
+            if node.handles and node.lookups <= count:
+                self._handles.close_kept(node)
             self.tree.table.forget(node, count)
 
     def path(self, ino: int, name: bytes = b"") -> bytes:
@@ -139,7 +146,10 @@ class Overlay:
 
     def getattr(self, ino: int) -> Entry:
         """The attributes of a file."""
-        return self.tree.attributes(self.tree.node(ino))
+        node = self.tree.node(ino)
+        entry = self.tree.attributes(node)
+        self.tree.show(node)
+        return entry
 
     def readlink(self, ino: int) -> bytes:
         """Where a symbolic link points."""
@@ -238,23 +248,31 @@ class Overlay:
     # Files
 
     def open(self, ino: int, flags: int) -> Opened:
-        """Open a regular file; the handle is the descriptor of the real file."""
+        """Open a regular file."""
         node = self.tree.node(ino)
         if flags & (os.O_ACCMODE | os.O_TRUNC):
             self._guard.change(node)
         return self._handles.open(node, flags)
 
-    def write(self, fd: int, data: bytes, offset: int) -> int:
+    def read(self, handle: int, size: int, offset: int) -> bytes:
+        """Read from an open file."""
+        return self._handles.read(handle, size, offset)
+
+    def write(self, handle: int, data: bytes, offset: int) -> int:
         """Write to an open file; returns the number of bytes written."""
-        return self._handles.write(fd, data, offset)
+        return self._handles.write(handle, data, offset)
 
-    def release(self, fd: int) -> None:
+    def descriptor(self, handle: int) -> AbstractContextManager[int]:
+        """A descriptor of an open file's real file, for the time of the context."""
+        return self._handles.descriptor(handle)
+
+    def release(self, handle: int) -> None:
         """Close a file handle."""
-        self._handles.close(fd)
+        self._handles.close(handle)
 
-    def fsync(self, fd: int, data_only: bool) -> None:
+    def fsync(self, handle: int, data_only: bool) -> None:
         """Bring an open file to the disk."""
-        self._handles.sync(fd, data_only)
+        self._handles.sync(handle, data_only)
 
     def setattr(self, ino: int, wanted: Wanted) -> Entry:
         """Change attributes."""

@@ -38,6 +38,7 @@ class Privileges:
         file = self._tree.file(node)
         is_recorded = bool(file.places) or carries(file)  # else the record would end with the node
         if is_recorded:
+            SHORTCUT.hide(node.ino)
             node.owner = None  # if something fails in the middle of it, what has become of the file is to be read anew
         if node.kind != stat.S_IFLNK:
             os.chmod(file.real, ownership.real_mode(node.kind, owner.mode))
@@ -46,8 +47,9 @@ class Privileges:
         if is_recorded:
             self._tree.records.write(file, owner, node.device)
         node.owner = owner
+        self._tree.show(node)
         if node.handles and self.has_setuid(node):
-            for fd in node.handles:
+            for fd in node.descriptors:
                 SHORTCUT.allow(fd, writing=False)
 
     def has_setuid(self, node: Node) -> bool:

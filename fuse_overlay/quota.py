@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING
 from fuse_overlay.errors import failure
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fuse_overlay.inodes import Node
+    from fuse_overlay.reserve import Reserve
 
 _BLOCK = 512  # bytes of a unit of st_blocks, inode(7)
 
@@ -25,13 +28,17 @@ DIRECTORY = 4096
 class Quota:
     """The upper's use and its limits, in bytes and inodes; None: no limit. `active`: there is a limit.
 
+    `reserve`: what stays free of its file system besides. `refused`: whom to tell when something is refused, once.
+
     Of files that are open for writing, or open and without a name, is remembered what they count for, until the last
     descriptor of them is closed.
     """
 
-    __slots__ = ("_held", "_latest", "active", "bytes", "bytes_max", "inodes", "inodes_max")
+    __slots__ = ("_held", "_latest", "active", "bytes", "bytes_max", "inodes", "inodes_max", "refused", "reserve")
 
-    def __init__(self, bytes_max: int | None, inodes_max: int | None) -> None:
+    def __init__(self, bytes_max: int | None, inodes_max: int | None, reserve: Reserve | None = None) -> None:
+        self.reserve = reserve
+        self.refused: Callable[[], None] | None = None
         self.bytes_max = bytes_max
         self.inodes_max = inodes_max
         self.active = bytes_max is not None or inodes_max is not None
@@ -45,10 +52,23 @@ class Quota:
         """Whether this many bytes more are within the limit."""
         return self.bytes_max is None or self.bytes + size <= self.bytes_max
 
-    def require(self, size: int, inodes: int = 0) -> None:
-        """Refuse what would take more bytes or inodes than there may be. Raises OSError EDQUOT."""
+    def lacking(self, size: int, inodes: int = 0) -> int:
+        """The errno for so many bytes and inodes more, if there may not be as many: EDQUOT or ENOSPC; else 0."""
         if not self.has_room(size) or (inodes and self.inodes_max is not None and self.inodes >= self.inodes_max):
-            raise failure(errno.EDQUOT)
+            return errno.EDQUOT
+        return errno.ENOSPC if self.reserve is not None and not self.reserve.has_room(size, inodes) else 0
+
+    def refuse(self, number: int) -> OSError:
+        """The error to raise for what there is no room for."""
+        if self.refused is not None:
+            self.refused()
+            self.refused = None
+        return failure(number)
+
+    def require(self, size: int, inodes: int = 0) -> None:
+        """Refuse what would take more bytes or inodes than there may be. Raises OSError: EDQUOT, ENOSPC."""
+        if number := self.lacking(size, inodes):
+            raise self.refuse(number)
 
     def require_file(self) -> None:
         """Refuse a new file; also when the bytes are used up: data comes late, and its errors are often overlooked."""
@@ -64,7 +84,7 @@ class Quota:
 
     def removed(self, node: Node, st: os.stat_result | None) -> None:
         """A file of the upper, that was `st` before, has lost a name, or a directory is gone. None: not the upper's."""
-        if st is None or (st.st_nlink > 1 and not stat.S_ISDIR(st.st_mode)):
+        if st is None or (st.st_nlink - (node.aside is not None) > 1 and not stat.S_ISDIR(st.st_mode)):
             return
         if node.handles:
             self._held.setdefault(node, weight(st))
@@ -112,6 +132,8 @@ def weight(st: os.stat_result) -> int:
 
 def within(quota: Quota, given: os.statvfs_result) -> os.statvfs_result:
     """What statvfs(3) is to say, with what is left of the limits."""
+    if quota.reserve is not None:
+        given = quota.reserve.within(given)
     blocks, free, available, files, free_files = given[2:7]
     if quota.bytes_max is not None:
         unit = given.f_frsize or given.f_bsize

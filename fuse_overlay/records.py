@@ -14,6 +14,7 @@ from fuse_overlay.layers import at
 
 if TYPE_CHECKING:
     from fuse_overlay.attributes import Store
+    from fuse_overlay.index import Attributes
     from fuse_overlay.layers import Layer
     from fuse_overlay.ownership import Device, IdMap, Owner
 
@@ -79,6 +80,17 @@ class Records:
             self._store.change(file, {ownership.XATTR: None})
             if file.layer.foreign_records:
                 self._store.change(file, {ownership.FOREIGN_XATTR: None})
+
+    def of_new(self, kind: int, owner: Owner, device: Device | None = None) -> Attributes:
+        """The attributes to give a new file of the upper, so that it shows this owner and device node.
+
+        Raises OSError; EINVAL for an id that doesn't exist inside.
+        """
+        self.check(owner)
+        if device is None and not self.needed(kind, owner):
+            return {}
+        self.begin()
+        return {ownership.XATTR: ownership.format_record(owner, device)}
 
     def begin(self) -> None:
         """Give the upper's root a record before anything else: it says that files of this layer may have some."""

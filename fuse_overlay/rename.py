@@ -11,7 +11,6 @@ from fuse_overlay.attributes import File
 from fuse_overlay.changes import check_new_name
 from fuse_overlay.errors import failure
 from fuse_overlay.kernel import paths
-from fuse_overlay.layers import at
 from fuse_overlay.tree import Missing, check_name
 
 if TYPE_CHECKING:
@@ -65,13 +64,15 @@ class Rename:
         left, weight = 0, None
         if target is not None:
             self._make_way(node, target, new_parent, new)
+            self._tree.close_kept(target)
+            self._changes.aside.keep(target)
             left, weight = self._changes.names_left(target), self._changes.weight(target)
         self._raise(node)
         to_whiteout = self._changes.needs_whiteout(old_parent, old)
         source = self._copyup.directory(old_parent)
         directory = self._copyup.directory(new_parent)
         if node.kind == stat.S_IFDIR and len(new_parent.dirs) > 1:
-            self._work.set_opaque(at(source, old))
+            self._work.set_opaque(source, old)
         if to_whiteout and not self._work.devices:
             self._changes.put_whiteout(source, old)
         self._tree.store.add_place(self._file(node, source, old), directory, new)
@@ -102,9 +103,9 @@ class Rename:
         source = self._copyup.directory(old_parent)
         directory = self._copyup.directory(new_parent)
         if node.kind == stat.S_IFDIR and len(new_parent.dirs) > 1:
-            self._work.set_opaque(at(source, old))
+            self._work.set_opaque(source, old)
         if target.kind == stat.S_IFDIR and len(old_parent.dirs) > 1:
-            self._work.set_opaque(at(directory, new))
+            self._work.set_opaque(directory, new)
         self._tree.store.add_place(self._file(node, source, old), directory, new)
         self._tree.store.add_place(self._file(target, directory, new), source, old)
         paths.rename(source, old, directory, new, paths.RENAME_EXCHANGE)

@@ -15,16 +15,19 @@ from fuse_overlay.operations import FuseOperations
 from fuse_overlay.overlay import Overlay
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fuse_overlay.audit import Stream
     from fuse_overlay.config import Config
 
 _FUSE = "/dev/fuse"
 
 
-def serve(config: Config, fuse_fd: int, audit_fd: int = -1) -> None:
+def serve(config: Config, fuse_fd: int, audit_fd: int = -1, refused: Callable[[], None] | None = None) -> None:
     """Serve an already mounted /dev/fuse descriptor until its mount is gone.
 
     `audit_fd`: where the records that the configuration asks for are written, as lines of JSON.
+    `refused` is called once, when a client gets an error because of the upper's limits.
     All other copies of it in this process are closed: a copy that outlives the server lets its clients wait for ever.
     Raises OverlayError, and OSError when reading requests fails.
     """
@@ -34,6 +37,7 @@ def serve(config: Config, fuse_fd: int, audit_fd: int = -1) -> None:
         if fd != fuse_fd:
             os.close(fd)
     overlay = Overlay(config)
+    overlay.tree.quota.refused = refused
     # libfuse takes a mountpoint of this form for a descriptor, and mounts nothing (libfuse, lib/mount.c and
     # fuse_lowlevel.c, "fuse_mnt_parse_fuse_fd").
     records = _records(audit_fd) if config.audited and audit_fd >= 0 else None

@@ -18,8 +18,11 @@ def move_ctime(file: int | bytes) -> None:
 
 
 @contextmanager
-def keeping_times(directory: bytes) -> Iterator[None]:
-    """Change the entries of an upper directory without its st_atime and st_mtime: seen from inside nothing changes."""
-    st = os.stat(directory)
+def keeping_times(fd: int, name: bytes = b".") -> Iterator[None]:
+    """Change the entries of an upper directory without its st_atime and st_mtime: seen from inside nothing changes.
+
+    It is `name` in the directory `fd`, or that itself; O_PATH will do.
+    """
+    st = os.stat(name, dir_fd=fd)
     yield
-    os.utime(directory, ns=(st.st_atime_ns, st.st_mtime_ns))
+    os.utime(name, ns=(st.st_atime_ns, st.st_mtime_ns), dir_fd=fd)

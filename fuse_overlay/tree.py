@@ -21,6 +21,7 @@ from fuse_overlay.layers import (
     Directories,
     Layer,
     at,
+    at_fd,
     is_opaque_self,
     list_directory,
     open_for_listing,
@@ -31,6 +32,7 @@ from fuse_overlay.origin import parse as parse_origin
 from fuse_overlay.ownership import Device, IdMap, Owner, RealIdMap
 from fuse_overlay.quota import Quota
 from fuse_overlay.records import Records
+from fuse_overlay.reserve import Reserve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,8 +98,9 @@ def check_name(name: bytes) -> None:
 class Tree:
     """All layers as one tree, read only.
 
-    `origins` holds the inode numbers of upper files that were copied up. `fixed`: the paths that nobody may change,
-    if there are any. `quota`: what the upper holds and may hold.
+    `origins` holds the inode numbers of upper files that were copied up.
+    `close_kept` closes a file that nobody has open. `fixed`: the paths that nobody may change,
+    if there are any. `quota`: what the upper holds and may hold. `work`: the work directory's descriptor, -1 without.
     """
 
     def __init__(self, config: Config, budget: Budget, mounts: Mounts | None = None) -> None:
@@ -117,16 +120,25 @@ class Tree:
         self.table = Table(self._released)
         self.links: Links | None = None
         self.relink: Callable[[Node, bytes, os.stat_result], bool] | None = None
+        self.close_kept: Callable[[Node], None] = lambda _: None
         try:
             self._hiding = Hiding(config)
         except ValueError as error:
             raise OverlayError(f"cannot hide: {error}") from None
         self.fixed: ReadOnlyPaths | None = None
-        self.quota = Quota(config.bytes_max, config.inodes_max)
+        self.quota = Quota(config.bytes_max, config.inodes_max, self._reserve(config))
+        self.work = -1
         self.root = self._make_root()
 
-    def use(self, *, xattrs: bool, devices: bool) -> None:
-        """Learn what the upper's file system can do, and with that what can be in the upper."""
+    def _reserve(self, config: Config) -> Reserve | None:
+        upper = self.upper
+        if upper is None or not (config.bytes_kept or config.inodes_kept):
+            return None
+        return Reserve(config.bytes_kept, config.inodes_kept, lambda: os.statvfs(at_fd(upper.root.fd)), SHORTCUT)
+
+    def use(self, work: int, *, xattrs: bool, devices: bool) -> None:
+        """Learn of the work directory, of what the upper's file system can do, and so what can be in the upper."""
+        self.work = work
         if self.upper is None:
             return
         self.upper.xattrs = xattrs
@@ -167,7 +179,7 @@ class Tree:
         for position in range(first, last + 1):
             layer = parent.dirs[position]
             live = live or layer.live
-            if layer.dot_marks and whiteout.is_mark(name):
+            if layer.mark_names and whiteout.is_mark(name):
                 continue
             try:
                 fd, device, _ = self.directories.get(parent, layer)
@@ -230,52 +242,90 @@ class Tree:
 
     def require(self, parent: Node, name: bytes) -> Node:
         """The node at a name. Raises OSError ENOENT."""
+        return self.locate(parent, name)[0]
+
+    def locate(self, parent: Node, name: bytes) -> tuple[Node, os.stat_result]:
+        """The node at a name, and what its real file is. Raises OSError ENOENT."""
         check_name(name)
         found = self.find(parent, name)
         if isinstance(found, Missing):
             raise failure(errno.ENOENT)
-        return self.adopt(parent, name, found)
+        return self.adopt(parent, name, found), found.st
+
+    def made(self, parent: Node, name: bytes, st: os.stat_result, owner: Owner) -> Entry:
+        """The entry of a new file of the upper, but no directory, that is `st`."""
+        key = (st.st_dev, st.st_ino)
+        before = self.table.file(key)
+        if before is not None:
+            self.table.detach(before)  # it is gone, and its inode number is the new one's
+        self.origins.pop(key, None)
+        node = Node(0, stat.S_IFMT(st.st_mode), key, parent, name, self.layers[0])
+        node.own = st.st_uid == self._euid
+        node.owner = owner
+        node.fixed = self.is_fixed(parent, name)
+        self.table.add(node, self.table.numbers.derive(key))
+        return Entry(node, st, owner, self._link_count(node, st), False, False)
 
     def attributes(self, node: Node) -> Entry:
         """What is shown of a node now. Raises OSError."""
-        if node.handles:
-            fd = node.handles[0]
+        fd = node.descriptor
+        if fd is not None:
             st = os.fstat(fd)
             if node.owner is None and not node.source.xattrs and not node.gone:
                 return self._entry(node, st, False, *self.place(node))
             return self._entry(node, st, False, fd)
-        fd, name = self.place(node)
-        st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        directory, name = self.place(node)
+        st = os.stat(name, dir_fd=directory, follow_symlinks=False)
         if (st.st_dev, st.st_ino) != node.key:
             raise failure(errno.ESTALE)  # somebody put another file there
-        return self._entry(node, st, False, fd, name)
+        return self._entry(node, st, False, directory, name)
 
-    def link_count(self, node: Node) -> int:
-        """The link count that is shown of a file. Raises OSError."""
-        if node.handles:
-            return self._link_count(node, os.fstat(node.handles[0]))
+    def show(self, node: Node) -> None:
+        """Let the helper say what is shown of an open file, or of a directory of the upper that is held open."""
+        if node.gone or node.owner is None or node.source.live:
+            return
+        descriptor = node.descriptor
+        if descriptor is not None:
+            settable = node.source.writable and not node.fixed and not self.quota.active
+            self._show(node, node.owner, descriptor, links=0, settable=settable)
+        elif node.dirs and node.source.writable:
+            held = self.directories.held(node, node.source)
+            if held >= 0:
+                self._show(node, node.owner, held, links=self._merged_links(node), settable=False)
+
+    def _show(self, node: Node, owner: Owner, fd: int, *, links: int, settable: bool) -> None:
+        SHORTCUT.show(node.ino, fd, (owner.uid, owner.gid, node.kind | owner.mode), links=links, settable=settable)
+
+    def link_count(self, node: Node, known: os.stat_result | None = None) -> int:
+        """The link count that is shown of a file, that is `known` if that is given. Raises OSError."""
+        if known is not None:
+            return self._link_count(node, known)
+        if node.descriptor is not None:
+            return self._link_count(node, os.fstat(node.descriptor))
         fd, name = self.place(node)
         return self._link_count(node, os.stat(name, dir_fd=fd, follow_symlinks=False))
 
     def place(self, node: Node) -> tuple[int, bytes]:
         """The directory and the name of the real file of a node. Raises OSError ENOENT when it has none any more."""
         if node.gone:
-            raise failure(errno.ENOENT)
+            if node.aside is None:
+                raise failure(errno.ENOENT)
+            return self.work, node.aside
         if node.parent is None:
             return node.source.root.fd, b"."
         return self.directories.get(node.parent, node.source).fd, node.name
 
     def file(self, node: Node) -> File:
         """The real file of a node. Raises OSError."""
-        if node.gone:
-            if not node.handles:
-                raise failure(errno.ENOENT)
-            return File(node.source, node.real_kind, node.key[1], node.handles[0], ())
+        fd = node.descriptor
+        if fd is not None and node.gone and node.aside is None:
+            return File(node.source, node.real_kind, node.key[1], fd, ())
         places = [self.place(node)]
         if node.aliases is not None and not node.source.xattrs:
             places += [(self.directories.get(parent, node.source).fd, name) for parent, name in node.aliases]
-        real = node.handles[0] if node.handles else at(*places[0])
-        return File(node.source, node.real_kind, node.key[1], real, tuple(places))
+        if node.aside is not None and not node.gone:
+            places.append((self.work, node.aside))
+        return File(node.source, node.real_kind, node.key[1], at(*places[0]) if fd is None else fd, tuple(places))
 
     def extended_attribute(self, node: Node, name: bytes) -> bytes | None:
         """The value of the extended attribute that is `name` inside; None if there is none. Raises OSError."""
@@ -335,6 +385,7 @@ class Tree:
             self._update_directory(node, found)
         elif node.gone:
             self.table.move(node, parent, name)
+            SHORTCUT.hide(node.ino)
             node.gone = False
         elif st.st_nlink > 1:
             self.table.add_alias(node, parent, name)
@@ -342,6 +393,11 @@ class Tree:
             self.table.move(node, parent, name)
         node.fixed = node.fixed or self.is_fixed(parent, name)
         return node
+
+    def own(self, node: Node) -> None:
+        """Note that a directory is the upper's alone from now on."""
+        SHORTCUT.hide(node.ino)
+        node.dirs = node.dirs[:1]
 
     def is_fixed(self, parent: Node, name: bytes) -> bool:
         """Whether a name is at or beneath a read-only path."""
@@ -364,7 +420,7 @@ class Tree:
         except OSError as error:
             if layer.writable or error.errno not in ABSENT:
                 raise  # no descriptors, say: a directory that isn't empty must not be taken for an empty one
-            return merge.Scan([], set(), layer.marks, layer.dot_marks)  # what we may not list, appears empty
+            return merge.Scan([], set(), layer.marks, layer.mark_names)  # what we may not list, appears empty
         try:
             return list_directory(listed, layer)
         finally:
@@ -377,15 +433,18 @@ class Tree:
             owner = self.records.shown(node.source, st, fd, name)
             if not node.source.live:
                 node.owner = owner
-        # A merged directory has link count 1, "not counted", as btrfs shows all of its.
-        nlink = 1 if len(node.dirs) > 1 else self._link_count(node, st)
+        nlink = self._merged_links(node) or self._link_count(node, st)
         return Entry(node, st, owner, nlink, live, node.source.live)
+
+    def _merged_links(self, node: Node) -> int:
+        """A merged directory has link count 1, "not counted", as btrfs shows all of its; 0: it isn't one."""
+        return 1 if len(node.dirs) > 1 else 0
 
     def _link_count(self, node: Node, st: os.stat_result) -> int:
         if node.gone and st.st_nlink == 1 and node.source is not self.upper:
             return 0  # a lower file's only name, which is gone for us
         if self.links is not None and node.kind != stat.S_IFDIR:
-            return self.links.shown_count(node.key, st.st_nlink)
+            return self.links.shown_count(node.key, st) - (node.aside is not None)
         return st.st_nlink
 
     def _update_directory(self, node: Node, found: Found) -> None:
@@ -395,6 +454,8 @@ class Tree:
         for layer, (device, real) in zip(found.dirs, found.keys, strict=True):
             if layer.live:
                 self.directories.verify(node, layer, device, real)
+        if node.dirs != found.dirs:
+            SHORTCUT.hide(node.ino)
         node.dirs = found.dirs
 
     def _number(self, parent: Node, name: bytes, found: Found, key: Key) -> int:
@@ -420,6 +481,7 @@ class Tree:
     def _released(self, node: Node) -> None:
         if node.attributed is False:
             SHORTCUT.ask_for_attributes(node.ino)
+        SHORTCUT.hide(node.ino)
         for layer in node.dirs:
             self.directories.close(node, layer)
 

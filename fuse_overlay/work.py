@@ -85,12 +85,13 @@ class Work:
         else:
             self.discard(name)
 
-    def set_opaque(self, place: bytes) -> None:
-        """Mark an upper directory as hiding what is below it."""
+    def set_opaque(self, directory: int, name: bytes = b".") -> None:
+        """Mark an upper directory as hiding what is below it: `name` in the directory `directory`, or that itself."""
+        place = at(directory, name)
         if self.xattrs:
             os.setxattr(place, whiteout.OPAQUE_XATTR, whiteout.OPAQUE_VALUE)
         else:
-            with keeping_times(place):
+            with keeping_times(directory, name):
                 os.close(os.open(place + b"/" + whiteout.OPAQUE_FILE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
     def _clean(self) -> None:

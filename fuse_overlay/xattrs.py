@@ -22,6 +22,10 @@ _KEPT_AS = {
 }
 _SHOWN_AS = {kept: shown for shown, kept in _KEPT_AS.items()}
 
+# So are all others of this kind, of security modules: they mean something to the host's kernel only as real ones.
+_SECURITY = b"security."
+_SECURITY_KEPT = b"user.fuse-overlay.security."
+
 # Of a file that isn't in the upper the real ones count too.
 AS_DATA = tuple(_KEPT_AS)
 
@@ -31,14 +35,27 @@ def visible(name: bytes) -> bool:
     return name.startswith(b"user.") and not name.startswith(RESERVED)
 
 
+def is_security(name: bytes) -> bool:
+    """Whether an attribute is one that only root sets on a host."""
+    return name.startswith(_SECURITY)
+
+
 def kept_as(name: bytes) -> bytes | None:
     """The name under which files of layers have the attribute that is `name` inside; None: they can't have it."""
-    return name if visible(name) else _KEPT_AS.get(name)
+    if visible(name):
+        return name
+    if is_security(name) and name != CAPABILITY:
+        return _SECURITY_KEPT + name.removeprefix(_SECURITY)
+    return _KEPT_AS.get(name)
 
 
 def shown_as(kept: bytes) -> bytes | None:
     """The name inside of what a file of a layer has; None: it isn't for the inside."""
-    return kept if visible(kept) else _SHOWN_AS.get(kept)
+    if visible(kept):
+        return kept
+    if kept.startswith(_SECURITY_KEPT):
+        return _SECURITY + kept.removeprefix(_SECURITY_KEPT)
+    return _SHOWN_AS.get(kept)
 
 
 def refusal(name: bytes) -> int:

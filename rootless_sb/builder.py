@@ -141,13 +141,15 @@ class Builder:
                 mounts.mount(self._at(step.place), f"/proc/self/fd/{target}", None, mounts.MOVE)
 
     def _attach_file(self, step: steps.AttachFile) -> None:
+        above, _, name = step.target.rpartition("/")
         with (
             Doing(f"cannot mount {step.target}"),
             _closing(self._open_root()) as root,
-            _closing(mounts.open_in_root(root, step.target)) as target,
+            _closing(mounts.open_in_root(root, above)) as parent,
         ):
-            _require_same_mount(root, target)
-            mounts.mount(self._at(step.place), f"/proc/self/fd/{target}", None, mounts.BIND)
+            _require_same_mount(root, parent)
+            with _closing(_open_or_make_file(parent, name) if step.make else _open_name(parent, name)) as target:
+                mounts.mount(self._at(step.place), f"/proc/self/fd/{target}", None, mounts.BIND)
 
     def _make_target_directory(self, step: steps.MakeTargetDirectory) -> None:
         with Doing(f"cannot make {step.target}"), _closing(self._open_root()) as root:
@@ -204,6 +206,20 @@ def _closing(descriptor: int) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _open_name(parent: int, name: str) -> int:
+    """A descriptor of a name in a directory, of the symlink itself if it is one. Raises OSError."""
+    return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+
+
+def _open_or_make_file(parent: int, name: str) -> int:
+    """As `_open_name`; an empty file is made where nothing is. Raises OSError."""
+    try:
+        return _open_name(parent, name)
+    except FileNotFoundError:
+        os.mknod(name, 0o644, dir_fd=parent)
+        return _open_name(parent, name)
 
 
 def _require_same_mount(root: int, target: int) -> None:

@@ -31,7 +31,7 @@ HANDLED = tuple(signal.valid_signals() - {*_OURS, *_MISTAKES})
 class Conversation:
     """The channel to who tends the command, and what was heard there."""
 
-    __slots__ = ("_channel", "_relay", "ended", "failure", "started_pid", "wait_status")
+    __slots__ = ("_channel", "_relay", "ended", "failure", "limited", "started_pid", "wait_status")
 
     def __init__(self, channel: Channel, relay: Relay) -> None:
         self._channel = channel
@@ -40,6 +40,8 @@ class Conversation:
         self.started_pid = 0  # the command's in the sandbox, once it runs
         self.wait_status: int | None = None  # the command's
         self.failure: SbError | None = None
+        # The limits that are held by a control group, and by pid 1.
+        self.limited: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
     def fileno(self) -> int:
         """The descriptor to poll."""
@@ -60,6 +62,8 @@ class Conversation:
             phases.add(message.fields[0])
         elif message.kind == protocol.STARTED:
             self.started_pid = int(message.fields[0])
+        elif message.kind == protocol.LIMITED:
+            self.limited = (tuple(message.fields[0].split(",")), tuple(message.fields[1].split(",")))
         elif message.kind == protocol.EXITED:
             self.wait_status = int(message.fields[0])
         elif message.kind == protocol.FAILED:

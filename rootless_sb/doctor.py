@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from rootless_sb import host, paths, sandboxes, spec, state
+from rootless_sb import cgroups, control_group, host, limits, paths, sandboxes, spec, state
 from rootless_sb.errors import SbError
-from rootless_sb.kernel import landlock, namespaces, probes, seccomp
+from rootless_sb.kernel import channel, landlock, namespaces, probes, processes, seccomp
 from rootless_sb.requirements import REQUIREMENTS
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def examine() -> tuple[Finding, ...]:
         "pidfd": lambda: probes.attempt(probes.pidfd),
         "landlock": lambda: probes.attempt(landlock.version),
         "seccomp": lambda: probes.attempt(seccomp.probe),
-        "cgroups": lambda: probes.attempt(probes.delegated_cgroup),
+        "cgroups": lambda: _group_try(machine),
         "pasta": lambda: "" if host.program("pasta") else "not installed",
         "slirp4netns": lambda: "" if host.program("slirp4netns") else "not installed",
     }
@@ -52,6 +53,28 @@ def examine() -> tuple[Finding, ...]:
 
 def _namespace_try(flag: int) -> Callable[[], str]:
     return lambda: probes.attempt(lambda: probes.make_namespaces(flag))
+
+
+def _group_try(machine: host.Host) -> str:
+    """Put a process into a group with limits, as a sandbox's pid 1 is."""
+    ours, theirs = channel.pair()
+    pid = processes.fork(lambda: _stay(theirs), {theirs.fileno()})
+    theirs.close()
+    wanted = limits.decide(spec.RunSpec(memory="1g", cpus="1"), machine)
+    owner = (machine.uid, paths.runtime(dict(machine.environment), machine.uid))
+    group = control_group.place(pid, sandboxes.new_id(), wanted, owner)
+    ours.close()
+    os.waitpid(pid, 0)
+    if group is None:
+        return "there is none that this user may make groups in"
+    group.remove()
+    missing = [name for name in cgroups.FILES if name not in group.held]
+    return f"its controllers aren't passed on: {', '.join(missing)}" if missing else ""
+
+
+def _stay(end: channel.Channel) -> int:
+    end.wait_for_end()
+    return 0
 
 
 def _no_ranges(user: str) -> str:

@@ -28,6 +28,7 @@ def require(wanted: RunSpec) -> None:
         "--hide": wanted.hidden,
         "--read-only-path": wanted.read_only_paths,
         "--disk": wanted.disk,
+        "--inodes": wanted.inodes,
         "--audit": wanted.audit,
     }
     for option, value in refused.items():

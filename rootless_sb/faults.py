@@ -9,16 +9,17 @@ from __future__ import annotations
 import os
 import signal
 
+# Looked up once: an apply comes by at some points for each file.
+_WANTED, _, _HOW = os.environ.get("SB_FAULT", "").partition(":")
 _passed: dict[str, int] = {}
 
 
 def point(name: str) -> None:
     """Be killed or stopped here if SB_FAULT says so."""
-    wanted, _, how = os.environ.get("SB_FAULT", "").partition(":")
-    if wanted != name:
+    if name != _WANTED:
         return
     _passed[name] = _passed.get(name, 0) + 1
-    if how == "stop":
+    if _HOW == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)
-    elif _passed[name] == int(how or 1):
+    elif _passed[name] == int(_HOW or 1):
         os.kill(os.getpid(), signal.SIGKILL)

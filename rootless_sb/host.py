@@ -6,6 +6,7 @@ import os
 import pwd
 from typing import NamedTuple
 
+from rootless_sb import cgroups
 from rootless_sb.kernel import landlock, processes
 
 
@@ -39,7 +40,9 @@ class Host(NamedTuple):
     machine: str
     release: str
     processors: int
+    affinity: tuple[int, ...]  # the processors that this process may run on
     memory: int  # bytes that can be had yet
+    inotify: tuple[tuple[str, int], ...]  # what one user may have of it: names and numbers in /proc/sys/user
     landlock: int  # the version of its interface, 0 for none
 
 
@@ -74,9 +77,33 @@ def probe(parent: int = 0) -> Host:
         machine=os.uname().machine,
         release=os.uname().release,
         processors=os.cpu_count() or 1,
-        memory=available_memory(_read("/proc/meminfo")),
+        affinity=tuple(sorted(os.sched_getaffinity(0))),
+        memory=_memory(),
+        inotify=_inotify(),
         landlock=landlock.version_or_none(),
     )
+
+
+def _memory() -> int:
+    """The bytes that can be had yet: of the machine's memory, and in all control groups that this process is in."""
+    found = available_memory(_read("/proc/meminfo"))
+    table = _text("/proc/self/cgroup")
+    for hierarchy in (cgroups.UNIFIED, cgroups.OF_MEMORY):
+        own = cgroups.own(table, hierarchy.controller)
+        for path in (own, *cgroups.parents(own)) if own else ():
+            group = f"{hierarchy.root}{path.rstrip('/')}"
+            most = _text(f"{group}/{hierarchy.most}").strip()
+            if most.isdecimal() and int(most) < found:
+                left = cgroups.left(int(most), _text(f"{group}/{hierarchy.used}"), _text(f"{group}/memory.stat"))
+                found = min(found, left)
+    return found
+
+
+def _inotify() -> tuple[tuple[str, int], ...]:
+    """What a user of this user namespace may have of inotify(7): instances and watches."""
+    names = ("max_inotify_instances", "max_inotify_watches")
+    numbers = [_text(f"/proc/sys/user/{name}").strip() for name in names]
+    return tuple((name, int(number)) for name, number in zip(names, numbers, strict=True) if number.isdecimal())
 
 
 def available_memory(meminfo: bytes) -> int:
@@ -123,6 +150,10 @@ def program(name: str) -> str | None:
         if directory.startswith("/") and os.access(path, os.X_OK):
             return path
     return None
+
+
+def _text(path: str) -> str:
+    return os.fsdecode(_read(path))
 
 
 def _read(path: str) -> bytes:

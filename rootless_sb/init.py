@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from rootless_sb.security.barriers import Barriers
 
 
+# The namespace that pid 1 makes, not the watcher: its root is to be the sandbox's control group.
+OWN = "cgroup"
 # Processes in A that are counted with those in B: the watcher and pid 1.
 _OURS = 2
 
@@ -44,9 +46,12 @@ _counted_apart = False  # whether it is known that the kernel can bound the proc
 
 
 class Ends(NamedTuple):
-    """pid 1's connections: its channel to the supervisor, where `sb exec` connects, and the target's 0, 1 and 2."""
+    """pid 1's connections: its channel to the supervisor, that which tells of its control group, where `sb exec`
+    connects, and the target's 0, 1 and 2.
+    """
 
     supervisor: Channel
+    group: Channel
     control: Listener
     standard: Standard
 
@@ -104,6 +109,7 @@ def _start(plan: Plan, directory: str, ends: Ends, null: int) -> tuple[int, sess
         os.close(master)
 
     counted = probes.Trial(probes.count_processes_apart) if plan.limits.processes and not _counted_apart else None
+    grouped = _enter_group(plan, ends.group)
     with Doing("cannot make a mount namespace"):
         namespaces.unshare(namespaces.NEWNS)
         mounts.mount(None, "/", None, mounts.REC | mounts.PRIVATE)
@@ -117,6 +123,11 @@ def _start(plan: Plan, directory: str, ends: Ends, null: int) -> tuple[int, sess
     around = target.Surroundings(slave, null, ends.standard, inner, barriers, plan.limits.own)
     # By now it has long been found out whether they can be limited.
     most = 0 if counted is not None and counted.failure() else plan.limits.processes
+    processors = () if "cpus" in grouped else plan.limits.processors
+    if processors:
+        processes.bind(processors)
+    own = (*(("pids",) if most else ()), *(("cpus",) if processors else ()))
+    ends.supervisor.try_send(protocol.encode(protocol.LIMITED, ",".join(grouped), ",".join(own)))
     started = _start_limited(most, lambda: target.start(plan.target, around))
     _give_up_power(barriers)
     return started.pid, session.Lent(builder.devpts, null, started.inner, barriers, plan.limits.own, started.pid)
@@ -126,6 +137,19 @@ def find_out() -> None:
     """Find out, for all that is forked from this process, what each run would else have to."""
     global _counted_apart  # noqa: PLW0603 - a fact of the kernel
     _counted_apart = not probes.attempt(probes.count_processes_apart)
+
+
+def _enter_group(plan: Plan, group: Channel) -> tuple[str, ...]:
+    """Wait until the watcher has put us into a control group, or can't; the limits that it holds are returned, and from
+    here on it is the root of all groups. Raises SbError.
+    """
+    message, _ = group.receive()
+    group.close()
+    if OWN in plan.namespaces:
+        with Lacking(OWN):
+            namespaces.unshare(namespaces.KINDS[OWN])
+    words = protocol.decode(message).fields[0] if message else ""
+    return tuple(words.split(",")) if words else ()
 
 
 def _start_limited(most: int, start: Callable[[], target.Started]) -> target.Started:

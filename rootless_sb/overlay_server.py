@@ -105,7 +105,9 @@ def _serve(orders: channel.Channel, parent: int) -> int:
     try:
         wanted = config.unpack(order[0])
         _confine(wanted)
-        server.serve(wanted, *order[1])
+        fuse, audit = (*order[1], -1)[:2]
+        full = protocol.encode(protocol.EXCEEDED, protocol.DISK)
+        server.serve(wanted, fuse, audit, lambda: orders.try_send(full))
     except (OverlayError, OSError) as error:
         orders.try_send(protocol.failed(SbError("cannot serve the sandbox's files", str(error))))
         return 1

@@ -11,6 +11,7 @@ from rootless_sb import engines, limits, paths, secrets, spec, stdio, variables
 from rootless_sb.errors import SbError
 from rootless_sb.image import running
 from rootless_sb.kernel.namespaces import KINDS
+from rootless_sb.limits import OVERLAY, SUPERVISOR, Held
 from rootless_sb.maps import id_maps
 from rootless_sb.program import Target, without_own
 from rootless_sb.requirements import REQUIREMENTS
@@ -20,6 +21,8 @@ from rootless_sb.state import CREATED, State
 from rootless_sb.volumes import parse_scratch, parse_volume, read_only_within, volume_steps
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rootless_sb.host import Host
     from rootless_sb.image.running import Base
     from rootless_sb.kernel.descriptors import Descriptor
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from rootless_sb.spec import RunSpec
     from rootless_sb.steps import Step
 
+_KEPT_FREE = 5  # percent of the file system with the layer, which no sandbox takes unless it is told how much it may
 _LOCALHOST = b"127.0.0.1\tlocalhost\n::1\tlocalhost\n"
 
 
@@ -36,6 +40,8 @@ class Plan(NamedTuple):
     """All of a run, decided. `places`: where the directory of a sandbox that isn't kept may lie, best first;
     `store`: where those lie that are. `record` is what is written down of the sandbox. `existing`: start this
     sandbox, a directory, again; empty for a new one.
+
+    `runtime`: the directory of the user's sockets, where systemd may have one.
 
     `parent`: the process with whose end the sandbox ends, 0 for none: the one that started sb, unless that is the
     machine's init or sb runs under nohup(1).
@@ -54,6 +60,7 @@ class Plan(NamedTuple):
     steps: tuple[Step, ...]
     barriers: Barriers
     limits: Limits
+    runtime: str
     warnings: tuple[str, ...]
     attachments: tuple[stdio.Attachment, ...]
     target: Target
@@ -117,6 +124,7 @@ def _plan_once(
             etc_hosts=host.etc_hosts if wanted.rootfs is None and base is None else _LOCALHOST,
             devices=tuple(name for name in host.devices if name != "fuse" or wanted.nested),
             gids=maps.gids,
+            inotify=host.inotify,
             pty=terminal,
             nested=wanted.nested,
             volumes=_volume_steps(wanted),
@@ -125,7 +133,8 @@ def _plan_once(
             directories=running.directories(base.image, program.directory) if base is not None else (),
         ),
         barriers=behind,
-        limits=limits.decide(wanted, host),
+        limits=limits.decide(wanted, host, identifier),
+        runtime=paths.runtime(environment, host.uid),
         warnings=() if wanted.quiet else behind.warnings(wanted.allow_degraded),
         attachments=attachments,
         target=program,
@@ -148,6 +157,9 @@ def overlay(wanted: RunSpec, host: Host, base: Base | None, maps: IdMaps) -> Con
         hidden_names=tuple(map(os.fsencode, paths.base_names(host.uid))),
         read_only=tuple(map(os.fsencode, wanted.read_only_paths)),
         bytes_max=limits.parse_size(wanted.disk) if wanted.disk else None,
+        inodes_max=wanted.inodes or None,
+        bytes_kept=0 if wanted.disk else _KEPT_FREE,
+        inodes_kept=0 if wanted.inodes else _KEPT_FREE,
         audited=OPERATIONS if wanted.audit else (),
         own_uid=own_uid,
         own_gid=own_gid,
@@ -237,6 +249,21 @@ def again(plan: Plan, known: State, directory: str, program: Target) -> Plan:
         target=program,
         with_one_id=again(plan.with_one_id, known, directory, program) if plan.with_one_id else None,
     )
+
+
+def limited(plan: Plan, grouped: Sequence[str], own: Sequence[str]) -> tuple[Held, ...]:
+    """All limits of a sandbox and what holds them: a control group, pid 1, or what can always be had. (The kernel's
+    overlay limits no files.)
+    """
+    overlay = plan.overlay
+    files = [("disk", overlay.bytes_max, overlay.bytes_kept), ("inodes", overlay.inodes_max, overlay.inodes_kept)]
+    of_files = [
+        Held(name, f"{kept}% free" if most is None else str(most), (OVERLAY,))
+        for name, most, kept in files
+        if plan.engine == engines.FUSE
+    ]
+    timeout = (Held("timeout", f"{plan.timeout:g}", (SUPERVISOR,)),) if plan.timeout else ()
+    return (*limits.held(plan.limits, grouped, own), *of_files, *timeout)
 
 
 def namespaces(given_up: tuple[str, ...]) -> tuple[str, ...]:

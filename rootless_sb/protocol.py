@@ -15,11 +15,13 @@ path, argument or variable can hold one). The end of a channel means that the pr
         |                              | mount /dev/fuse                                            |
         |                              |--- Config + fuse descriptor (SCM_RIGHTS) ----------------->|  answers INIT
         |                              |--- fork --------------------->|                            |
+        |                              |  puts it into a control group, if it may                   |
+        |                              |--- grouped ------------------>|                            |
         |<-------------- running ------|                               | stages /proc, /dev, ...    |
         |<---------------------------------- terminal + pty master ----|                            |
         |                                                              | attaches them to the overlay, pivot_root
         |                                                              | forks the target in B      |
-        |<---------------------------------- started ------------------|                            |
+        |<---------------------------------- limited, started ---------|                            |
         |--------------- started ----->|  (which counts the time limit too, should we be stopped)   |
         |----------------------------------- signal ------------------>|                            |
         |<---------------------------------- stopped ------------------|  (then `signal` SIGCONT)   |
@@ -62,6 +64,8 @@ MAPPED = "mapped"
 REFUSED = "refused"  # newuidmap or newgidmap said no
 PHASES = "phases"  # what the sender has noted of the time, see `phases`; before `running` and pid 1's `started`
 RUNNING = "running"  # pid 1's pid, as the supervisor sees it
+GROUPED = "grouped"  # the limits that a control group holds, with commas
+LIMITED = "limited"  # the same, and those that pid 1 holds
 TERMINAL = "terminal"
 STARTED = "started"  # pid of the program, as the sender sees it
 EXEC = "exec"
@@ -69,11 +73,12 @@ SIGNAL = "signal"  # number
 STOPPED = "stopped"  # number of the signal that did it
 EXITED = "exited"  # wait status of the target
 GONE = "gone"  # wait status of pid 1; 1 if the server had ended before it, else 0; 1 if the layer is kept
-EXCEEDED = "exceeded"  # the limit for which the sandbox is being ended, one of the words below
+EXCEEDED = "exceeded"  # the limit for which the sandbox is being ended, or something was refused: a word below
 REMOVED = "removed"  # files, bytes of the layer that was thrown away
 FAILED = "failed"  # what, why, hint, exit status
 
 MEMORY = "memory"
+DISK = "disk"
 
 # How many fields each kind has.
 _FIELDS = {
@@ -83,6 +88,8 @@ _FIELDS = {
     REFUSED: 0,
     PHASES: 1,
     RUNNING: 1,
+    GROUPED: 1,
+    LIMITED: 2,
     TERMINAL: 0,
     STARTED: 1,
     EXEC: 0,

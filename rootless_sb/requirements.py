@@ -61,9 +61,9 @@ REQUIREMENTS = {
         Requirement("landlock", "Landlock", "no Landlock", _LANDLOCK, False, degradable=True),
         Requirement(
             "cgroups",
-            "delegated cgroup",
-            "no cgroup to make groups in",
-            "log in through systemd, or: systemd-run --user --scope -p Delegate=yes $SHELL",
+            "control groups",
+            "no control group for a sandbox",
+            "as root: loginctl enable-linger $USER",
             False,
         ),
         Requirement("pasta", "pasta", "no pasta", "as root: apt-get install passt", False),

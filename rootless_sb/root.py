@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rootless_sb.maps import MapLine
     from rootless_sb.steps import Step
 
+_TERMINALS = 1024  # of the host's 4096 by default, of which 1024 are the host's own: kernel.pty.max and pty.reserve
 _TTY_GROUP = 5  # what distributions and devpts agree on (Documentation/filesystems/devpts.rst)
 # What podman makes read-only too. Some of it answers to uid 0 of the host, which `sb run` called by root maps.
 _READ_ONLY = ("proc/asound", "proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger")
@@ -52,6 +53,7 @@ def root_steps(
     etc_hosts: bytes,
     devices: tuple[str, ...],
     gids: tuple[MapLine, ...],
+    inotify: tuple[tuple[str, int], ...],
     pty: bool,
     nested: bool,
     volumes: tuple[Step, ...],
@@ -64,13 +66,14 @@ def root_steps(
     `own` names the namespaces that the sandbox has for itself: what belongs to the host otherwise is left alone. Where
     a `nested` sandbox is to be made inside, nothing of /proc and /sys is covered: the kernel lets nobody mount a new
     one who doesn't see all of the old one (mount_too_revealing, fs/namespace.c). `resolv_conf`: what /etc/resolv.conf
-    is to say, None to leave it alone; `directories`: what is made in the root.
+    is to say, None to leave it alone; `inotify`: what the user may have of it; `directories`: what is made in the root.
     """
     return (
         MountStage(),
         MakeDirectory("proc"),
         MountAt("proc", "proc", NOSUID | NODEV | NOEXEC),
         *(network_steps(gids) if "net" in own else ()),
+        *share_steps(inotify),
         *((SetHostname(hostname),) if "uts" in own else ()),
         MakeDirectory(_EMPTY_DIRECTORY),
         WriteFile(_EMPTY_FILE, b""),
@@ -87,13 +90,19 @@ def root_steps(
         Attach("proc", "/proc"),
         Attach("dev", "/dev"),
         IfPossible(Attach("sys", "/sys")),
-        IfPossible(AttachFile("hostname", "/etc/hostname")),  # not every image has these, or as files
-        IfPossible(AttachFile("hosts", "/etc/hosts")),
-        *((IfPossible(AttachFile("resolv.conf", "/etc/resolv.conf")),) if resolv_conf is not None else ()),
+        *name_file_steps(on_image=resolv_conf is not None),
         *volumes,
         *((MakeRootReadOnly(),) if read_only else ()),
         PivotRoot(),
     )
+
+
+def name_file_steps(*, on_image: bool) -> tuple[Step, ...]:
+    """Put the sandbox's names and addresses over those of its root. Not every root has them, or as files: an image gets
+    them nevertheless, as docker has it; for what isn't one they would be changes, which `sb apply` brings to the host.
+    """
+    names = ("hostname", "hosts", *(("resolv.conf",) if on_image else ()))
+    return tuple(IfPossible(AttachFile(name, f"/etc/{name}", make=on_image)) for name in names)
 
 
 def masks(places: tuple[str, ...]) -> tuple[Step, ...]:
@@ -115,10 +124,18 @@ def network_steps(gids: tuple[MapLine, ...]) -> tuple[Step, ...]:
     )
 
 
+def share_steps(inotify: tuple[tuple[str, int], ...]) -> tuple[Step, ...]:
+    """Half of what the user may have of inotify(7): a sandbox's count as the user's own (kernel/ucount.c, inc_ucount),
+    and the other half is left for the host and other sandboxes.
+    """
+    return tuple(IfPossible(WriteSetting(f"proc/sys/user/{name}", str(most // 2))) for name, most in inotify)
+
+
 def device_steps(devices: tuple[str, ...], gids: tuple[MapLine, ...]) -> tuple[Step, ...]:
     """A /dev of the sandbox's own: the harmless nodes of the host, its own ptys, shared memory and queues."""
     has_tty_group = any(line.inside <= _TTY_GROUP < line.inside + line.size for line in gids)
-    pts_options = "newinstance,ptmxmode=0666,mode=0620" + (f",gid={_TTY_GROUP}" if has_tty_group else "")
+    pts_options = f"newinstance,ptmxmode=0666,mode=0620,max={_TERMINALS}"
+    pts_options += f",gid={_TTY_GROUP}" if has_tty_group else ""
     return (
         MakeDirectory("dev"),
         MountAt("tmpfs", "dev", NOSUID, "mode=0755,size=65536k"),

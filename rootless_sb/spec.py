@@ -45,8 +45,10 @@ class RunSpec(NamedTuple):
     read_only: bool = False
     read_only_paths: tuple[str, ...] = ()
     disk: str = ""  # as `limits.parse_size` takes it
+    inodes: int = 0  # 0 for the default
     audit: str = ""  # the path of a file
     pids_limit: int = 0  # 0 for the default, -1 for none
     memory: str = ""  # as `limits.parse_size` takes it
+    cpus: str = ""  # as `limits.parse_processors` takes it
     engine: str = "fuse"  # or kernel, as `engines` names them
     ulimits: tuple[str, ...] = ()  # as `limits.parse_ulimit` takes them

@@ -6,6 +6,7 @@ import signal
 from typing import NamedTuple
 
 from rootless_sb import fields
+from rootless_sb.limits import Held
 from rootless_sb.spec import RunSpec
 
 SCHEMA = 1
@@ -39,6 +40,7 @@ class State(NamedTuple):
     supervisor: int = 0
     exit_code: int | None = None
     barriers: tuple[str, ...] = ()  # in force since the last start
+    limits: tuple[Held, ...] = ()  # so, too
     image: str = ""  # the id of the image that it runs on, if it runs on one
     stop_signal: int = signal.SIGTERM  # what `sb stop` sends
 
@@ -49,9 +51,12 @@ class State(NamedTuple):
         return self
 
 
-def running(old: State, pid: int, supervisor: int, barriers: tuple[str, ...]) -> State:
-    """The state of a sandbox whose command has started, behind these barriers."""
-    return old._replace(status=RUNNING, pid=pid, supervisor=supervisor, exit_code=None, barriers=barriers)
+def running(
+    old: State, pid: int, supervisor: int, barriers: tuple[str, ...], limits: tuple[Held, ...]
+) -> State:
+    """The state of a sandbox whose command has started, behind these barriers and within these limits."""
+    started = old._replace(status=RUNNING, pid=pid, supervisor=supervisor, exit_code=None)
+    return started._replace(barriers=barriers, limits=limits)
 
 
 def ended(old: State, exit_code: int) -> State:
@@ -68,6 +73,7 @@ def encode(state: State) -> bytes:
     if state.exit_code is not None:
         pairs.append(("exit_code", str(state.exit_code)))
     pairs += [("barrier", name) for name in state.barriers]
+    pairs += [("limit", "\t".join((each.name, each.value, *each.holders))) for each in state.limits]
     pairs += [("command", word) for word in state.command]
     pairs += [("environment", f"{name}={value}") for name, value in state.environment]
     for field, value in zip(RunSpec._fields, state.wanted, strict=True):
@@ -101,9 +107,15 @@ def decode(data: bytes) -> State:
             image=values.get("image", [""])[0],
             exit_code=int(values["exit_code"][0]) if "exit_code" in values else None,
             barriers=tuple(values.get("barrier", ())),
+            limits=tuple(_limit(text) for text in values.get("limit", ())),
         )
     except (KeyError, ValueError) as error:
         raise StateError(f"its state is damaged: {error}") from error
+
+
+def _limit(text: str) -> Held:
+    name, value, *holders = text.split("\t")
+    return Held(name, value, tuple(holders))
 
 
 def _texts(value: object) -> list[str]:

@@ -102,10 +102,11 @@ class Attach(NamedTuple):
 
 
 class AttachFile(NamedTuple):
-    """Bind the file `place` over the file `target`."""
+    """Bind the file `place` over the file or symlink at `target`, wherever that leads; if `make`, over nothing too."""
 
     place: str
     target: str
+    make: bool = False
 
 
 class MakeTargetDirectory(NamedTuple):

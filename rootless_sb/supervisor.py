@@ -25,6 +25,8 @@ from rootless_sb import (
 from rootless_sb.errors import EXIT_KILLED, EXIT_TIMEOUT, Doing, SbError
 from rootless_sb.kernel import channel, processes
 from rootless_sb.kernel.signals import SignalPipe
+from rootless_sb.limits import loose
+from rootless_sb.plan import limited
 from rootless_sb.ui import messages
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from rootless_sb.plan import Plan
     from rootless_sb.status_stream import StatusStream
 
+_FULL = "the sandbox couldn't write all that it wanted: its limit of disk was reached (--disk and --inodes set it)"
 _ARRIVAL = 0.1  # seconds
 _FLUSH = 60.0  # seconds that the server has to bring what a kept layer still lacks to the disk
 _LOOK_AROUND = 1.0  # seconds between looks at the parent, where it can't be watched
@@ -70,6 +73,7 @@ class Supervisor:
         "_ending",
         "_exceeded",
         "_failure",
+        "_full",
         "_gone",
         "_init_pid",
         "_init_status",
@@ -108,6 +112,7 @@ class Supervisor:
         self._init_status: int | None = None  # the wait status of pid 1
         self._server_ended = 0  # 1: before pid 1 did
         self._exceeded = ""  # the limit that it was ended for
+        self._full = False  # something wasn't written for want of room
         self._failure: SbError | None = None
         self._watcher_ended = False  # its channel's end was seen
         self._gone = False  # nothing runs in the sandbox any more
@@ -254,12 +259,17 @@ class Supervisor:
             return EXIT_KILLED
         if self._talk.wait_status is None or self._server_ended:
             raise SbError("the sandbox was ended", self._why_early(), "the command's exit status is not known")
-        return processes.exit_code(self._talk.wait_status)
+        code = processes.exit_code(self._talk.wait_status)
+        if self._full and not self._plan.quiet:
+            messages.say(_FULL)
+        return code
 
     def reason(self) -> str:
         """Why the command that came to an end has, in `status_stream`'s words."""
         if self._exceeded:
             return self._exceeded
+        if self._full and self._talk.wait_status and not self._ending.timed_out:
+            return protocol.DISK  # the command has failed: for that, as far as we know
         return status_stream.reason(self._talk.wait_status or 0, timed_out=self._ending.timed_out)
 
     def _why_early(self) -> str:
@@ -318,6 +328,8 @@ class Supervisor:
         elif message.kind == protocol.RUNNING:
             self._init_pid = int(message.fields[0])
             self._note_running()
+        elif message.kind == protocol.EXCEEDED and message.fields[0] == protocol.DISK:
+            self._full = True
         elif message.kind == protocol.EXCEEDED:
             self._exceeded = message.fields[0]
         elif message.kind == protocol.GONE:
@@ -353,9 +365,14 @@ class Supervisor:
             return
         faults.point("start-unnoted")
         in_force = self._plan.barriers.in_force(self._plan.namespaces)
+        limits = limited(self._plan, *self._talk.limited)
+        if self._background is None and not self._plan.quiet:
+            messages.warn_all(loose(limits))
         with Doing("cannot note that the sandbox runs"):
             try:
-                sandboxes.update(self._own, lambda old: state.running(old, self._init_pid, os.getpid(), in_force))
+                sandboxes.update(
+                    self._own, lambda old: state.running(old, self._init_pid, os.getpid(), in_force, limits)
+                )
             except FileNotFoundError:  # a short command: by now its sandbox has been removed
                 pass
         self._status.started(self._plan.identifier, self._init_pid, in_force, phases.durations(), phases.beginning())

@@ -20,11 +20,19 @@ class Vigil:
     and when the sandbox uses more memory than it may.
     """
 
-    __slots__ = ("_backstop", "_deadline", "_events", "_look_due", "_memory", "_most", "_pid", "_server", "_supervisor")
+    __slots__ = (
+        "_backstop", "_deadline", "_events", "_look_due", "_memory", "_most", "_own_ipc", "_pid", "_server",
+        "_supervisor",
+    )  # fmt: skip
 
-    def __init__(self, pid: int, events: SignalPipe, supervisor: Channel, server: Channel | None) -> None:
-        """`pid`: pid 1's; `events` must turn readable when it ends. `server`: None if there is none."""
+    def __init__(
+        self, pid: int, events: SignalPipe, supervisor: Channel, server: Channel | None, *, own_ipc: bool
+    ) -> None:
+        """`pid`: pid 1's; `events` must turn readable when it ends. `server`: None if there is none. `own_ipc`: we are
+        in its IPC namespace.
+        """
         self._pid = pid
+        self._own_ipc = own_ipc
         self._events = events
         self._supervisor = supervisor
         self._server = server
@@ -84,7 +92,7 @@ class Vigil:
             self._deadline = time.monotonic() + self._backstop
         if self._most:
             try:
-                self._memory = memory.MemoryWatch(self._pid, self._most)
+                self._memory = memory.MemoryWatch(self._pid, self._most, own_ipc=self._own_ipc)
             except OSError:  # it has just ended
                 return
 

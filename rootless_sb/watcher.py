@@ -21,6 +21,7 @@ from rootless_sb.plan import with_layer
 from rootless_sb.requirements import Lacking, hint
 
 if TYPE_CHECKING:
+    from rootless_sb.control_group import ControlGroup
     from rootless_sb.kernel.channel import Channel
     from rootless_sb.plan import Plan
     from rootless_sb.relay import Standard
@@ -54,14 +55,19 @@ def watch(plan: Plan, links: Links, standard: Standard, audit: tuple[int, ...]) 
     try:
         with Doing("cannot listen for other commands"):
             control = channel.listen(sandbox.own, "control")
-        ends = init.Ends(links.init, control, standard)
+        gate, pid1s = channel.pair()
+        ends = init.Ends(links.init, pid1s, control, standard)
         pid = _start(with_layer(plan, sandbox.directory), sandbox, links, ends, audit)
-        control.close()
-        links.init.close()
+        for end in (control, links.init, pid1s):
+            end.close()
         relay.release(standard)
+        group = _place_in_group(plan, pid, gate)
         descriptors.shut((0, 1), descriptors.open_null())  # their other ends are to see the sandbox's end, not ours
-        waiting = vigil.Vigil(pid, events, links.supervisor, links.server)
-        wait_status = waiting.wait(ending.backstop(plan.timeout), plan.limits.memory)
+        waiting = vigil.Vigil(pid, events, links.supervisor, links.server, own_ipc="ipc" in plan.namespaces)
+        watched = 0 if group is not None and "memory" in group.held else plan.limits.memory
+        wait_status = waiting.wait(ending.backstop(plan.timeout), watched)
+        if group is not None:
+            _leave_group(group, links.supervisor, killed=os.WIFSIGNALED(wait_status))
         # What a command does once its files are gone, and what status that gives it, says nothing: tell it apart.
         server_ended = not mounts.is_connected(f"{sandbox.directory}/root")
         kept = True  # should that fail: then the supervisor decides, or who sweeps
@@ -121,12 +127,29 @@ def _start(plan: Plan, sandbox: Sandbox, links: Links, ends: init.Ends, audit: t
     else:
         _mount_kernels_overlay(plan, sandbox)
     phases.mark(phases.MOUNT)
-    keep = {ends.supervisor.fileno(), ends.control.fileno(), *relay.opened(ends.standard)}
+    keep = {ends.supervisor.fileno(), ends.group.fileno(), ends.control.fileno(), *relay.opened(ends.standard)}
     with Doing("cannot start pid 1"):
         pid = processes.fork(lambda: init.run(plan, sandbox.directory, ends), keep)
     links.supervisor.try_send(protocol.encode(protocol.PHASES, phases.own()))
     links.supervisor.try_send(protocol.encode(protocol.RUNNING, pid))
     return pid
+
+
+def _place_in_group(plan: Plan, pid: int, gate: Channel) -> ControlGroup | None:
+    """Put pid 1 into a control group with the sandbox's limits, if one can be had, and tell it: it waits for that."""
+    from rootless_sb import control_group  # here, while the server still starts, and not where somebody waits
+
+    group = control_group.place(pid, plan.identifier, plan.limits, (plan.uid, plan.runtime))
+    gate.try_send(protocol.encode(protocol.GROUPED, ",".join(group.held if group is not None else ())))
+    gate.close()
+    return group
+
+
+def _leave_group(group: ControlGroup, supervisor: Channel, *, killed: bool) -> None:
+    """All in it have ended, pid 1 with the others if it was `killed`: say if for want of memory, and remove it."""
+    if killed and group.ended_for_memory():
+        supervisor.try_send(protocol.encode(protocol.EXCEEDED, protocol.MEMORY))
+    group.remove()
 
 
 def _enter_namespaces(plan: Plan, supervisor: Channel) -> Plan:
@@ -142,8 +165,9 @@ def _enter_namespaces(plan: Plan, supervisor: Channel) -> Plan:
         with Doing("cannot map the user to root", hint("user")):
             _map_single_id(plan)
     for name in plan.namespaces:
-        with Lacking(name):
-            namespaces.unshare(namespaces.KINDS[name])
+        if name != init.OWN:
+            with Lacking(name):
+                namespaces.unshare(namespaces.KINDS[name])
     with Lacking("mounts"):
         # Slave, not private: what the host unmounts isn't kept busy by us for as long as the sandbox lives.
         mounts.mount(None, "/", None, mounts.REC | mounts.SLAVE)

@@ -52,6 +52,8 @@ buildah         buildah                             buildah
 docker-registry docker-registry                     docker-distribution
 htpasswd        apache2-utils                       httpd-tools
 openssl         openssl                             openssl
+linux.uml       user-mode-linux                     user-mode-linux
+debootstrap     debootstrap                         debootstrap
 '
 
 # Large ones, which only tests with --long use.
@@ -60,6 +62,19 @@ node            nodejs                              nodejs
 java            default-jdk-headless                java-latest-openjdk-devel
 go              golang-go                           golang
 rustc           rustc                               rust
+npm             npm                                 nodejs-npm
+g++             g++                                 gcc-c++
+cmake           cmake                               cmake
+ninja           ninja-build                         ninja-build
+gfortran        gfortran                            gcc-gfortran
+valgrind        valgrind                            valgrind
+ruby            ruby                                ruby
+php             php-cli                             php-cli
+lua5.4          lua5.4                              lua
+redis-server    redis-server                        redis
+psql            postgresql                          postgresql-server
+jupyter-nbconvert jupyter-nbconvert,python3-ipykernel python3-nbconvert,python3-ipykernel
+nginx           nginx-light                         nginx
 mpirun          openmpi-bin,libopenmpi-dev          openmpi,openmpi-devel
 chromium        chromium                            chromium
 '
@@ -110,6 +125,8 @@ usable() {
         compiler) compiles stdlib.h '' ;;
         libfuse3) compiles fuse_lowlevel.h fuse3 ;;
         libcap) compiles sys/capability.h '' ;;
+        # Only Debian has it as a package, and only for this machine; where it can't be had it isn't missing.
+        linux.uml) ! command -v apt-get >/dev/null || [ "$(uname -m)" != x86_64 ] || command -v "$1" >/dev/null ;;
         *) PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null ;;
     esac
 }

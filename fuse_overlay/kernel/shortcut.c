@@ -1,6 +1,6 @@
 /*
- * The short way for requests that carry an open file: answered here, from the descriptor that the file handle is, and
- * never seen by Python.
+ * The short way for requests that concern an open file or directory: answered here, from its descriptor, and never seen
+ * by Python.
  *
  * This library is loaded into the global scope before pyfuse3, so pyfuse3 finds the two functions of libfuse's public
  * interface (fuse_lowlevel.h) that are defined here before libfuse's own. Which descriptors may be read and written is
@@ -20,11 +20,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* What the table says of a descriptor. */
-enum { MAY_READ = 1, MAY_WRITE = 2 };
+/* What the table says of a descriptor. Who may be kept, can be read by whoever
+ * opens the file next. */
+enum { MAY_READ = 1, MAY_WRITE = 2, MAY_KEEP = 4, WAS_KEPT = 8 };
 
 #define DESCRIPTORS (1 << 20)
 
@@ -54,10 +56,43 @@ struct shortcut_note {
 } shortcut_notes[NOTES];
 unsigned shortcut_noted;
 
+/* The bytes that may be written before Python is asked again, and those that stay free of the file system:
+ * reserve.py. */
+int64_t shortcut_room = INT64_MAX;
+uint64_t shortcut_free;
+
 /* Inodes that have no extended attributes, each at its number modulo the size: one that finds its place taken is asked
  * for as ever. */
 #define BARE (1 << 17)
 uint64_t shortcut_bare[BARE];
+
+/* What is shown of files and directories beside what fstat(2) says of a descriptor of them, each at its inode number
+ * modulo the size, as in shortcut_bare. `fd` -1: there is no such file any more. `links`: the link count to show, 0 for
+ * the real one. `settable`: whether times may be set without asking. */
+#define SHOWN (1 << 14)
+
+struct shortcut_shown {
+	uint64_t number;
+	int32_t fd;
+	uint32_t mode, uid, gid, links, settable;
+} shortcut_shown[SHOWN];
+
+/* Files that nobody has open any more, but whose descriptors are kept: whoever opens one for reading gets that. Python
+ * takes them for open. Each is at its inode number modulo the size; `used` since another one wanted its place. Python
+ * says how many places there are. */
+#define KEPT (1 << 13)
+
+struct shortcut_kept {
+	uint64_t number;
+	int32_t fd;
+	uint32_t used;
+} shortcut_kept[KEPT];
+unsigned shortcut_places;
+
+/* Whether requests to set an attribute are the longer ones of FUSE_SETXATTR_EXT, which libfuse didn't ask for, and what
+ * the last one had more. */
+int shortcut_longer;
+uint32_t shortcut_setxattr_flags;
 
 /* How many requests of each kind came, for tests. */
 #define OPCODES 64
@@ -82,6 +117,26 @@ static void reply(int device, uint64_t unique, ssize_t result, void *data, size_
 	header.len = sizeof header + (count == 2 ? size : 0);
 	while (writev(device, parts, count) == -1 && errno == EINTR)
 		;
+}
+
+/* Whether so much may be written; then it counts. */
+static int take_room(uint64_t size)
+{
+	if (size > (uint64_t)shortcut_room)
+		return 0;
+	shortcut_room -= (int64_t)size;
+	return 1;
+}
+
+/* The same for what Python can't be asked of; it is to look anew for what comes next. */
+static int leaves_enough(int descriptor, uint64_t size)
+{
+	struct statvfs found;
+
+	if (take_room(size))
+		return 1;
+	shortcut_room = 0;
+	return fstatvfs(descriptor, &found) == 0 && found.f_bavail * found.f_frsize >= shortcut_free + size;
 }
 
 static int open_pipe(int ends[2])
@@ -164,7 +219,7 @@ static int answer_write(int device, uint64_t unique, const struct fuse_write_in 
 	struct stat before;
 	ssize_t written;
 
-	if (!may(in->fh, MAY_WRITE) || in->size > room || fstat((int)in->fh, &before) == -1)
+	if (!may(in->fh, MAY_WRITE) || in->size > room || fstat((int)in->fh, &before) == -1 || !take_room(in->size))
 		return 0;
 	written = checked(pwrite((int)in->fh, in + 1, in->size, (off_t)in->offset));
 	put_back_times(in->fh, &before);
@@ -179,7 +234,9 @@ static int answer_fallocate(int device, uint64_t unique, const struct fuse_fallo
 	struct stat before;
 	ssize_t result = -EOPNOTSUPP;
 
-	if (may(in->fh, MAY_WRITE) && fstat((int)in->fh, &before) == 0) {
+	if (may(in->fh, MAY_WRITE) && !(in->mode & FALLOC_FL_PUNCH_HOLE) && !leaves_enough((int)in->fh, in->length)) {
+		result = -ENOSPC;
+	} else if (may(in->fh, MAY_WRITE) && fstat((int)in->fh, &before) == 0) {
 		result = checked(fallocate((int)in->fh, (int)in->mode, (off_t)in->offset, (off_t)in->length));
 		put_back_times(in->fh, &before);
 	}
@@ -195,7 +252,8 @@ static int answer_copy(int device, uint64_t unique, const struct fuse_copy_file_
 	struct stat before;
 	ssize_t result = -EOPNOTSUPP;
 
-	if (may(in->fh_in, MAY_READ) && may(in->fh_out, MAY_WRITE) && fstat((int)in->fh_out, &before) == 0) {
+	if (may(in->fh_in, MAY_READ) && may(in->fh_out, MAY_WRITE) && fstat((int)in->fh_out, &before) == 0 &&
+	    take_room(size)) {
 		result = checked(copy_file_range((int)in->fh_in, &from, (int)in->fh_out, &to, size, 0));
 		put_back_times(in->fh_out, &before);
 	}
@@ -215,6 +273,86 @@ static int answer_getxattr(int device, const struct fuse_in_header *header, cons
 	return 1;
 }
 
+/* What only we change, the kernel may keep until it is short of memory: a year. */
+enum { LASTING = 365 * 86400 };
+
+/* The attributes of what is shown. A file with several names, or none, is Python's to count. */
+static int reply_shown(int device, uint64_t unique, const struct shortcut_shown *shown)
+{
+	struct fuse_attr_out out = {.attr_valid = LASTING};
+	struct stat st;
+
+	if (fstat(shown->fd, &st) == -1 || (shown->links == 0 && !S_ISDIR(st.st_mode) && st.st_nlink != 1))
+		return 0;
+	out.attr = (struct fuse_attr){
+		.ino = shown->number,
+		.size = (uint64_t)st.st_size,
+		.blocks = (uint64_t)st.st_blocks,
+		.atime = (uint64_t)st.st_atim.tv_sec,
+		.mtime = (uint64_t)st.st_mtim.tv_sec,
+		.ctime = (uint64_t)st.st_ctim.tv_sec,
+		.atimensec = (uint32_t)st.st_atim.tv_nsec,
+		.mtimensec = (uint32_t)st.st_mtim.tv_nsec,
+		.ctimensec = (uint32_t)st.st_ctim.tv_nsec,
+		.mode = shown->mode,
+		.nlink = shown->links ? shown->links : (uint32_t)st.st_nlink,
+		.uid = shown->uid,
+		.gid = shown->gid,
+		.blksize = (uint32_t)st.st_blksize,
+	};
+	reply(device, unique, 0, &out, sizeof out);
+	return 1;
+}
+
+static const struct shortcut_shown *find_shown(uint64_t number)
+{
+	const struct shortcut_shown *shown = &shortcut_shown[number % SHOWN];
+
+	return number && shown->number == number ? shown : NULL;
+}
+
+static int answer_getattr(int device, const struct fuse_in_header *header)
+{
+	const struct shortcut_shown *shown = find_shown(header->nodeid);
+
+	if (shown == NULL)
+		return 0;
+	if (shown->fd >= 0)
+		return reply_shown(device, header->unique, shown);
+	reply(device, header->unique, -ENOENT, NULL, 0);
+	return 1;
+}
+
+static struct timespec time_to_set(uint32_t valid, uint32_t wanted, uint32_t now, uint64_t seconds, uint32_t nanoseconds)
+{
+	if (!(valid & wanted))
+		return (struct timespec){.tv_nsec = UTIME_OMIT};
+	if (valid & now)
+		return (struct timespec){.tv_nsec = UTIME_NOW};
+	return (struct timespec){(time_t)seconds, nanoseconds};
+}
+
+/* Times alone, which the kernel sends along with what it has written, and of files that are gone. st_ctime moves by
+ * itself. */
+static int answer_times(int device, const struct fuse_in_header *header, const struct fuse_setattr_in *in)
+{
+	const uint32_t others = ~(uint32_t)(FATTR_ATIME | FATTR_MTIME | FATTR_ATIME_NOW | FATTR_MTIME_NOW | FATTR_CTIME |
+					    FATTR_FH | FATTR_LOCKOWNER);
+	const struct shortcut_shown *shown = find_shown(header->nodeid);
+	const struct timespec times[2] = {
+		time_to_set(in->valid, FATTR_ATIME, FATTR_ATIME_NOW, in->atime, in->atimensec),
+		time_to_set(in->valid, FATTR_MTIME, FATTR_MTIME_NOW, in->mtime, in->mtimensec),
+	};
+
+	if (shown == NULL || !shown->settable || in->valid & others || !(in->valid & (FATTR_ATIME | FATTR_MTIME)))
+		return 0;
+	if (shown->fd < 0) {
+		reply(device, header->unique, -ENOENT, NULL, 0);
+		return 1;
+	}
+	return futimens(shown->fd, times) == 0 && reply_shown(device, header->unique, shown);
+}
+
 static int note(uint64_t number, uint64_t count)
 {
 	if (shortcut_noted == NOTES)
@@ -223,13 +361,52 @@ static int note(uint64_t number, uint64_t count)
 	return 1;
 }
 
+/* Keep a descriptor instead of closing it. Whoever has the place goes if it was of no use meanwhile. Not a file without
+ * a name, whose blocks somebody may wait for, nor one with several, which is easily lost sight of. */
+static int keep(uint64_t number, uint64_t handle)
+{
+	struct shortcut_kept *kept;
+	struct stat st;
+
+	if (shortcut_places == 0 || !may(handle, MAY_KEEP))
+		return 0;
+	kept = &shortcut_kept[number % shortcut_places];
+	if (kept->number == number || (kept->number && kept->used)) {
+		kept->used = 0;
+		return 0;
+	}
+	if (fstat((int)handle, &st) == -1 || st.st_nlink != 1 || (kept->number && !note((uint64_t)kept->fd, 0)))
+		return 0;
+	*kept = (struct shortcut_kept){number, (int32_t)handle, may(handle, WAS_KEPT)};
+	return 1;
+}
+
+static int answer_open(int device, const struct fuse_in_header *header, const struct fuse_open_in *in)
+{
+	/* The kernel's O_LARGEFILE and __FMODE_EXEC, on whatever architecture (linux/fs.h, asm-generic/fcntl.h). */
+	const uint32_t harmless = O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOATIME | 0100000 | 040;
+	struct shortcut_kept *kept;
+	struct fuse_open_out out = {.open_flags = FOPEN_KEEP_CACHE};
+
+	if (shortcut_places == 0 || (in->flags & ~harmless) != O_RDONLY)
+		return 0;
+	kept = &shortcut_kept[header->nodeid % shortcut_places];
+	if (kept->number != header->nodeid)
+		return 0;
+	out.fh = (uint64_t)kept->fd;
+	*kept = (struct shortcut_kept){0};
+	shortcut_allowed[out.fh] |= WAS_KEPT;
+	reply(device, header->unique, 0, &out, sizeof out);
+	return 1;
+}
+
 /* The handle of a directory that isn't cached is no descriptor, though it may look like one: `known` says whether this
  * handle is ours to release. */
-static int answer_release(int device, uint64_t unique, uint64_t handle, int known)
+static int answer_release(int device, const struct fuse_in_header *header, uint64_t handle, int known)
 {
-	if (!known || !note(handle, 0))
+	if (!known || (!keep(header->nodeid, handle) && !note(handle, 0)))
 		return 0;
-	reply(device, unique, 0, NULL, 0);
+	reply(device, header->unique, 0, NULL, 0);
 	return 1;
 }
 
@@ -248,6 +425,21 @@ static int answer_forgets(const struct fuse_batch_forget_in *in, size_t room)
 	for (uint32_t number = 0; number < in->count; number++)
 		answer_forget(each[number].nodeid, each[number].nlookup);
 	return 1;
+}
+
+/* Cut out of a request what libfuse doesn't expect in it. Returns its size then. */
+static size_t shortened(void *request, size_t size)
+{
+	struct fuse_in_header *header = request;
+	struct fuse_setxattr_in *in = (void *)(header + 1);
+	size_t more = sizeof *in - FUSE_COMPAT_SETXATTR_IN_SIZE, begin = sizeof *header + sizeof *in;
+
+	if (!shortcut_longer || size < begin || header->opcode != FUSE_SETXATTR)
+		return size;
+	shortcut_setxattr_flags = in->setxattr_flags;
+	memmove((char *)in + FUSE_COMPAT_SETXATTR_IN_SIZE, in + 1, size - begin);
+	header->len -= (uint32_t)more;
+	return size - more;
 }
 
 /* Whether a request has been answered. */
@@ -276,13 +468,19 @@ static int answered(int device, const void *request, size_t size)
 		return room > sizeof(struct fuse_getxattr_in) &&
 		       answer_getxattr(device, header, (const char *)body + sizeof(struct fuse_getxattr_in),
 				       room - sizeof(struct fuse_getxattr_in));
+	case FUSE_OPEN:
+		return room >= sizeof(struct fuse_open_in) && answer_open(device, header, body);
+	case FUSE_GETATTR:
+		return answer_getattr(device, header);
+	case FUSE_SETATTR:
+		return room >= sizeof(struct fuse_setattr_in) && answer_times(device, header, body);
 	case FUSE_RELEASE:
 	case FUSE_RELEASEDIR: {
 		const struct fuse_release_in *in = body;
 
 		if (room < sizeof *in)
 			return 0;
-		return answer_release(device, header->unique, in->fh,
+		return answer_release(device, header, in->fh,
 				      header->opcode == FUSE_RELEASE ? may(in->fh, MAY_READ)
 								     : (in->fh & CACHED_DIRECTORY) != 0);
 	}
@@ -321,9 +519,9 @@ int fuse_session_receive_buf(struct fuse_session *session, struct fuse_buf *buff
 			return errno == ENOENT || errno == EAGAIN ? -EINTR : -errno;
 		}
 		if (!answered(device, buffer->mem, (size_t)size)) {
-			buffer->size = (size_t)size;
+			buffer->size = shortened(buffer->mem, (size_t)size);
 			buffer->flags = 0;
-			return (int)size;
+			return (int)buffer->size;
 		}
 	}
 	return -EINTR;

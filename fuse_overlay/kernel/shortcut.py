@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 from importlib import machinery
 from typing import TYPE_CHECKING
 
@@ -17,25 +18,36 @@ if TYPE_CHECKING:
 VARIABLE = "FUSE_OVERLAY_SHORTCUT"
 
 # As in shortcut.c, which says what each is.
-_READ, _WRITE = 1, 2
+_READ, _WRITE, _KEEP = 1, 2, 4
 _DESCRIPTORS = 1 << 20
 CACHED_DIRECTORY = 1 << 62
 _NOTES = 1 << 14
 _BARE = 1 << 17
 _OPCODES = 64
+_SHOWN = 1 << 14
+_KEPT = 1 << 13
+_KEPT_FORM = struct.Struct("=QiI")
+_NUMBER = struct.Struct("=Q")
+_SHOWN_FORM = struct.Struct("=QiIIIII")
+_GONE = -1
+
+_ACL_KILL_SGID = 1 << 0  # FUSE_SETXATTR_ACL_KILL_SGID, linux/fuse.h
 
 
 class Shortcut:
     """What may be done to descriptors without asking Python, and what was done that Python has to know of."""
 
     __slots__ = (
-        "_allowed", "_bare", "_counts", "_forgotten", "_idle", "_noted", "_notes", "_released", "_released_directory",
-        "loaded",
+        "_allowed", "_bare", "_counts", "_forgotten", "_free", "_idle", "_kept", "_longer", "_noted", "_notes",
+        "_places", "_released", "_released_directory", "_room", "_setxattr_flags", "_shown", "_watched", "loaded",
     )  # fmt: skip
 
     def __init__(self, library: ctypes.CDLL | None) -> None:
         self.loaded = library is not None
         self._allowed: ctypes.Array[ctypes.c_ubyte] | None = None
+        self._watched = False
+        self._room = ctypes.c_int64()
+        self._free = ctypes.c_uint64()
         if library is not None:
             self._allowed = (ctypes.c_ubyte * _DESCRIPTORS).in_dll(library, "shortcut_allowed")
             self._bare = (ctypes.c_uint64 * _BARE).in_dll(library, "shortcut_bare")
@@ -43,6 +55,38 @@ class Shortcut:
             self._notes = (ctypes.c_uint64 * (2 * _NOTES)).in_dll(library, "shortcut_notes")
             self._noted = ctypes.c_uint.in_dll(library, "shortcut_noted")
             self._idle = ctypes.c_int.in_dll(library, "shortcut_idle")
+            self._shown = (ctypes.c_ubyte * (_SHOWN * _SHOWN_FORM.size)).in_dll(library, "shortcut_shown")
+            self._kept = (ctypes.c_ubyte * (_KEPT * _KEPT_FORM.size)).in_dll(library, "shortcut_kept")
+            self._places = ctypes.c_uint.in_dll(library, "shortcut_places")
+            self._longer = ctypes.c_int.in_dll(library, "shortcut_longer")
+            self._setxattr_flags = ctypes.c_uint32.in_dll(library, "shortcut_setxattr_flags")
+            self._room = ctypes.c_int64.in_dll(library, "shortcut_room")
+            self._free = ctypes.c_uint64.in_dll(library, "shortcut_free")
+
+    def take_longer_requests(self) -> bool:
+        """Expect FUSE_SETXATTR_EXT's requests, which libfuse doesn't. Returns whether that can be done."""
+        if self.loaded:
+            self._longer.value = 1
+        return self.loaded
+
+    def drops_setgid(self) -> bool | None:
+        """Whether the kernel said with the ACL that is being set that setgid goes; None: it doesn't say."""
+        if not self.loaded or not self._longer.value:
+            return None
+        return bool(self._setxattr_flags.value & _ACL_KILL_SGID)
+
+    def keep_free(self, size: int) -> None:
+        """Say how many bytes of the file system stay free whatever is allocated at once."""
+        self._free.value = size
+
+    @property
+    def room(self) -> int:
+        """The bytes that may be written before we are asked again."""
+        return self._room.value
+
+    @room.setter
+    def room(self, size: int) -> None:
+        self._room.value = size
 
     def no_attributes(self, ino: int) -> None:
         """Say of an inode that it has no extended attributes."""
@@ -62,6 +106,58 @@ class Shortcut:
     ) -> None:
         """Whom `settle` is to tell of released handles, and of inodes that so many look-ups were taken back of."""
         self._released, self._released_directory, self._forgotten = released, released_directory, forgotten
+
+    def watch(self) -> None:
+        """Leave it to Python to open files and to change attributes: who audits is to see each time."""
+        self._watched = True
+        self.keep(0)
+
+    def keep(self, count: int) -> None:
+        """Keep up to so many files open that nobody has open any more. None that is kept is closed by this."""
+        if self.loaded:
+            self._places.value = min(count, _KEPT)
+
+    def take_kept(self, ino: int) -> int:
+        """Keep this inode's file open no longer; returns its descriptor, to be closed, -1 if it isn't kept."""
+        if not self.loaded or not self._places.value:
+            return -1
+        place = ino % self._places.value * _KEPT_FORM.size
+        number, fd, _ = _KEPT_FORM.unpack_from(self._kept, place)
+        if number != ino:
+            return -1
+        _NUMBER.pack_into(self._kept, place, 0)
+        return int(fd)
+
+    def take_all_kept(self) -> list[int]:
+        """Keep no files open any more, now and later; returns the descriptors of those that were."""
+        if not self.loaded or not self._places.value:
+            return []
+        self.keep(0)
+        kept = [fd for number, fd, _ in _KEPT_FORM.iter_unpack(self._kept) if number]
+        ctypes.memset(self._kept, 0, ctypes.sizeof(self._kept))
+        return kept
+
+    def show(self, ino: int, fd: int, owner: tuple[int, int, int], *, links: int, settable: bool) -> None:
+        """Say what is shown of an inode beside what fstat(2) says of its descriptor `fd`, which stays open.
+
+        `owner`: user, group, and type and mode bits. `links`: the link count; 0: the real one, of files if that is 1.
+        `settable`: whether its times may be set, by this descriptor, without asking.
+        """
+        if self.loaded:
+            uid, gid, mode = owner
+            place = ino % _SHOWN * _SHOWN_FORM.size
+            _SHOWN_FORM.pack_into(self._shown, place, ino, fd, mode, uid, gid, links, settable and not self._watched)
+
+    def show_gone(self, ino: int) -> None:
+        """Say that there is no such file any more: who asks for its attributes, or sets its times, is told ENOENT."""
+        self.show(ino, _GONE, (0, 0, 0), links=0, settable=True)
+
+    def hide(self, ino: int) -> None:
+        """Take back what was said of an inode's attributes, as before its descriptor is closed."""
+        if self.loaded:
+            place = ino % _SHOWN * _SHOWN_FORM.size
+            if _NUMBER.unpack_from(self._shown, place)[0] == ino:
+                _NUMBER.pack_into(self._shown, place, 0)
 
     def counts(self) -> list[int]:
         """How many requests came so far, by opcode (linux/fuse.h); nothing without the helper."""
@@ -88,10 +184,10 @@ class Shortcut:
                     pass  # close(2) has failed, which nobody waits for
         return bool(self._idle.value)
 
-    def allow(self, fd: int, *, writing: bool) -> None:
-        """Let a descriptor be read, and written if `writing`, as it is."""
+    def allow(self, fd: int, *, writing: bool, keeping: bool = False) -> None:
+        """Let a descriptor be read, written if `writing`, and kept for the next reader if `keeping`, as it is."""
         if self._allowed is not None and fd < _DESCRIPTORS:
-            self._allowed[fd] = _READ | _WRITE if writing else _READ
+            self._allowed[fd] = _READ | (_WRITE if writing else 0) | (_KEEP if keeping else 0)
 
     def forbid(self, fd: int) -> None:
         """Ask us again of this descriptor, as before it is closed."""

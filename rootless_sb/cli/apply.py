@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Bring what a sandbox changed to this machine: all of it or nothing, or the changes at and beneath some paths. What the
 machine has changed meanwhile is a conflict, and then nothing is written. What would run by itself (setuid programs,
-shell start-up files, git hooks, ~/.ssh …) is asked for one by one."""
+shell start-up files, git hooks, ~/.ssh …) is asked for one by one. A sandbox that runs has to be stopped first."""
 
 
 # What can speak against a change, as `Verdict` calls it.
@@ -45,6 +45,8 @@ class Judged(NamedTuple):
 def main(arguments: list[str]) -> int:
     """Apply, or with --dry-run say what would be. Raises SbError."""
     parsed = parser().parse_strictly(arguments)
+    if parsed.json and not parsed.dry_run:
+        raise SbError("--json", "it is for --dry-run", f"sb apply --dry-run --json {parsed.name}")
     known = lookup.find(parsed.name, lookup.places())
     wish = Wish(parsed.conflicts, parsed.allow_risky)
     paths = [_path(known, path) for path in parsed.path]

@@ -49,7 +49,7 @@ def _copy_in(known: Known, source: bytes, path: str) -> None:
     config = opening.config_of(known.state)
     overlay = opening.overlay(known.state, known.directory)
     try:
-        copying.CopyIn(overlay, config.own_uid, config.own_gid).copy(source, _absolute(known, path))
+        copying.CopyIn(overlay, config.own_uid, config.own_gid, held.own).copy(source, _absolute(known, path))
     finally:
         overlay.close()
         held.close()

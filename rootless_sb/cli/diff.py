@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rootless_sb.cli import lookup, parsing
 from rootless_sb.errors import Doing
-from rootless_sb.review import opening, texts
+from rootless_sb.review import merged, opening, texts
 from rootless_sb.ui import changes as shown
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = """\
 List what a sandbox changed: A for added, C for changed, D for deleted (a directory with all that was in it). Data,
-mode, owner, extended attributes and type count; times don't."""
+mode, owner, extended attributes and type count; times don't. Of a sandbox that runs: what has been written by now."""
 
 
 def main(arguments: list[str]) -> int:
@@ -55,22 +55,29 @@ def _output(parsed: argparse.Namespace, view: LayerView, found: list[Change]) ->
     elif parsed.null:
         yield b"".join(b"%s %s\0" % (each.kind.encode(), each.path) for each in found)
     elif parsed.patch:
-        for each in found:
-            yield from shown.patch(each, _text(view, each))
+        for each, text in _texts(view, found):
+            yield from shown.patch(each, text)
     elif parsed.stat:
         width = max((len(shown.line(each)) for each in found), default=0)
-        for each in found:
-            yield _line(shown.stat_line(each, _text(view, each), width))
+        for each, text in _texts(view, found):
+            yield _line(shown.stat_line(each, text, width))
         yield _line(shown.summary(found))
     else:
-        for text in shown.tree(found) if parsed.tree else map(shown.line, found):
-            yield _line(text)
+        for line in shown.tree(found) if parsed.tree else map(shown.line, found):
+            yield _line(line)
 
 
-def _text(view: LayerView, change: Change) -> shown.Text:
-    """The lines of a file before and after. Raises SbError."""
-    with Doing(f"cannot read {shown.shown(change.path)}"):
-        return texts.text_of(view, change)
+def _texts(view: LayerView, found: list[Change]) -> Iterator[tuple[Change, shown.Text]]:
+    """The changes with the lines of each file before and after; without those that go meanwhile. Raises SbError."""
+    for change in found:
+        with Doing(f"cannot read {shown.shown(change.path)}"):
+            try:
+                text = texts.text_of(view, change)
+            except OSError as error:
+                if merged.is_gone(error):
+                    continue
+                raise
+        yield change, text
 
 
 def _line(text: str) -> bytes:

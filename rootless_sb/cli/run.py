@@ -168,12 +168,14 @@ def parser(
     add("--tmpfs", metavar="DST[:OPTIONS]", action="append", default=[], help="a file system in memory, as size=1g")
     add("--read-only", action="store_true", help="nothing can be changed but in volumes and in memory")
     add("--pids-limit", metavar="N", type=int, help="processes and threads at once (default: 4096 or more)")
+    add("--cpus", metavar="N", default="", help="how many processors' time it may use, as 1.5")
     add("--memory", metavar="SIZE", default="", help="what its processes may use, as 512m (default: 90 %% of it)")
     add("--ulimit", metavar="NAME=SOFT[:HARD]", action="append", default=[], help="a limit of each process, as nofile")
     add("--hide", metavar="PATH", action="append", default=[], help="a path that isn't there inside")
     add("--show", metavar="PATH", action="append", default=[], help="a path that is hidden by default: ~/.ssh")
     add("--read-only-path", metavar="PATH", action="append", default=[], help="a path that can't be changed inside")
     add("--disk", metavar="SIZE", default="", help="how much may be written, deleted files less: 512m, 10g")
+    add("--inodes", metavar="N", type=int, default=0, help="how many files may be made, removed ones less")
     add("--audit", metavar="FILE", default="", help="write there what is opened and changed, as lines of JSON")
     add("--engine", choices=engines.ENGINES, default=engines.FUSE, help="what serves the files (default: fuse)")
     add("--userns", choices=(spec.ROOT, spec.SINGLE, spec.KEEP_ID), default=spec.ROOT, help="who you are inside")
@@ -236,10 +238,19 @@ def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
         read_only_paths=tuple(os.path.abspath(path) for path in parsed.read_only_path),
         disk=parsed.disk,
         audit=os.path.abspath(parsed.audit) if parsed.audit else "",
+        inodes=_count(parsed.inodes),
+        cpus=parsed.cpus,
         memory=parsed.memory,
         pids_limit=0 if parsed.pids_limit is None else max(parsed.pids_limit, 0) or -1,
         ulimits=tuple(parsed.ulimit),
     )
+
+
+def _count(inodes: int) -> int:
+    """How many inodes there may be. Raises SbError."""
+    if inodes < 0:
+        raise SbError(f"--inodes {inodes}", "not a number of files", "--inodes 100000")
+    return inodes
 
 
 def _profile(name: str) -> str:

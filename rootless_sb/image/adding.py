@@ -74,6 +74,7 @@ async def add(source: Source, wanted: str, platform: Platform, means: Means) -> 
     data, found = await _manifest(source, wanted, platform)
     if found.config.size > manifest.LARGEST_CONFIG:
         raise SbError("the image's configuration is too large", f"{manifest.LARGEST_CONFIG} bytes are the limit")
+    means.cache.drop_if_damaged(found.config.digest)
     await _fetch(source, found.config, means.cache, lambda _: None)
     raw = means.cache.read(found.config.digest)
     config = manifest.parse_config(raw)
@@ -121,6 +122,16 @@ async def _add_layers(source: Source, found: Manifest, config: Config, means: Me
             means.progress.done(digest, was_there=there)
             return
         manifest.compression(layer.descriptor.media_type)
+        try:
+            await bring_one(layer)
+        except SbError:
+            if not means.cache.drop_if_damaged(digest):
+                raise
+            await bring_one(layer)  # what was in the cache was damaged there
+        means.progress.done(digest, was_there=False)
+
+    async def bring_one(layer: _Layer) -> None:
+        digest = layer.descriptor.digest
         async with fetching:
             await _fetch(source, layer.descriptor, means.cache, lambda count: means.progress.fetched(digest, count))
         faults.point("blob-fetched")
@@ -128,9 +139,10 @@ async def _add_layers(source: Source, found: Manifest, config: Config, means: Me
             number = idle.pop()
             place = means.cache.place(digest)
             tell = means.progress.unpacking
-            await means.workers.unpack(number, layer.digits, place, lambda count: tell(digest, count))
-            idle.append(number)
-        means.progress.done(digest, was_there=False)
+            try:
+                await means.workers.unpack(number, layer.digits, place, lambda count: tell(digest, count))
+            finally:
+                idle.append(number)
 
     async with trio.open_nursery() as nursery:
         for layer in layers.values():

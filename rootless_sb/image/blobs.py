@@ -55,6 +55,21 @@ class Cache:
         with self.open(digest) as file:
             return file.read()
 
+    def drop_if_damaged(self, digest: str) -> bool:
+        """Remove a blob whose bytes have another digest by now; whether that was needed. Raises SbError."""
+        have = hashlib.new(digest.partition(":")[0])
+        with Doing(f"cannot read the blob {digest}"):
+            try:
+                with open(self.place(digest), "rb") as file:
+                    while data := file.read(CHUNK):
+                        have.update(data)
+            except FileNotFoundError:
+                return False
+            if f"{have.name}:{have.hexdigest()}" == digest:
+                return False
+            os.unlink(self.place(digest))
+        return True
+
     def begin(self, digest: str) -> Partial | None:
         """A blob that is to come, locked; None while somebody else fetches it. Raises SbError."""
         directory = self._directory(digest)
@@ -148,6 +163,7 @@ class Partial:
                 f"the blob {self._digest} is damaged", "its digest is another", "try again; then ask who has it"
             )
         with Doing("cannot keep a blob", _HINT):
+            os.fsync(self._file)
             os.rename(f".{self._name}", self._name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
 
     def take(self, file: IO[bytes], told: Callable[[int], None]) -> None:

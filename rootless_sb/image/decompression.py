@@ -85,12 +85,16 @@ def kind_of(beginning: bytes) -> str:
 class TarStream:
     """The uncompressed content of a file, to be read once from its beginning to its end.
 
-    It has what `tarfile` asks of a file. Raises SbError from `read` and `seek`: damaged data, or more than the limits.
+    It has what `tarfile` asks of a file. `told` gets each piece once, in order, before it is read. Raises SbError from
+    `read` and `seek`: damaged data, or more than the limits.
     """
 
-    def __init__(self, file: IO[bytes], compressed_size: int, limits: Limits) -> None:
+    def __init__(
+        self, file: IO[bytes], compressed_size: int, limits: Limits, told: Callable[[memoryview], None] | None = None
+    ) -> None:
         self._file = file
         self._limits = limits
+        self._told = told
         self._compressed_size = compressed_size
         self._most = min(limits.size, max(limits.ratio_from, compressed_size * limits.ratio))
         self._hash = hashlib.sha256()
@@ -167,6 +171,8 @@ class TarStream:
         self._place = 0
         self._buffer = memoryview(self._next())
         self._hash.update(self._buffer)
+        if self._told is not None:
+            self._told(self._buffer)
         if self._start + len(self._buffer) > self._most:
             raise _too_large(self._start + len(self._buffer), self._compressed_size, self._limits)
         return bool(self._buffer)

@@ -133,7 +133,7 @@ def _attributes(info: TarInfo, owner: ownership.Owner, device: ownership.Device 
     for key, value in info.pax_headers.items():
         if key.startswith(_XATTR):
             name = os.fsencode(key[len(_XATTR) :])
-            kept = xattrs.kept_as(name)
+            kept = xattrs.kept_as(name) if xattrs.visible(name) or name in xattrs.AS_DATA else None
             if kept is not None and b"\0" not in name:
                 found[kept] = os.fsencode(value)
     found[ownership.XATTR] = ownership.format_record(owner, device)

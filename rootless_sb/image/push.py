@@ -28,7 +28,7 @@ def push(whole: Whole, name: Reference, where: Surroundings, progress: Progress)
 
     async def to_host(host: str) -> str:
         async with registry.connect(name, host, settled, known, "pull,push") as repository:
-            await _send_layers(repository, whole, where, progress)
+            await _send_layers(repository, whole, progress)
             if not await repository.has(whole.manifest.config.digest):
                 await repository.upload(whole.manifest.config, io.BytesIO(whole.config), lambda _: None)
             await repository.put_manifest(whole.data, whole.manifest.media_type, name.tag or digest)
@@ -40,7 +40,7 @@ def push(whole: Whole, name: Reference, where: Surroundings, progress: Progress)
     return groups.run(to_registry)
 
 
-async def _send_layers(repository: Repository, whole: Whole, where: Surroundings, progress: Progress) -> None:
+async def _send_layers(repository: Repository, whole: Whole, progress: Progress) -> None:
     sending = trio.Semaphore(_AT_ONCE)
 
     async def send(layer: Descriptor) -> None:
@@ -48,7 +48,7 @@ async def _send_layers(repository: Repository, whole: Whole, where: Surroundings
         async with sending:
             was_there = await repository.has(layer.digest)
             if not was_there:
-                with where.cache.open(layer.digest) as file:
+                with whole.open(layer.digest) as file:
                     await repository.upload(layer, file, lambda count: progress.fetched(layer.digest, count))
         progress.done(layer.digest, was_there=was_there)
 

@@ -5,8 +5,9 @@ Protocol: OCI distribution-spec; the tokens are those of docker's registry (dist
 
 from __future__ import annotations
 
-import os
+import email.utils
 import random
+import time
 from contextlib import asynccontextmanager
 from typing import IO, TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -18,7 +19,8 @@ from rootless_sb.errors import SbError
 from rootless_sb.image import challenge, manifest
 from rootless_sb.image.blobs import CHUNK
 from rootless_sb.image.groups import first_error
-from rootless_sb.image.reference import DEFAULT_DOMAIN
+from rootless_sb.image.reference import DEFAULT_DOMAIN, is_loopback
+from rootless_sb.image.unreachable import reason, unreachable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -62,16 +64,22 @@ class Repository:
     async def manifest(self, wanted: str) -> tuple[bytes, str]:
         """The manifest or index of a tag or digest, and what type the registry says it has. Raises SbError."""
         headers = {"Accept": ", ".join(manifest.ACCEPTED)}
-        async with self._ask("GET", f"{self._path}/manifests/{wanted}", headers) as response:
-            if response.status_code == 404:
-                raise SbError(
-                    f"there is no image {self._name.familiar()}",
-                    f"{self._host()} doesn't know it",
-                    "is its name right?",
-                )
-            _expect(response, 200, f"cannot get the image {self._name.familiar()}")
-            data = await _read(response, manifest.LARGEST)
-            return data, response.headers.get("Content-Type", "")
+        address = f"{self._path}/manifests/{wanted}"
+        for attempt in range(_TRIES):
+            async with self._ask("GET", address, headers) as response:
+                if response.status_code == 404:
+                    raise SbError(
+                        f"there is no image {self._name.familiar()}",
+                        f"{self._host()} doesn't know it",
+                        "is its name right?",
+                    )
+                _expect(response, 200, f"cannot get the image {self._name.familiar()}")
+                try:
+                    return await _read(response, manifest.LARGEST), response.headers.get("Content-Type", "")
+                except httpx.TransportError as error:
+                    failure = error
+            await trio.sleep(_pause(attempt))
+        raise unreachable(self._host(), failure) from failure
 
     async def fetch(self, wanted: Descriptor, partial: Partial, told: Callable[[int], None]) -> None:
         """Bring what is lacking of a blob; `told` hears of each piece. Raises SbError."""
@@ -83,7 +91,7 @@ class Repository:
             try:
                 await self._fetch_rest(wanted, partial, told)
             except httpx.TransportError as error:
-                why = _why(error)
+                why = reason(error)
             else:
                 why = "the connection was closed"
             if partial.size < wanted.size:
@@ -247,13 +255,27 @@ async def connect(
 ) -> AsyncIterator[Repository]:
     """A repository at a host, which may be a mirror. `actions`: `pull` or `pull,push`. Raises SbError.
 
-    https first; plain http only where that is allowed: see `hosts`.
+    https first; plain http only where that is allowed: see `hosts`. What is on loopback isn't asked through a proxy.
     """
     insecure = hosts.may_be_insecure(host)
+
+    async def check(request: httpx.Request) -> None:
+        """Redirects come here too."""
+        if request.url.scheme != "https" and not insecure:
+            why = f"it sends to {request.url.host}, which isn't encrypted"
+            hint = f'[registries] insecure = ["{host}"] in config.toml allows it'
+            raise SbError(f"cannot get the image from {host}", why, hint)
+
     headers = {"User-Agent": f"sb/{__version__}", "Accept-Encoding": "identity"}
     limits = httpx.Limits(max_connections=16)
     async with httpx.AsyncClient(
-        verify=not insecure, timeout=_PATIENCE, follow_redirects=True, headers=headers, limits=limits
+        verify=not insecure,
+        timeout=_PATIENCE,
+        follow_redirects=True,
+        headers=headers,
+        limits=limits,
+        trust_env=not is_loopback(host),
+        event_hooks={"request": [check]},
     ) as client:
         failure: httpx.TransportError | None = None
         for scheme in ("https", "http") if insecure else ("https",):
@@ -319,32 +341,18 @@ def _pause(failures: int) -> float:
 
 
 def _asked_pause(response: httpx.Response) -> float:
-    """The seconds that a busy server asks for (Retry-After), within reason."""
+    """The seconds that a busy server asks for (Retry-After: a number or a date, RFC 9110, 10.2.3), within reason."""
     text = response.headers.get("Retry-After", "")
-    return min(float(text), _SLOWEST) if text.isascii() and text.isdecimal() else 0.0
+    if text.isascii() and text.isdecimal():
+        return min(float(text), _SLOWEST)
+    try:
+        until = email.utils.parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError):
+        return 0.0
+    return min(max(until - time.time(), 0.0), _SLOWEST)
 
 
 def _basic(known: Credentials) -> str:
     import base64
 
     return "Basic " + base64.b64encode(f"{known.user}:{known.password}".encode()).decode()
-
-
-def _why(error: BaseException) -> str:
-    """The reason in words; httpx' own are those of the libraries beneath it."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, BaseExceptionGroup):  # one for each address of the host
-            cause = first_error(cause)
-        if isinstance(cause, OSError) and cause.strerror:
-            number = cause.errno or 0
-            return (
-                os.strerror(number) if number > 0 else cause.strerror
-            )  # a failed look-up of a name has its own numbers
-        cause = cause.__cause__ or cause.__context__
-    return str(error) or ("it takes too long" if isinstance(error, httpx.TimeoutException) else type(error).__name__)
-
-
-def unreachable(host: str, error: BaseException) -> SbError:
-    """The error of a host that can't be talked to."""
-    return SbError(f"cannot reach {host}", _why(error), "is there a network? behind a proxy set https_proxy")

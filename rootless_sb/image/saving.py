@@ -12,7 +12,6 @@ from rootless_sb.image import manifest
 from rootless_sb.image.decompression import Limits, TarStream
 
 if TYPE_CHECKING:
-    from rootless_sb.image.blobs import Cache
     from rootless_sb.image.manifest import Json
     from rootless_sb.image.reference import Reference
     from rootless_sb.image.whole import Whole
@@ -22,21 +21,21 @@ DOCKER, OCI = "docker-archive", "oci-archive"
 _UNBOUNDED = Limits(size=1 << 62, ratio_from=1 << 62)
 
 
-def write(file: IO[bytes], form: str, whole: Whole, names: list[Reference], cache: Cache) -> None:
+def write(file: IO[bytes], form: str, whole: Whole, names: list[Reference]) -> None:
     """Write an archive of one image to a file or pipe. Raises SbError, OSError."""
     with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as archive:
         if form == DOCKER:
-            _write_docker(archive, whole, names, cache)
+            _write_docker(archive, whole, names)
         else:
-            _write_oci(archive, whole, names, cache)
+            _write_oci(archive, whole, names)
 
 
-def _write_docker(archive: tarfile.TarFile, whole: Whole, names: list[Reference], cache: Cache) -> None:
+def _write_docker(archive: tarfile.TarFile, whole: Whole, names: list[Reference]) -> None:
     paths: list[Json] = []
     for layer, diff_id in zip(whole.manifest.layers, whole.diff_ids, strict=True):
         path = f"{diff_id.partition(':')[2]}.tar"
         if path not in paths:
-            _add_uncompressed(archive, path, layer.digest, diff_id, cache)
+            _add_uncompressed(archive, path, layer.digest, diff_id, whole)
         paths.append(path)
     config = f"{manifest.digest_of(whole.config).partition(':')[2]}.json"
     _add(archive, config, whole.config)
@@ -44,14 +43,14 @@ def _write_docker(archive: tarfile.TarFile, whole: Whole, names: list[Reference]
     _add(archive, "manifest.json", manifest.as_json([{"Config": config, "RepoTags": tags, "Layers": paths}]))
 
 
-def _write_oci(archive: tarfile.TarFile, whole: Whole, names: list[Reference], cache: Cache) -> None:
+def _write_oci(archive: tarfile.TarFile, whole: Whole, names: list[Reference]) -> None:
     for path in ("blobs", "blobs/sha256"):
         directory = _header(path, 0)
         directory.type, directory.mode = tarfile.DIRTYPE, 0o755
         archive.addfile(directory)
     _add(archive, "oci-layout", manifest.as_json({"imageLayoutVersion": "1.0.0"}))
     for layer in dict.fromkeys(whole.manifest.layers):
-        with cache.open(layer.digest) as file:
+        with whole.open(layer.digest) as file:
             archive.addfile(_header(_place(layer.digest), os.fstat(file.fileno()).st_size), file)
     _add(archive, _place(whole.manifest.config.digest), whole.config)
     digest = manifest.digest_of(whole.data)
@@ -67,9 +66,9 @@ def _write_oci(archive: tarfile.TarFile, whole: Whole, names: list[Reference], c
     )
 
 
-def _add_uncompressed(archive: tarfile.TarFile, path: str, digest: str, diff_id: str, cache: Cache) -> None:
+def _add_uncompressed(archive: tarfile.TarFile, path: str, digest: str, diff_id: str, whole: Whole) -> None:
     """Add a layer's uncompressed archive; its size has to be known first, so it is read twice. Raises SbError."""
-    with cache.open(digest) as file:
+    with whole.open(digest) as file:
         size = os.fstat(file.fileno()).st_size
         stream = TarStream(file, size, _UNBOUNDED)
         if stream.finish() != diff_id:

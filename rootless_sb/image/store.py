@@ -4,6 +4,7 @@
     STORE/images/ID/record               what a run needs (`record`); `manifest` and `config` are as they came
     STORE/images/ID/lock                 shared by the sandboxes that run on this image
     STORE/layers/HEX/tree                a layer, by the digest of its uncompressed archive; `info` has its size
+    STORE/layers/HEX/split               with the tree it makes that archive again: see `tar_split`
     STORE/layers/empty                   what lies beneath every image: see `beneath`
     STORE/lock                           shared by whoever adds, held alone by whoever removes: see `collection`
 
@@ -131,6 +132,10 @@ class Store:
         with Doing(f"cannot read the layer {layer[:12]}"), open(f"{self.path}/layers/{layer}/info", "rb") as file:
             return int(file.read().partition(b" ")[0])
 
+    def open_split(self, layer: str) -> IO[bytes]:
+        """What makes a layer's archive again with its tree, as `tar_split.join` reads it. Raises OSError."""
+        return open(f"{self.path}/layers/{layer}/split", "rb")
+
     def image_directory(self, identifier: str) -> str:
         """The directory of an image, for `hold`."""
         return f"{self.path}/images/{identifier}"
@@ -191,6 +196,7 @@ class Store:
                 changing = {"manifest": manifest, "record": record.encode(image)}
                 _write_files(directory, fresh, {"lock": b"", "config": config, **changing}, mode)
                 faults.point("image-written")
+                files.sync_file_system(directory)  # its layers, too, are there before it is
                 if not self._put_into_place(directory, fresh, image.identifier):
                     _write_files(directory, image.identifier, changing, mode)
         finally:
@@ -284,6 +290,7 @@ def _make_layer(directory: int, layer: str, blob: IO[bytes], limits: Limits, tol
         if found.diff_id != f"sha256:{layer}":
             why = f"unpacked it is {found.diff_id}, and should be sha256:{layer}"
             raise SbError("a layer is damaged", why, "ask who made the image")
+        files.sync_file_system(directory)
         faults.point("layer-unpacked")
         os.rename(hidden, layer, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
@@ -298,7 +305,11 @@ def _unpack_into(own: int, blob: IO[bytes], limits: Limits, others: int, told: T
     root = os.open("tree", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=own)
     try:
         faults.point("unpacking")
-        return unpack.unpack(blob, root, limits, others, told or (lambda _: None))
+        split = os.open("split", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600 | others & 0o044, dir_fd=own)
+        try:
+            return unpack.unpack(blob, root, split, limits, others, told or (lambda _: None))
+        finally:
+            os.close(split)
     finally:
         os.close(root)
 

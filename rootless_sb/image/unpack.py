@@ -9,11 +9,14 @@ from typing import IO, TYPE_CHECKING, NamedTuple, cast
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.image import entries
 from rootless_sb.image.decompression import UNREADABLE, Limits, TarStream
+from rootless_sb.image.tar_split import Splitter
 from rootless_sb.image.tree import Tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from tarfile import TarInfo
+
+    from rootless_sb.image.entries import Entry
 
 _CHUNK = 1 << 20  # bytes written at once
 _BLOCK = 512
@@ -29,9 +32,15 @@ class Unpacked(NamedTuple):
 
 
 def unpack(
-    blob: IO[bytes], root: int, limits: Limits, others: int = 0, progress: Callable[[int], None] = lambda _: None
+    blob: IO[bytes],
+    root: int,
+    split: int,
+    limits: Limits,
+    others: int = 0,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Unpacked:
-    """Unpack a layer into the empty directory `root` (a descriptor).
+    """Unpack a layer into the empty directory `root`, and write to `split` what makes its archive again (`tar_split`);
+    both are descriptors.
 
     `others`: mode bits that the files get in addition, for whoever else may read the store. `progress` is told how many
     bytes of the blob are done. The caller's umask is lifted meanwhile. Raises SbError; the tree is half done then.
@@ -39,7 +48,8 @@ def unpack(
     umask = os.umask(0)
     try:
         with Doing("cannot unpack the layer", "make room: sb image prune, sb prune"):
-            stream = TarStream(blob, os.fstat(blob.fileno()).st_size, limits)
+            splitter = Splitter(split)
+            stream = TarStream(blob, os.fstat(blob.fileno()).st_size, limits, splitter.read)
             tree = Tree(root, others)
             count = size = 0
             for info in _headers(stream):
@@ -51,10 +61,11 @@ def unpack(
                     )
                 if size > limits.size:
                     raise SbError("the layer is too large", f"more than {limits.size} bytes", "don't use this image")
-                tree.write(entry, _content(stream, info) if entry.kind == entries.FILE else ())
+                tree.write(entry, _content(stream, info, entry, splitter) if entry.kind == entries.FILE else ())
                 progress(blob.tell())
             diff_id = stream.finish()
             tree.finish()
+            splitter.finish()
     finally:
         os.umask(umask)
     return Unpacked(diff_id, size, count)
@@ -80,16 +91,20 @@ def _headers(stream: TarStream) -> Iterator[TarInfo]:
         raise SbError("the layer is damaged", "it ends in the middle, or has garbage in it", _HINT)
 
 
-def _content(stream: TarStream, info: TarInfo) -> Iterator[tuple[int, memoryview]]:
+def _content(
+    stream: TarStream, info: TarInfo, entry: Entry, splitter: Splitter
+) -> Iterator[tuple[int, memoryview]]:
     """A file's bytes, each piece with its offset in the file."""
     sparse = cast("list[tuple[int, int]] | None", info.sparse)  # what tarfile has parsed; its stubs say less
     parts = sparse if sparse is not None else [(0, info.size)]
+    path = b"/".join((*entry.parent, entry.name))
     end = 0
     for offset, size in parts:
         if size == 0:  # GNU's old format fills its table up with these
             continue
         if offset < end or size < 0 or offset + size > info.size:
             raise SbError(f"the layer's file {info.name}", "its sparse map makes no sense", "don't trust this image")
+        splitter.content(stream.tell(), path, offset, size)
         end = offset + size
         place = offset
         while place < end:

@@ -6,6 +6,8 @@ import fcntl
 import os
 import stat
 
+from rootless_sb.kernel import libc
+
 
 def write_atomically(directory: int, name: str, data: bytes, *, durable: bool, mode: int = 0o600) -> None:
     """Put a file with this content at `name` in `directory`: readers see the old or the new, never half.
@@ -25,6 +27,11 @@ def write_atomically(directory: int, name: str, data: bytes, *, durable: bool, m
         raise
     finally:
         os.close(descriptor)
+
+
+def sync_file_system(descriptor: int) -> None:
+    """Have all that was written to the file system of a file or directory on its disk: syncfs(2). Raises OSError."""
+    libc.call("syncfs", descriptor)
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:

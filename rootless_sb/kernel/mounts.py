@@ -157,13 +157,14 @@ class _OpenHow(ctypes.Structure):
 # With ".." in a symlink, openat2(2) gives up (EAGAIN) whenever somebody anywhere on the machine renames or mounts
 # something meanwhile, and asks to be called again.
 _RACES = 1000
+_MOST_LINKS = 40  # MAXSYMLINKS, include/linux/namei.h
 
 
 def open_in_root(root: int, path: str) -> int:
     """An O_PATH descriptor for `path`, looked up as if the directory `root` were `/`.
 
     Symlinks in it, absolute ones too, lead to places beneath `root`: whoever wrote that tree can't point us elsewhere.
-    Where openat2(2) is missing (before Linux 5.6) a symlink on the way is an error (ELOOP). Raises OSError.
+    Raises OSError.
     """
     how = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
     for attempt in range(_RACES):
@@ -177,23 +178,37 @@ def open_in_root(root: int, path: str) -> int:
             if error.errno != errno.EAGAIN or attempt == _RACES - 1:
                 raise
         os.sched_yield()
-    return _open_without_symlinks(root, path)
+    return walk_in_root(root, path)
 
 
-def _open_without_symlinks(root: int, path: str) -> int:
-    current = os.open(".", os.O_PATH | os.O_CLOEXEC, dir_fd=root)
-    for name in path.split("/"):
-        if name in ("", "."):
-            continue
-        if name == "..":
-            os.close(current)
-            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)
-        try:
-            following = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=current)
-        finally:
-            os.close(current)
-        current = following
-        if stat.S_ISLNK(os.fstat(current).st_mode):
-            os.close(current)
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-    return current
+def walk_in_root(root: int, path: str) -> int:
+    """As `open_in_root`, one name after the other, for kernels without openat2(2) (before Linux 5.6).
+
+    `..` goes back to the descriptor that one has come from, so nobody who renames a directory meanwhile moves the way.
+    """
+    passed = [os.open(".", os.O_PATH | os.O_CLOEXEC, dir_fd=root)]
+    ahead = path.split("/")[::-1]
+    links = 0
+    try:
+        while ahead:
+            name = ahead.pop()
+            if name in ("", ".", "..") and not stat.S_ISDIR(os.fstat(passed[-1]).st_mode):
+                raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+            if name == "..":
+                if len(passed) > 1:
+                    os.close(passed.pop())
+            elif name not in ("", "."):
+                passed.append(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=passed[-1]))
+                if stat.S_ISLNK(os.fstat(passed[-1]).st_mode):
+                    text = os.readlink("", dir_fd=passed[-1])
+                    links += 1
+                    if links > _MOST_LINKS:
+                        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+                    for descriptor in passed[1:] if text.startswith("/") else passed[-1:]:
+                        os.close(descriptor)
+                    del passed[1 if text.startswith("/") else -1 :]
+                    ahead += text.split("/")[::-1]
+        return os.dup(passed[-1])
+    finally:
+        for descriptor in passed:
+            os.close(descriptor)

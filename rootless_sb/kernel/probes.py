@@ -111,14 +111,3 @@ def user_xattr(directory: str) -> None:
     """Set a user.* xattr on a file made in `directory` for it."""
     descriptor = os.open(directory, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
     os.setxattr(descriptor, "user.sb.probe", b"1")
-
-
-def delegated_cgroup() -> None:
-    """Make and remove a cgroup below the caller's own (cgroups(7), /proc/PID/cgroup)."""
-    with open("/proc/self/cgroup", encoding="ascii") as file:
-        own = next((line.strip()[3:] for line in file if line.startswith("0::")), None)
-    if own is None:
-        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-    probe = f"/sys/fs/cgroup{own.rstrip('/')}/sb-probe-{os.getpid()}"
-    os.mkdir(probe)
-    os.rmdir(probe)

@@ -34,6 +34,17 @@ _TYPES = {
 _XATTR = "SCHILY.xattr."  # star's keyword, which GNU tar, bsdtar and docker use too
 
 
+class _Whole:
+    """A file that is as long as it was when it was described: as in GNU tar's archives, zeros are what it lacks."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def read(self, size: int = -1, /) -> bytes:
+        """So many of the next bytes."""
+        return self._file.read(size).ljust(size, b"\0")
+
+
 class Archive:
     """A tar archive that is being written to `output`. All methods raise OSError."""
 
@@ -48,29 +59,43 @@ class Archive:
         self._tar.close()
 
     def add_changes(self, view: LayerView) -> None:
-        """All that a layer changes."""
+        """All that a layer changes, but for what goes meanwhile."""
         for change in view.changes():
             if change.after is None:
                 above, _, name = change.path.rpartition(b"/")
                 self._tar.addfile(tarfile.TarInfo(_text(above + b"/" + whiteout.mark_of(name))))
                 continue
-            opened = view.open_changed(change) if change.after.kind == stat.S_IFREG else None
-            self._add(change.path, change.after, view.upper, view.file(change), opened)
+            try:
+                file = view.file(change)
+                opened = view.open_changed(change) if change.after.kind == stat.S_IFREG else None
+            except OSError as error:
+                if not merged.is_gone(error):
+                    raise
+                continue
+            self._add(change.path, change.after, view.upper, file, opened)
 
     def add_tree(self, tree: Tree) -> None:
-        """All that the sandbox sees."""
+        """All that the sandbox sees, but for what goes meanwhile."""
         for path, entry in merged.walk(tree, tree.attributes(tree.root)):
-            opened = merged.open_file(tree, entry) if entry.node.kind == stat.S_IFREG else None
-            self._add(path, item_of(tree, entry), tree, tree.file(entry.node), opened)
+            try:
+                item, file = item_of(tree, entry), tree.file(entry.node)
+                opened = merged.open_file(tree, entry) if item.kind == stat.S_IFREG else None
+            except OSError as error:
+                if not merged.is_gone(error):
+                    raise
+                continue
+            self._add(path, item, tree, file, opened)
 
     def _add(self, path: bytes, item: Item, tree: Tree, file: File, opened: int | None) -> None:
         """Add one file; of a regular one the data that is `opened`, which is closed."""
-        info = self._described(path, item, tree, file)
-        if opened is not None and info is not None:
-            with open(opened, "rb") as data:
-                self._tar.addfile(info, data if info.size else None)
-        elif info is not None:
-            self._tar.addfile(info)
+        if opened is None:
+            if (info := self._described(path, item, tree, file)) is not None:
+                self._tar.addfile(info)
+            return
+        with open(opened, "rb") as data:
+            now = item._replace(st=os.fstat(opened))  # it may have grown or shrunk since it was found
+            if (info := self._described(path, now, tree, file)) is not None:
+                self._tar.addfile(info, _Whole(data) if info.size else None)
 
     def _described(self, path: bytes, item: Item, tree: Tree, file: File) -> tarfile.TarInfo | None:
         """A file's entry without its data; None for what an archive can't hold, which is said."""

@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from rootless_sb.review.owners import Identity
 
 
-# What can have extended attributes on the host: xattr(7).
-_CARRIERS = (stat.S_IFREG, stat.S_IFDIR)
-
-
 class Verdict(NamedTuple):
     """What speaks against a change, in words, each empty if nothing does.
 
@@ -76,7 +72,7 @@ def goes_whole(change: Change) -> bool:
 
 
 def _attributes(view: LayerView, change: Change) -> dict[bytes, bytes]:
-    if change.after is None or change.after.kind not in _CARRIERS:
+    if change.after is None or change.after.kind == stat.S_IFLNK:  # which can't have any: acl(5), xattr(7)
         return {}
     return xattrs_of(view.upper, view.file(change))
 

@@ -13,8 +13,9 @@ from fuse_overlay.errors import failure
 from fuse_overlay.layers import at_fd, open_directory
 from fuse_overlay.metadata import Wanted
 from fuse_overlay.tree import Missing
-from rootless_sb.errors import Doing
+from rootless_sb.errors import Doing, SbError
 from rootless_sb.review import merged, sites
+from rootless_sb.review.changes import directories_above
 from rootless_sb.ui.changes import shown
 from rootless_sb.ui.messages import warn
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from fuse_overlay.inodes import Node
     from fuse_overlay.overlay import Overlay
     from fuse_overlay.tree import Entry, Tree
+    from rootless_sb.review.actions import Key
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _KINDS = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK)
@@ -40,7 +42,20 @@ def copy_out(tree: Tree, source: bytes, target: bytes) -> None:
         target = os.path.join(target, os.path.basename(source.rstrip(b"/")))
     above, name = os.path.split(os.path.abspath(target))
     with Doing(f"cannot copy to {shown(target)}"):
+        if top.node.kind == stat.S_IFDIR and _lies_in(above, tree, top.node):
+            raise SbError(f"cannot copy {shown(source)}", f"{shown(target)} lies in it")
         CopyOut(tree, os.open(above, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), name).copy(top)
+
+
+def _lies_in(path: bytes, tree: Tree, node: Node) -> bool:
+    """Whether a directory of the host is one of those that a directory of the sandbox is made of, or lies in one."""
+    parts = {tree.directories.get(node, layer)[1:] for layer in node.dirs}
+    real = os.path.realpath(path)
+    return any(_key(os.stat(each)) in parts for each in (real, *directories_above(real), b"/"))
+
+
+def _key(st: os.stat_result) -> Key:
+    return st.st_dev, st.st_ino
 
 
 class CopyOut:
@@ -69,34 +84,37 @@ class CopyOut:
         if node.kind not in _KINDS:
             warn(f"left out: {shown(path or self._name)}: neither a file nor a directory nor a symlink")
             return
+        try:
+            source = merged.open_file(self._tree, entry) if node.kind == stat.S_IFREG else -1
+            link = merged.link_target(self._tree, node) if node.kind == stat.S_IFLNK else b""
+        except OSError as error:
+            if path and merged.is_gone(error):
+                return
+            raise
+        try:
+            self._make(path, entry, source, link)
+        finally:
+            if source >= 0:
+                os.close(source)
+
+    def _make(self, path: bytes, entry: Entry, source: int, link: bytes) -> None:
+        """Make a file with the data of `source`, a link that reads `link`, or a directory."""
+        kind = entry.node.kind
         fd, name = self._place(path)
         try:
             there = sites.key_of(fd, name) is not None
-            if there and (node.kind != stat.S_IFDIR or not _is_directory(fd, name)):
+            if there and (kind != stat.S_IFDIR or not _is_directory(fd, name)):
                 os.unlink(name, dir_fd=fd)
                 there = False
-            if node.kind == stat.S_IFDIR:
+            if kind == stat.S_IFDIR:
                 if not there:
                     os.mkdir(name, 0o700, dir_fd=fd)
-            elif node.kind == stat.S_IFLNK:
-                os.symlink(merged.link_target(self._tree, node), name, dir_fd=fd)
+            elif kind == stat.S_IFLNK:
+                os.symlink(link, name, dir_fd=fd)
             else:
-                self._data(entry, fd, name)
+                _copy_data(entry, source, fd, name)
         finally:
             os.close(fd)
-
-    def _data(self, entry: Entry, fd: int, name: bytes) -> None:
-        source = merged.open_file(self._tree, entry)
-        try:
-            made = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=fd)
-            try:
-                copydata.copy(source, made, os.fstat(source).st_size)
-                os.fchmod(made, entry.owner.mode & _MODE)
-                os.utime(made, ns=(entry.st.st_atime_ns, entry.st.st_mtime_ns))
-            finally:
-                os.close(made)
-        finally:
-            os.close(source)
 
     def _finish(self, path: bytes, entry: Entry) -> None:
         """Give a directory its mode and times."""
@@ -115,6 +133,16 @@ class CopyOut:
         return (open_directory(self._above, above) if above else os.dup(self._above)), name
 
 
+def _copy_data(entry: Entry, source: int, fd: int, name: bytes) -> None:
+    made = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=fd)
+    try:
+        copydata.copy(source, made, os.fstat(source).st_size)
+        os.fchmod(made, entry.owner.mode & _MODE)
+        os.utime(made, ns=(entry.st.st_atime_ns, entry.st.st_mtime_ns))
+    finally:
+        os.close(made)
+
+
 def _is_directory(fd: int, name: bytes) -> bool:
     return stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)
 
@@ -122,9 +150,11 @@ def _is_directory(fd: int, name: bytes) -> bool:
 class CopyIn:
     """Copies into a sandbox; what is made there belongs to the ids that are the caller's own inside."""
 
-    def __init__(self, overlay: Overlay, uid: int, gid: int) -> None:
+    def __init__(self, overlay: Overlay, uid: int, gid: int, own: int) -> None:
+        """`own`: the sandbox's directory, which isn't copied into itself."""
         self._overlay = overlay
         self._caller = Caller(uid, gid)
+        self._own = _key(os.fstat(own))
 
     def copy(self, source: bytes, target: bytes) -> None:
         """Copy a file or directory of the host to a path of the sandbox; into it if it is one. Raises SbError."""
@@ -147,6 +177,8 @@ class CopyIn:
     def _copy(self, source: bytes, above: Node, name: bytes) -> None:
         with Doing(f"cannot copy {shown(source)}"):
             st = os.lstat(source)
+            if _key(st) == self._own:
+                return
             kind = stat.S_IFMT(st.st_mode)
             found = self._overlay.lookup(above.ino, name)
             there = None if isinstance(found, Missing) else found.node
@@ -173,14 +205,15 @@ class CopyIn:
         opened = os.open(source, _READ)
         try:
             if there is None:
-                handle, entry = self._overlay.create(above.ino, name, st.st_mode & _MODE, os.O_WRONLY, self._caller)
+                made, entry = self._overlay.create(above.ino, name, st.st_mode & _MODE, os.O_WRONLY, self._caller)
                 node = entry.node
             else:
-                handle, node = self._overlay.open(there.ino, os.O_WRONLY | os.O_TRUNC), there
+                made, node = self._overlay.open(there.ino, os.O_WRONLY | os.O_TRUNC), there
             try:
-                copydata.copy(opened, handle.fd, os.fstat(opened).st_size)
+                with self._overlay.descriptor(made.handle) as target:
+                    copydata.copy(opened, target, os.fstat(opened).st_size)
             finally:
-                self._overlay.release(handle.fd)
+                self._overlay.release(made.handle)
         finally:
             os.close(opened)
         return node

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from rootless_sb.review.owners import Identity
 
 _ACLS = (xattrs.ACL_ACCESS, xattrs.ACL_DEFAULT)
-_CARRIERS = (stat.S_IFREG, stat.S_IFDIR)
 
 
 def host_xattrs(view: LayerView, change: Change, who: Identity, given: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     """The extended attributes for the host of a file that the sandbox sees with the `given` ones. Raises OSError.
 
-    An ACL that the sandbox left as it was is the host's own: the sandbox may not see all of its entries.
+    An ACL that the sandbox left as it was is the host's own: the sandbox may not see all of its entries, which stay in
+    one that it has changed too.
     """
     if not given:
         return {}
@@ -38,8 +38,9 @@ def host_xattrs(view: LayerView, change: Change, who: Identity, given: Mapping[b
         if name not in _ACLS:
             kept[name] = value
             continue
-        own = _host_value(view, change.path, name) if before.get(name) == value else None
-        kept[name] = own if own is not None else host_acl(value, who)
+        seen = before.get(name, b"")
+        real = (_host_value(view, change.path, name) or b"") if seen else b""
+        kept[name] = real if real and seen == value else host_acl(value, who, seen, real)
     return kept
 
 
@@ -73,8 +74,8 @@ def dress(file: int | bytes, change: Change, who: Identity, given: Mapping[bytes
     if (st.st_uid, st.st_gid) != (uid, gid):
         os.chown(file, uid, gid, follow_symlinks=follow)
     for name in _ACLS:
-        if above.has_acl and after.kind in _CARRIERS and name not in given:
-            remove_xattr(file, name)
+        if above.has_acl and after.kind != stat.S_IFLNK and name not in given:
+            remove_xattr(file, name, follow=follow)
     for name, value in given.items():
         os.setxattr(file, name, value, follow_symlinks=follow)
     if after.kind != stat.S_IFLNK:
@@ -107,31 +108,34 @@ def wanted(
 
 
 def set_attributes(file: bytes, attributes: Attributes, extra: int) -> None:
-    """Give a file these attributes, and some bits more in its mode. Raises OSError."""
+    """Give a file these attributes, and some bits more in its mode. Raises OSError.
+
+    `file`: the path of an open descriptor, a magic link of /proc (proc(5)), which is followed.
+    """
     st = os.stat(file)
     if (st.st_uid, st.st_gid) != attributes[1:3]:
         os.chown(file, attributes.uid, attributes.gid)
     for name, value in attributes.xattrs:
         if value is None:
-            remove_xattr(file, name)
+            remove_xattr(file, name, follow=True)
         else:
             os.setxattr(file, name, value)
     if not stat.S_ISLNK(st.st_mode):
         os.chmod(file, stat.S_IMODE(attributes.mode) | extra)
 
 
-def remove_xattr(file: int | bytes, name: bytes) -> None:
+def remove_xattr(file: int | bytes, name: bytes, *, follow: bool) -> None:
     """Remove an extended attribute if it is there. Raises OSError."""
     try:
-        os.removexattr(file, name, follow_symlinks=isinstance(file, int))
+        os.removexattr(file, name, follow_symlinks=follow)
     except OSError as error:
         if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
             raise
 
 
 def _before(view: LayerView, change: Change) -> dict[bytes, bytes]:
-    """The extended attributes of what was there before, as the sandbox saw them."""
-    if change.before is None or change.before.kind not in _CARRIERS:
+    """The extended attributes of what was there before, as the sandbox saw them; none if it was of another type."""
+    if change.before is None or change.before.kind != change.item.kind or change.before.kind == stat.S_IFLNK:
         return {}
     above, _, name = change.path.rpartition(b"/")
     node = view.lower.require(view.directory_at(view.lower, above), name)

@@ -11,6 +11,7 @@ from fuse_overlay.attributes import File
 from fuse_overlay.layers import ABSENT, Budget, at, open_regular
 from fuse_overlay.tree import Missing, Tree
 from rootless_sb.kernel import births
+from rootless_sb.review import merged, mountpoints
 from rootless_sb.review.changes import ADDED, CHANGED, DELETED, Change, Item, aspects
 
 if TYPE_CHECKING:
@@ -39,14 +40,19 @@ class _Pair(NamedTuple):
 class LayerView:
     """`upper` is the layer alone, `lower` all that is below it. Paths are absolute in the sandbox."""
 
-    def __init__(self, config: Config, layer: str) -> None:
-        """Open the layer, a directory, over what `config` has for lower layers. Raises OverlayError."""
+    def __init__(self, config: Config, layer: str, made: Iterable[str] = ()) -> None:
+        """Open the layer, a directory, over what `config` has for lower layers. Raises OverlayError.
+
+        `made`: where sb has made something in it itself, see `mountpoints`.
+        """
+        self._own_uid = config.own_uid
         self.lower = Tree(config, DESCRIPTORS)
         alone = config._replace(lowers=(), upper=os.fsencode(layer), hidden=(), hidden_names=())
         self.upper = Tree(alone, DESCRIPTORS)
         self.upper.stored_origins = False  # nobody asks for inode numbers here
         # The directory that was asked for last: who goes through changes by path asks for the same one many times.
         self._last: dict[Tree, tuple[bytes, Node]] = {}
+        self._made = [merged.real_path(self.lower, os.fsencode(os.path.normpath(place))) for place in made]
         # Where files with hard links lie that haven't changed, by the layer's (st_dev, st_ino).
         self.unchanged_links: dict[Key, bytes] = {}
         # The directories that hide all below them, and lie in none that does: when each was made (`births`).
@@ -115,7 +121,8 @@ class LayerView:
 
     def changes(self) -> list[Change]:
         """All changes, by path. Raises OSError for what can't be read."""
-        return sorted(self._walk(), key=lambda change: change.path)
+        found = sorted(self._walk(), key=lambda change: change.path)
+        return mountpoints.without_made(found, self._made, self._own_uid)
 
     def _walk(self) -> Iterator[Change]:
         waiting = [_Pair(self.upper.root, self.lower.root, b"", opaque=False)]
@@ -128,35 +135,45 @@ class LayerView:
 
     def _directory(self, pair: _Pair, waiting: list[_Pair]) -> Iterator[Change]:
         """The changes in one directory. Those among its directories that the layer has go to `waiting`, held."""
-        above, below, path, opaque = pair
-        layer = above.source
+        above, below, path, _ = pair
         try:
-            scan = self.upper.scan_layer(above, layer)
-            names = merge.merge([scan])
+            scan = self.upper.scan_layer(above, above.source)
             gone = merge.taken_away(scan)
+            opaque = pair.opaque or (below is not None and self._is_opaque(above, path))
+            names = merge.merge([scan])
             if below is not None:
-                opaque = opaque or self._is_opaque(above, path)
                 removed = set(self.lower.scan(below)) if opaque else gone
                 yield from self._deleted(below, removed - names.keys(), path)
-        except FileNotFoundError:  # the sandbox runs, and has just removed it
+        except OSError as error:
+            if not merged.is_gone(error):
+                raise
             return
         for name in names:
-            entry = self._enter(self.upper, above, name)
-            if entry is None:
-                continue
-            under = self._enter(self.lower, below, name) if below is not None else None
-            at_name = path + b"/" + name
-            yield from self._compared(at_name, entry, under)
-            if entry.node.kind == stat.S_IFDIR:
-                merged = under is not None and under.node.kind == stat.S_IFDIR
-                if name in gone and not opaque:
-                    self._note_opaque(above, name, at_name)
-                held = _Pair(entry.node, under.node if under and merged else None, at_name, opaque or name in gone)
-                waiting.append(held)
-                held.above.lookups += 1
-                if held.below is not None:
-                    held.below.lookups += 1
-            self._settle(entry, under)
+            try:
+                yield from self._entry(pair._replace(opaque=opaque), name, gone, waiting)
+            except OSError as error:
+                if not merged.is_gone(error):
+                    raise
+
+    def _entry(self, pair: _Pair, name: bytes, gone: set[bytes], waiting: list[_Pair]) -> Iterator[Change]:
+        """The change at one name in a directory of the layer, which has marks beside the names `gone`."""
+        above, below, path, opaque = pair
+        entry = self._enter(self.upper, above, name)
+        if entry is None:
+            return
+        under = self._enter(self.lower, below, name) if below is not None else None
+        at_name = path + b"/" + name
+        yield from self._compared(at_name, entry, under)
+        if entry.node.kind == stat.S_IFDIR:
+            both = under is not None and under.node.kind == stat.S_IFDIR
+            if name in gone and not opaque:
+                self._note_opaque(above, name, at_name)
+            held = _Pair(entry.node, under.node if under and both else None, at_name, opaque or name in gone)
+            waiting.append(held)
+            held.above.lookups += 1
+            if held.below is not None:
+                held.below.lookups += 1
+        self._settle(entry, under)
 
     def _is_opaque(self, above: Node, path: bytes) -> bool:
         """Whether a directory of the layer, at a path, is opaque by itself."""

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from fuse_overlay.tree import Entry, Tree
 
 _LINKS_MAX = 40  # path_resolution(7)
+# What is looked for is gone, or something else is in its place: a symbolic link (ELOOP), no link any more (EINVAL).
+_GONE = frozenset({errno.ENOENT, errno.ESTALE, errno.ENOTDIR, errno.ELOOP, errno.EINVAL})
+
+
+def is_gone(error: OSError) -> bool:
+    """Whether something can't be looked at because it isn't there any more: the sandbox runs, or the host goes on."""
+    return error.errno in _GONE
 
 
 def find(tree: Tree, path: bytes, *, follow: bool) -> Entry:
@@ -58,6 +65,15 @@ def find(tree: Tree, path: bytes, *, follow: bool) -> Entry:
     return entry
 
 
+def real_path(tree: Tree, path: bytes) -> bytes:
+    """Where an absolute path leads through symbolic links within the tree; what isn't there of it stays as it is."""
+    try:
+        return b"/" + find(tree, path, follow=True).node.path
+    except OSError:
+        above, _, name = path.rpartition(b"/")
+        return os.path.join(real_path(tree, above or b"/"), name)
+
+
 def link_target(tree: Tree, node: Node) -> bytes:
     """Where a symbolic link points. Raises OSError."""
     directory, name = tree.place(node)
@@ -71,15 +87,14 @@ def open_file(tree: Tree, entry: Entry) -> int:
 
 
 def walk(tree: Tree, top: Entry) -> Iterator[tuple[bytes, Entry]]:
-    """All below a directory, by paths relative to it, each directory before what is in it. Raises OSError."""
+    """All below a directory, by paths relative to it, each directory before what is in it; nothing of what goes
+    meanwhile. Raises OSError.
+    """
     waiting = [(b"", top.node)]
     while waiting:
         path, node = waiting.pop()
         below = []
-        for name in sorted(tree.scan(node)):
-            entry = tree.enter(node, name)
-            if isinstance(entry, Missing):
-                continue
+        for name, entry in _entries(tree, node):
             here = path + b"/" + name if path else name
             entry.node.lookups += 1
             yield here, entry
@@ -89,3 +104,15 @@ def walk(tree: Tree, top: Entry) -> Iterator[tuple[bytes, Entry]]:
                 tree.table.forget(entry.node, 1)
         waiting += reversed(below)
         tree.table.settle(node)
+
+
+def _entries(tree: Tree, node: Node) -> Iterator[tuple[bytes, Entry]]:
+    """What is in a directory, by name."""
+    try:
+        for name in sorted(tree.scan(node)):
+            entry = tree.enter(node, name)
+            if not isinstance(entry, Missing):
+                yield name, entry
+    except OSError as error:
+        if not is_gone(error):
+            raise

@@ -48,6 +48,8 @@ def obstacle(change: Change, who: Identity, place: Place | None, attributes: Map
         return "only root makes device nodes"
     if xattrs.CAPABILITY in attributes:
         return "only root gives capabilities to files"
+    if any(xattrs.is_security(name) for name in attributes):
+        return "only root sets attributes of security modules"
     uid, gid = wanted_ids(change, who)
     if not who.owns(uid):
         return f"it is to belong to {_user(uid)}"

@@ -10,21 +10,33 @@ from fuse_overlay.overlay import Overlay
 from fuse_overlay.tree import Tree
 from rootless_sb import engines, host, mapping, maps, plan
 from rootless_sb.errors import Doing, SbError
+from rootless_sb.review import mountpoints
 from rootless_sb.review.layer import DESCRIPTORS, LayerView
 
 if TYPE_CHECKING:
     from fuse_overlay.config import Config
+    from rootless_sb.image.running import Base
     from rootless_sb.state import State
 
 
 def config_of(state: State) -> Config:
     """What the sandbox's files are made of, but for its own layer. Raises SbError when that is gone."""
-    base = None
-    if state.image:
-        from rootless_sb.image import basing
+    return _config(state, _base(state))
 
-        base = basing.again(state.image)
-    else:
+
+def _base(state: State) -> Base | None:
+    """The image that the sandbox runs on, if it does on one. Raises SbError when that is gone."""
+    if not state.image:
+        return None
+    from rootless_sb.image import basing, store
+
+    base = basing.again(state.image)
+    store.hold(base.directory)  # for as long as this process lives, though the sandbox is removed meanwhile
+    return base
+
+
+def _config(state: State, base: Base | None) -> Config:
+    if base is None:
         root = state.wanted.rootfs or "/"
         with Doing(f"cannot open {root}"):
             os.stat(root)
@@ -38,8 +50,10 @@ def config_of(state: State) -> Config:
 
 def view(state: State, directory: str) -> LayerView:
     """A view of the layer of the sandbox in `directory`. Raises SbError: its lower directory is gone, say."""
+    base = _base(state)
+    made = mountpoints.places(state, base.image if base is not None else None)
     try:
-        return LayerView(config_of(state), f"{directory}/upper")
+        return LayerView(_config(state, base), f"{directory}/upper", made)
     except OverlayError as error:
         raise SbError(f"cannot look at the sandbox {state.name or state.identifier}", str(error)) from None
 

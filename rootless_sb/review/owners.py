@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fuse_overlay import acl
 
 if TYPE_CHECKING:
+    from fuse_overlay.acl import Acl
     from fuse_overlay.config import Config, Extent
     from rootless_sb.review.changes import Change, Item
 
@@ -74,11 +75,23 @@ def inherits_group(after: Item, above: Item | None) -> bool:
     return above is not None and bool(above.owner.mode & 0o2000) and after.owner.gid == above.owner.gid
 
 
-def host_acl(value: bytes, who: Identity) -> bytes:
-    """An ACL's value with the host's ids; one that can't be understood as it is."""
+def host_acl(value: bytes, who: Identity, seen: bytes = b"", real: bytes = b"") -> bytes:
+    """An ACL's value with the host's ids; one that can't be understood as it is.
+
+    `real`: the one that the host's file has, and `seen`: what the sandbox saw of it, whose ids it may not all have.
+    What it didn't see stays.
+    """
     parsed = acl.parse(value)
     if parsed is None:
         return value
+    entries = _with_host_ids(parsed, who)
+    if any(each.tag == acl.MASK for each in entries):  # else there can be no named entries: acl(5)
+        known = {(each.tag, each.id) for each in _with_host_ids(acl.parse(seen) or (), who)}
+        named = (each for each in acl.parse(real) or () if each.tag in (acl.USER, acl.GROUP))
+        entries += [each for each in named if (each.tag, each.id) not in known]
+    return acl.format_value(acl.in_order(entries))
+
+
+def _with_host_ids(entries: Acl, who: Identity) -> list[acl.Entry]:
     ways = {acl.USER: who.uid_of, acl.GROUP: who.gid_of}
-    mapped = (each._replace(id=ways[each.tag](each.id)) if each.tag in ways else each for each in parsed)
-    return acl.format_value(tuple(mapped))
+    return [each._replace(id=ways[each.tag](each.id)) if each.tag in ways else each for each in entries]

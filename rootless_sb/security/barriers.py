@@ -124,7 +124,7 @@ def _programs(wanted: RunSpec, host: Host) -> tuple[bytes, bytes]:
         kept = capabilities.kept(wanted.capabilities_added, wanted.capabilities_dropped, nested=wanted.nested)
         facts = oci_profile.Circumstances(known, kept, host.release)
         return b"", oci_profile.program(wanted.seccomp, wanted.seccomp_profile, facts)
-    openings = seccomp.Openings(namespaces=wanted.nested)
+    openings = seccomp.Openings(namespaces=wanted.nested, binding=not wanted.cpus)
     return (
         seccomp.default_program(known, openings._replace(joining=True)),
         seccomp.default_program(known, openings),

@@ -48,10 +48,13 @@ _INT = 0xFFFFFFFF
 
 
 class Openings(NamedTuple):
-    """What is open besides: `namespaces` and mounts of the sandbox's own; `joining` namespaces, for sb's own pid 1."""
+    """What is open besides: `namespaces` and mounts of the sandbox's own; `joining` namespaces, for sb's own pid 1;
+    `binding` processes to processors: where that is how `--cpus` holds, nobody may undo it.
+    """
 
     namespaces: bool = False
     joining: bool = False
+    binding: bool = True
 
 
 def default_policy(machine: Machine, openings: Openings) -> Policy:
@@ -63,6 +66,8 @@ def default_policy(machine: Machine, openings: Openings) -> Policy:
     decisions.update(dict.fromkeys(_KEYS, absent if openings.namespaces else refused))
     decisions.update(dict.fromkeys(_ASYNCHRONOUS, absent))
     decisions["ioctl"] = _unless(errno.EPERM, 1, (_TIOCSTI, _TIOCLINUX))
+    if not openings.binding:
+        decisions["sched_setaffinity"] = refused
     decisions["socket"] = _unless(errno.EAFNOSUPPORT, 0, _FAMILIES)
     if not openings.namespaces:
         decisions.update(dict.fromkeys(_MOUNTS, refused))

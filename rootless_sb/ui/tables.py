@@ -41,6 +41,7 @@ def details(state: State, directory: str) -> dict[str, object]:
         "layer": text(f"{directory}/upper"),
         "workdir": text(state.directory),
         "barriers": list(state.barriers),
+        "limits": {each.name: {"limit": each.value, "held_by": list(each.holders)} for each in state.limits},
         "environment": {text(name): text(value) for name, value in state.environment},
         "options": wanted,
     }

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Drawing:
@@ -30,6 +34,20 @@ class Drawing:
         """A thin line from top to bottom."""
         ends = f'x1="{left:.1f}" y1="{top:.1f}" x2="{left:.1f}" y2="{bottom:.1f}"'
         self._parts.append(f'<line {ends} stroke="black" stroke-width="0.7"/>')
+
+    def across(self, left: float, height: float, width: float) -> None:
+        """A faint line from left to right."""
+        self._parts.append(f'<path d="M{left:.1f} {height:.1f}h{width:.1f}" stroke="#ddd"/>')
+
+    def way(self, points: Sequence[tuple[float, float]], colour: str) -> None:
+        """A line from point to point."""
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        self._parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
+
+    def keys(self, colours: Sequence[str], texts: Sequence[str]) -> None:
+        """What some colours stand for, beneath the title."""
+        for number, (colour, text) in enumerate(zip(colours, texts, strict=False)):
+            self.key(8 + number * 130, 24, colour, text)
 
     def key(self, left: float, top: float, colour: str, text: str) -> None:
         """What a colour stands for."""

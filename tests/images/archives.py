@@ -73,8 +73,8 @@ def unpacked(place: Path, data: bytes, limits: Limits = SMALL) -> unpack.Unpacke
     blob.write_bytes(data)
     root = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with blob.open("rb") as file:
-            return unpack.unpack(file, root, limits)
+        with blob.open("rb") as file, place.with_name(f"{place.name}.split").open("wb") as split:
+            return unpack.unpack(file, root, split.fileno(), limits)
     finally:
         os.close(root)
 

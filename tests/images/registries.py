@@ -17,6 +17,7 @@ import pytest
 from tests.images.serving import Handler, Server
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from rootless_sb.image.manifest import Descriptor
@@ -156,6 +157,8 @@ class _Failing(Handler):
 
     def get(self) -> None:
         self.owner.requests.append(self.path)
+        if self.owner.instead is not None and self.owner.instead(self):
+            return
         if self.path == "/v2/":
             self.answer(200, b"")
         elif "/manifests/" in self.path:
@@ -198,7 +201,8 @@ class Unreliable(Server):
 
     `cut`: bytes after which the connection of a blob ends, the first `cuts` times; `busy`: so many requests for blobs
     are answered 503 first; `wrong`: blobs have one byte changed; `ranges`: whether it can go on in the middle;
-    `longer`: bytes too many. `sent` counts the bytes of blobs.
+    `longer`: bytes too many. `instead`: answers requests in its stead, or returns False. `sent` counts the bytes of
+    blobs.
     """
 
     def __init__(self, layout: Path) -> None:
@@ -207,6 +211,7 @@ class Unreliable(Server):
         self.wrong = False
         self.ranges = True
         self.requests: list[str] = []
+        self.instead: Callable[[Handler], bool] | None = None
         self.layout = layout
         super().__init__(_Failing)
 

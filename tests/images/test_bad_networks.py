@@ -70,6 +70,18 @@ def test_wrong_bytes(images: Images, unreliable: Unreliable, name: str) -> None:
     images.image("pull", name)
 
 
+def test_blobs_that_were_damaged_in_the_cache(images: Images, unreliable: Unreliable, name: str) -> None:
+    """They are fetched anew, as those are that a crash of the machine has left without their bytes."""
+    done = images.try_image("pull", name, variables={"SB_FAULT": "unpacking"})
+    assert done.returncode != 0
+    blobs = [*(images.place / "cache/sb/blobs/sha256").iterdir()]
+    for blob in blobs:
+        blob.write_bytes(bytes(blob.stat().st_size))
+    images.image("pull", name)
+    assert {name} == images.names()
+    assert 2 == len(blobs)
+
+
 def test_wrong_bytes_within(images: Images, layout: Layout, unreliable: Unreliable) -> None:
     """A layer whose content isn't what the configuration says is refused, though its blob is what the manifest says."""
     import gzip

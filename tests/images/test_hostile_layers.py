@@ -245,7 +245,8 @@ def check_one(place: Path, data: bytes) -> None:
         unpacked(place, data)
     except SbError:
         pass
-    assert {place, place.with_name(f"{place.name}.blob"), place.parent / "outside"} >= set(place.parent.iterdir())
+    ours = {place.with_name(f"{place.name}.{part}") for part in ("blob", "split")}
+    assert {place, *ours, place.parent / "outside"} >= set(place.parent.iterdir())
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -140,6 +141,33 @@ def test_pushing(images: Images, layout: Layout, registry: Registry, token_regis
     assert json.loads(images.image("inspect", name))["images"][0]["digest"] == digest
     (images.docker / "config.json").unlink()
     assert "no access" in images.refused("push", name, target)
+
+
+def test_pushing_when_the_cache_was_cleared(images: Images, layout: Layout, registry: Registry) -> None:
+    """The image that comes back has the same id, and the manifest that was pushed; twice the same."""
+    layout.image([ONE, TWO], "x")
+    name = registry.add(layout.path, "x", "plain/cleared:1")
+    identifier = images.image("pull", "-q", name).strip()
+    shutil.rmtree(images.place / "cache")
+    target = f"{registry.host}/plain/cleared-pushed:1"
+    digests = {images.image("push", "-q", name, target).strip() for _ in range(2)}
+    images.image("prune", "-af")
+    assert identifier == images.image("pull", "-q", target).strip()
+    assert digests == {json.loads(images.image("inspect", target))["images"][0]["digest"]}
+
+
+def test_pushing_by_id(images: Images, layout: Layout, registry: Registry) -> None:
+    """An image that is called by its id goes to where its one name says; with none or several it has to be said."""
+    made = layout.image([ONE], f"{registry.host}/plain/by-id:1")
+    images.image("load", "-q", "-i", str(layout.path))
+    identifier = next(iter(images.ls()))[:12]
+    digest = images.image("push", "-q", identifier).strip()
+    assert (made.digest, 1) == (digest, registry.requests("PUT", "plain/by-id/manifests/1"))
+    layout.list(made, f"{registry.host}/plain/by-id:2")
+    images.image("load", "-q", "-i", str(layout.path))
+    assert "it has several names" in images.refused("push", identifier)
+    assert digest == images.image("push", "-q", identifier, f"{registry.host}/plain/by-id:3").strip()
+    assert digest == images.image("push", "-q", f"{registry.host}/plain/by-id:2").strip()
 
 
 def test_a_mirror(images: Images, layout: Layout, registry: Registry) -> None:

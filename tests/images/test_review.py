@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import subprocess
 import tarfile
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,7 @@ import pytest
 
 from tests.images.archives import Member, archive, directory
 from tests.sandbox.reviewing import at_a_terminal
-from tests.sandbox.running import PATIENCE, read_until
+from tests.sandbox.running import PATIENCE, SB, read_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +35,16 @@ def test_what_was_changed(images: Images, box: str, tmp_path: Path) -> None:
     shown = images.command("diff", box).stdout.splitlines()
     made = [f"A {path}" for path in (*reversed(tmp_path.parents), tmp_path) if str(path) not in ("/", "/tmp")]
     assert [*made, f"A {tmp_path}/new", "C /srv/file", "D /srv/old"] == sorted(shown)
+
+
+def test_what_an_image_asks_for_is_no_change(images: Images, loaded: Callable[..., str]) -> None:
+    """The directories that are made for it, its working directory among them, aren't what the command did."""
+    image = loaded(WorkingDir="/work/here/", Volumes={"/data": {}, "/deep/data/": {}})
+    images.inside(image, "true", options=("--name", "idle", "-q"))
+    assert "" == images.command("diff", "idle").stdout
+    images.inside(image, "sh", "-c", "echo x >file; chmod 700 /data", options=("--name", "box", "-q"))
+    shown = images.command("diff", "box").stdout.splitlines()
+    assert ["A /data", "A /work", "A /work/here", "A /work/here/file"] == shown
 
 
 @pytest.mark.parametrize("options", [(), ("--dry-run",), ("--allow-risky", "--conflicts", "sandbox")])
@@ -90,3 +102,24 @@ def test_single_files(images: Images, box: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("three\n")
     assert 0 == images.command("cp", str(tmp_path / "file"), f"{box}:/srv/old").returncode
     assert "three\n" == images.command("exec", box, "cat", "/srv/old").stdout
+
+
+def test_layers_stay_while_they_are_read(images: Images, loaded: Callable[..., str]) -> None:
+    """Who exports a sandbox has its image to the end, though the sandbox is removed and images are pruned meanwhile."""
+    content = os.urandom(3_000_000)
+    images.inside(loaded(archive(Member("large", content))), "true", options=("--name", "box", "-q"))
+    process = subprocess.Popen([SB, "export", "box"], env=images.environment, stdout=subprocess.PIPE)
+    images.adopt(process)
+    assert process.stdout is not None
+    beginning = process.stdout.read(512)
+    assert 0 == images.command("rm", "box").returncode
+    images.image("prune", "-af")
+    assert 1 == len(images.ls())
+    with tarfile.open(fileobj=io.BytesIO(beginning + process.stdout.read())) as found:
+        data = found.extractfile("large")
+        assert data is not None
+        assert content == data.read()
+    assert 0 == process.wait(PATIENCE)
+    process.stdout.close()
+    images.image("prune", "-af")
+    assert {} == images.ls()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.conftest import CHECKOUT
 from tests.images.archives import Member, archive, directory, link, symlink
-from tests.sandbox.running import stdout_until, tell
+from tests.sandbox.running import SB, stdout_until, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.images.conftest import Images
     from tests.images.layouts import Layout
@@ -79,27 +81,61 @@ def test_the_stop_signal(images: Images, loaded: Callable[..., str]) -> None:
     assert 0 == images.command("rm", "stopped").returncode
 
 
-@pytest.mark.parametrize("etc", ["files", "nothing", "links"])
-def test_names_and_addresses(images: Images, loaded: Callable[..., str], etc: str) -> None:
-    """/etc/hosts, hostname and resolv.conf are the sandbox's, whether the image has them or not; nothing of that is a
-    change of the sandbox's.
+NAMES = ("hosts", "hostname", "resolv.conf")
+
+
+def links(form: str) -> tuple[Member, ...]:
+    """Symlinks in the places of the three files, each a `form` with its name filled in."""
+    return tuple(symlink(f"etc/{name}", form.format(name)) for name in NAMES)
+
+
+def files(where: str) -> tuple[Member, ...]:
+    """The three files in a directory."""
+    return tuple(Member(f"{where}/{name}", b"image") for name in NAMES)
+
+
+ODD_ETC = {
+    "nothing": archive(Member("x")),
+    "files": archive(*files("etc")),
+    "taken away": archive(*(Member(f"etc/.wh.{name}") for name in NAMES)),
+    "relative": archive(*links("../run/{}"), *files("run")),
+    "absolute": archive(*links("/run/{}"), *files("run")),
+    "dangling": archive(*links("../run/systemd/{}")),
+    "outside": archive(*links("../../../../../../etc/{}")),
+    "to itself": archive(*links("{}")),
+    "by magic": archive(*links("/proc/self/root/etc/{}")),
+    "onto a device": archive(*links("/dev/null")),
+    "etc elsewhere": archive(symlink("etc", "usr/../usr/etc"), *files("usr/etc")),
+    "etc absolute": archive(symlink("etc", "/usr/etc"), *files("usr/etc")),
+}
+
+
+@pytest.mark.parametrize("etc", ODD_ETC)
+@pytest.mark.parametrize("kernel", ["this", "old"])
+def test_names_and_addresses(images: Images, loaded: Callable[..., str], etc: str, kernel: str) -> None:
+    """/etc/hosts, hostname and resolv.conf are the sandbox's, whatever the image has there, and what a symlink of it
+    leads to stays as it is, inside and on the host. On a kernel without openat2(2) too.
     """
-    names = ("hosts", "hostname", "resolv.conf")
-    layer = {
-        "files": archive(*(Member(f"etc/{name}", b"image") for name in names)),
-        "nothing": archive(Member("x")),
-        "links": archive(
-            *(symlink(f"etc/{name}", f"../run/{name}") for name in names), *(Member(f"run/{n}") for n in names)
-        ),
-    }[etc]
-    name = loaded(layer)
-    done = images(
-        "--image", name, "--hostname", "box", "--", "sh", "-c", "cat /etc/hostname /etc/hosts; cat /etc/resolv.conf"
-    )
+    hosts = {name: os.lstat(f"/etc/{name}") for name in NAMES}
+    script = "cd /etc; cat hostname hosts resolv.conf; cat /run/hosts 2>/dev/null; echo x >hosts; ls /dev"
+    command = (SB, "run", "-q", "--image", loaded(ODD_ETC[etc]), "--hostname", "box", "--", "sh", "-c", script)
+    under = (str(CHECKOUT / "contrib/old-kernel"),) if kernel == "old" else ()
+    done = subprocess.run([*under, *command], env=images.environment, capture_output=True, text=True, check=False)
     assert (0, "") == (done.returncode, done.stderr)
     assert "box" == done.stdout.splitlines()[0]
     assert "127.0.1.1\tbox" in done.stdout
-    assert "image" not in done.stdout
+    assert Path("/etc/resolv.conf").read_text() in done.stdout
+    assert (etc in ("relative", "absolute")) == ("image" in done.stdout)
+    assert "null" in done.stdout.split()
+    assert hosts == {name: os.lstat(f"/etc/{name}") for name in NAMES}
+
+
+def test_names_and_addresses_are_no_changes(images: Images, loaded: Callable[..., str]) -> None:
+    """What is put over the image's files is nobody's change."""
+    for etc in ("nothing", "files", "dangling"):
+        images.inside(loaded(ODD_ETC[etc], name=etc + ":1"), "true", options=("--name", etc, "-q"))
+        assert "" == images.command("diff", etc).stdout
+        images.command("rm", etc)
 
 
 def everything(top: Path) -> dict[str, tuple[object, ...]]:

@@ -269,15 +269,21 @@ def plant_layer(top: Path, tree: dict[str, Any], links: list[tuple[str, str]]) -
 
 
 def copy_out(picture: Picture, target: str) -> None:
-    """Make a plain directory of what was seen elsewhere, with its hard links and times."""
+    """Make a plain directory of what was seen elsewhere, with its hard links and times.
+
+    A name that a file has there out of sight, it has here beside the directory.
+    """
     os.mkdir(target)
+    os.mkdir(f"{target}.elsewhere")
     made: dict[int, str] = {}
+    unseen: list[str] = []
     for path, seen in sorted(picture.items()):
         real = f"{target}/{path}"
-        kind, mode, _, _, _, content, xattrs = seen.same
+        kind, mode, _, count, _, content, xattrs = seen.same
         if kind != stat.S_IFDIR and seen.ino in made:
             os.link(made[seen.ino], real, follow_symlinks=False)
             continue
+        unseen.extend([real] * (count - sum(other.ino == seen.ino for other in picture.values())))
         made[seen.ino] = real
         if kind == stat.S_IFDIR:
             os.mkdir(real)
@@ -290,5 +296,7 @@ def copy_out(picture: Picture, target: str) -> None:
             os.setxattr(real, name, value)
         if kind != stat.S_IFLNK:
             os.chmod(real, mode)
+    for number, real in enumerate(unseen):
+        os.link(real, f"{target}.elsewhere/{number}", follow_symlinks=False)
     for path, seen in sorted(picture.items(), reverse=True):
         os.utime(f"{target}/{path}", ns=(seen.mtime, seen.mtime), follow_symlinks=False)

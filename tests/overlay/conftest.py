@@ -93,21 +93,22 @@ class Driver:
 
     def read(self, path: str) -> bytes:
         """A file's content."""
-        fd = self.overlay.open(self.ino(path), os.O_RDONLY).fd
+        handle = self.overlay.open(self.ino(path), os.O_RDONLY).handle
         try:
-            return os.pread(fd, 1 << 20, 0)
+            return self.overlay.read(handle, 1 << 20, 0)
         finally:
-            self.overlay.release(fd)
+            self.overlay.release(handle)
 
     def write(self, path: str, content: bytes) -> None:
         """Replace a file's content, or make the file."""
         parent, name = self.split(path)
         if self.exists(path):
-            fd = self.overlay.open(self.ino(path), os.O_WRONLY | os.O_TRUNC).fd
+            handle = self.overlay.open(self.ino(path), os.O_WRONLY | os.O_TRUNC).handle
         else:
-            fd = self.overlay.create(parent, name, 0o644, os.O_WRONLY, Caller())[0].fd
-        os.pwrite(fd, content, 0)
-        self.overlay.release(fd)
+            handle = self.overlay.create(parent, name, 0o644, os.O_WRONLY, Caller())[0].handle
+        with self.overlay.descriptor(handle) as fd:
+            os.pwrite(fd, content, 0)
+        self.overlay.release(handle)
 
     def mkdir(self, path: str, mode: int = 0o755, uid: int = 0, gid: int = 0) -> None:
         """Make a directory."""

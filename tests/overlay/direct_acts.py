@@ -62,8 +62,8 @@ class DirectActs:
             opened, entry = self.overlay.open(found.node.ino, os.O_WRONLY | flags), found
         if flags & os.O_APPEND:
             offset = self.overlay.getattr(entry.node.ino).st.st_size
-        self._write(opened.fd, entry.node.ino, data, offset)
-        self.overlay.release(opened.fd)
+        self._write(opened.handle, entry.node.ino, data, offset)
+        self.overlay.release(opened.handle)
 
     def truncate(self, path: str, size: int) -> None:
         """truncate(2)."""
@@ -130,7 +130,7 @@ class DirectActs:
             self.close(slot)
         entry = self.driver.entry(path)
         self._check_open(entry, flags)
-        self.slots[slot] = (self.overlay.open(entry.node.ino, flags).fd, entry.node.ino, flags)
+        self.slots[slot] = (self.overlay.open(entry.node.ino, flags).handle, entry.node.ino, flags)
 
     def close(self, slot: int) -> None:
         """Close a slot."""
@@ -141,10 +141,10 @@ class DirectActs:
         """pwrite(2)."""
         if slot not in self.slots:
             return 0
-        fd, number, flags = self.slots[slot]
+        handle, number, flags = self.slots[slot]
         if not flags & _WRITING:
             raise failure(errno.EBADF)
-        return self._write(fd, number, data, offset)
+        return self._write(handle, number, data, offset)
 
     def ftruncate(self, slot: int, size: int) -> None:
         """ftruncate(2)."""
@@ -163,9 +163,9 @@ class DirectActs:
         """What is seen of an open file, whether it has a name or not."""
         if slot not in self.slots:
             return None
-        fd, number, flags = self.slots[slot]
+        handle, number, flags = self.slots[slot]
         entry = self.overlay.getattr(number)
-        content = None if flags & os.O_ACCMODE == os.O_WRONLY else os.pread(fd, 1 << 20, 0)
+        content = None if flags & os.O_ACCMODE == os.O_WRONLY else self.overlay.read(handle, 1 << 20, 0)
         return entry.st.st_size, entry.nlink, entry.owner.mode, content
 
     def picture(self) -> Picture:
@@ -203,9 +203,9 @@ class DirectActs:
             if entry.node.kind == stat.S_IFDIR:
                 self._look(path, found)
 
-    def _write(self, fd: int, number: int, data: bytes, offset: int) -> int:
+    def _write(self, handle: int, number: int, data: bytes, offset: int) -> int:
         """Write, and send the time of that, as the kernel does."""
-        written = self.overlay.write(fd, data, offset)
+        written = self.overlay.write(handle, data, offset)
         self.driver.set_by_number(number, mtime=time.time_ns())
         return written
 

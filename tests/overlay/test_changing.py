@@ -208,7 +208,7 @@ def test_an_open_file_without_a_name_lives_on(stage: Stage) -> None:
     """A lower file that is open when its name goes can be read, changed and asked for its attributes."""
     driver = stage.over(stage.lower("lower", {"f": b"content"}))
     ino = driver.ino("f")
-    fd = driver.overlay.open(ino, os.O_RDONLY).fd
+    fd = driver.overlay.open(ino, os.O_RDONLY).handle
     driver.unlink("f")
     assert 0 == driver.overlay.getattr(ino).nlink
     driver.overlay.setattr(ino, Wanted(mode=0o600))
@@ -221,7 +221,7 @@ def test_an_open_file_without_a_name_lives_on(stage: Stage) -> None:
 def test_a_reader_sees_what_is_written_after_copy_up(stage: Stage) -> None:
     """A descriptor that was opened on the lower file stands for the copy once there is one."""
     driver = stage.over(stage.lower("lower", {"f": b"old"}))
-    fd = driver.overlay.open(driver.ino("f"), os.O_RDONLY).fd
+    fd = driver.overlay.open(driver.ino("f"), os.O_RDONLY).handle
     driver.write("f", b"new")
     assert b"new" == os.pread(fd, 100, 0)
     driver.overlay.release(fd)

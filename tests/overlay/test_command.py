@@ -105,3 +105,17 @@ def test_sigterm_unmounts(mounted: Mounted) -> None:
     )
     assert (0, "0\n") == (result.returncode, result.stdout)
     assert "x\n" == (mounted.upper / "f").read_text()
+
+
+def test_a_live_lower_directory(mounted: Mounted) -> None:
+    """With `live`, what somebody else changes below is seen soon."""
+    (mounted.lower / "f").write_text("old")
+    result = in_namespace(
+        f"""{" ".join(COMMAND)} -o live,lowerdir={mounted.lower},upperdir={mounted.upper},workdir={mounted.work} \
+            {mounted.merged}
+        cd {mounted.merged}
+        [ "$(cat f)" = old ]; echo newer >{mounted.lower}/f
+        for n in $(seq 100); do sleep 0.1; [ "$(cat f)" = newer ] && break; done
+        cat f; cd /; umount {mounted.merged}"""
+    )
+    assert ("newer\n", "") == (result.stdout, result.stderr)

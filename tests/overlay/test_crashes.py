@@ -59,7 +59,7 @@ def write(path: str, content: bytes, offset: int = 0) -> Request:
     """Write to a file that is there."""
 
     def act(driver: Driver) -> None:
-        fd = driver.overlay.open(driver.ino(path), os.O_RDWR).fd
+        fd = driver.overlay.open(driver.ino(path), os.O_RDWR).handle
         driver.overlay.write(fd, content, offset)
         driver.overlay.release(fd)
 
@@ -69,7 +69,7 @@ def write(path: str, content: bytes, offset: int = 0) -> Request:
 def create(path: str, mode: int = 0o644, uid: int = 0) -> Request:
     """Make an empty file."""
     return lambda driver: driver.overlay.release(
-        driver.overlay.create(*driver.split(path), mode, os.O_RDWR, Caller(uid, uid))[0].fd
+        driver.overlay.create(*driver.split(path), mode, os.O_RDWR, Caller(uid, uid))[0].handle
     )
 
 
@@ -316,7 +316,7 @@ def test_an_open_that_fails_leaves_nothing_open(stage: Stage) -> None:
         driver.set("f", mode=0o4755)
         sys.setprofile(before_call(call, failing(errno.EIO)))
         try:
-            opened = [driver.overlay.open(number, os.O_WRONLY | os.O_TRUNC).fd]
+            opened = [driver.overlay.open(number, os.O_WRONLY | os.O_TRUNC).handle]
         except OSError:
             opened = []
             failures += 1
@@ -332,7 +332,7 @@ def test_a_close_that_fails(stage: Stage) -> None:
     """A removed file whose last close(2) says EIO is forgotten all the same, and counts no more."""
     driver = stage.drive(stage.config(stage.lower("lower", {}))._replace(bytes_max=1 << 20))
     driver.write("f", b"f")
-    fd = driver.overlay.open(driver.ino("f"), os.O_RDONLY).fd
+    fd = driver.overlay.open(driver.ino("f"), os.O_RDONLY).handle
     number = driver.ino("f")
     driver.unlink("f")
     tree = driver.overlay.tree

@@ -51,7 +51,7 @@ def test_what_takes_capabilities_and_setuid_away(stage: Stage, change: str) -> N
     elif change == "chown":
         driver.set("f", uid=5)
     else:
-        fd = driver.overlay.open(ino, os.O_WRONLY | (os.O_TRUNC if change == "open" else 0)).fd
+        fd = driver.overlay.open(ino, os.O_WRONLY | (os.O_TRUNC if change == "open" else 0)).handle
         if change == "write":
             assert 0o6755 == driver.entry("f").owner.mode
             driver.overlay.write(fd, b"x", 0)
@@ -65,7 +65,7 @@ def test_capabilities_that_are_set_while_the_file_is_open(stage: Stage) -> None:
     """Data that was written before, and comes from the kernel's cache only then, doesn't take them away."""
     driver = stage.over(stage.lower("lower", {}))
     driver.write("f", b"")
-    fd = driver.overlay.open(driver.ino("f"), os.O_WRONLY).fd
+    fd = driver.overlay.open(driver.ino("f"), os.O_WRONLY).handle
     driver.overlay.setxattr(driver.ino("f"), xattrs.CAPABILITY, CAPABILITY)
     driver.overlay.write(fd, b"x", 0)
     driver.overlay.release(fd)
@@ -137,12 +137,13 @@ def test_real_acls_of_a_lower_file_are_shown(stage: Stage) -> None:
 
 def test_a_plain_tree_keeps_nothing(stage: Stage) -> None:
     """There, a name under which a layer keeps an ACL is somebody's own, and neither shown nor obeyed."""
-    for layer in (False, True):
-        lower = stage.lower("lower", {"f": b"x"}, layer=layer)
-        os.setxattr(stage.base / "lower" / "f", "user.fuse-overlay.acl-access", VALUE)
-        driver = stage.over(lower)
-        assert ([xattrs.ACL_ACCESS] if layer else []) == driver.overlay.listxattr(driver.ino("f"))
-        assert layer == (driver.overlay.tree.extended.read(_file(driver), xattrs.ACL_ACCESS) == VALUE)
+    for kept, shown in (("acl-access", xattrs.ACL_ACCESS), ("security.module", b"security.module")):
+        for layer in (False, True):
+            lower = stage.lower(kept, {"f": b"x"}, layer=layer)
+            os.setxattr(stage.base / kept / "f", f"user.fuse-overlay.{kept}", VALUE)
+            driver = stage.over(lower)
+            assert ([shown] if layer else []) == driver.overlay.listxattr(driver.ino("f"))
+            assert layer == (driver.overlay.tree.extended.read(_file(driver), shown) == VALUE)
 
 
 def _file(driver: Driver) -> File:

@@ -66,6 +66,23 @@ def test_names_are_lost_one_by_one(stage: Stage, lower: Lower) -> None:
     assert [] == os.listdir(stage.work)
 
 
+def test_lost_names_are_lost_after_a_restart(stage: Stage, lower: Lower) -> None:
+    """A file that nobody changed has the link count that it had before, and its last name is its end."""
+    stage.over(lower).unlink("a")
+    stage.close()
+    driver = stage.over(lower)
+    assert 2 == driver.entry("b").nlink
+    driver.unlink("b")
+    stage.close()
+    driver = stage.over(lower)
+    assert 1 == driver.entry("d/c").nlink
+    opened = driver.overlay.open(driver.ino("d/c"), os.O_RDONLY)
+    number = driver.ino("d/c")
+    driver.unlink("d/c")
+    assert (0, []) == (driver.overlay.getattr(number).nlink, os.listdir(stage.work))
+    driver.overlay.release(opened.handle)
+
+
 def test_a_changed_file_moves_and_the_others_stay(stage: Stage, lower: Lower) -> None:
     """A name that was changed and moved away, or replaced, leaves the change to the other names."""
     driver = stage.over(lower)
@@ -88,9 +105,9 @@ def test_an_open_file_loses_its_name_and_keeps_the_others(stage: Stage, lower: L
     driver.set_by_number(number, mode=0o600)
     assert (2, number) == (driver.overlay.getattr(number).nlink, driver.ino("b"))
     driver.write("d/c", b"new")
-    assert b"new" == os.pread(opened.fd, 10, 0)
+    assert b"new" == os.pread(opened.handle, 10, 0)
     assert {(b"new", 0o600, 2, number)} == seen(driver, "b", "d/c")
-    driver.overlay.release(opened.fd)
+    driver.overlay.release(opened.handle)
 
 
 def test_a_directory_of_links_is_moved(stage: Stage, lower: Lower) -> None:

@@ -85,8 +85,8 @@ def walk(driver: Driver, ino: int) -> list[Entry]:
             found += walk(driver, number)
         elif kind == stat.S_IFREG:
             opened = overlay.open(number, os.O_RDONLY)
-            assert SECRET not in os.pread(opened.fd, 100, 0)
-            overlay.release(opened.fd)
+            assert SECRET not in os.pread(opened.handle, 100, 0)
+            overlay.release(opened.handle)
         elif kind == stat.S_IFLNK:
             overlay.readlink(number)
     return found

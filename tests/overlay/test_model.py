@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fuse_overlay import overlay
+from fuse_overlay.handles import RESERVE
+from fuse_overlay.layers import IN_USE, Budget
 from fuse_overlay.work import Work
 from tests.overlay import machine
 from tests.overlay.acts import Acts, copy_out, let_time_pass, plant_layer
@@ -68,6 +71,16 @@ class DirectMachine(machine.Machine):
             shutil.rmtree(self.directory)
 
 
+def run(base: Path, count: Count) -> None:
+    """Do acts at random."""
+    mask = os.umask(0)
+    try:
+        DirectMachine.base = base
+        machine.run(DirectMachine, count(40, 1000), 50, long=count(0, 1) == 1)
+    finally:
+        os.umask(mask)
+
+
 @pytest.mark.parametrize(("devices", "xattrs"), [(True, True), (False, True), (True, False), (False, False)])
 def test_the_same_acts_mean_the_same(
     tmp_path: Path, count: Count, monkeypatch: pytest.MonkeyPatch, devices: bool, xattrs: bool
@@ -78,9 +91,15 @@ def test_the_same_acts_mean_the_same(
     """
     monkeypatch.setattr(Work, "_probe_devices", lambda work: devices)
     monkeypatch.setattr(Work, "_probe_xattrs", lambda work: xattrs)
-    mask = os.umask(0)
-    try:
-        DirectMachine.base = tmp_path
-        machine.run(DirectMachine, count(40, 1000), 50, long=count(0, 1) == 1)
-    finally:
-        os.umask(mask)
+    run(tmp_path, count)
+
+
+@pytest.mark.parametrize("xattrs", [True, False])
+@pytest.mark.parametrize("descriptors", [0, 1])
+def test_without_descriptors(
+    tmp_path: Path, count: Count, monkeypatch: pytest.MonkeyPatch, descriptors: int, xattrs: bool
+) -> None:
+    """The same when at most so many files can be held open."""
+    monkeypatch.setattr(overlay, "_descriptors", lambda layers: Budget(IN_USE, IN_USE + RESERVE + descriptors))
+    monkeypatch.setattr(Work, "_probe_xattrs", lambda work: xattrs)
+    run(tmp_path, count)

@@ -7,46 +7,89 @@ import re
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from tests.overlay.conftest import Mounted, Plant
 
 # The kernel may show a live file's old state for one second; a busy machine takes longer to get round to it.
 PATIENCE = 10
 
-
-def test_the_servers_descriptors_are_not_the_clients(mounted: Mounted, plant: Plant) -> None:
-    """A server of few descriptors walks many directories beside many open files; beyond its limit it says ENFILE."""
-    plant(mounted.lower, {f"d{number}": {"e": {"f": b"x"}} for number in range(100)})
-    mounted.server(
-        """python3 - <<'END'
-import errno, glob, os, resource
+# Opens files until its own limit, of new ones and of lower ones, and uses all of them. Its arguments: its number among
+# those that run at once, and the work directory.
+MANY_FILES = """
+import errno, glob, os, resource, stat, sys
+who, work = sys.argv[1:]
+resource.setrlimit(resource.RLIMIT_NOFILE, (400, 400))
 def walk():
-    for path in glob.glob("d*/e/f"):
-        assert open(path).read() == "x"
-        os.listdir(os.path.dirname(path))
+    for path in glob.glob(f"{who}/*/e/f"):
+        os.listdir(os.path.dirname(path)); os.chmod(path, 0o600)
         os.rename(path, path + "2"); os.rename(path + "2", path)
-walk()
-held = [open(f"d{number % 100}/e/f", "r+") for number in range(100)]
-walk()
-number = 0
+held = {}
 try:
     while True:
-        held.append(open("d1/e/f"))
+        number = len(held)
+        path = f"{who}/{number}/e/f" if number < 100 else f"{who}/new{number % 200}"
+        flags = os.O_RDONLY if number % 3 == 0 and number < 100 else os.O_RDWR | os.O_CREAT
+        held[os.open(path, flags)] = (path, flags)
 except OSError as error:
-    number = error.errno
-assert number == errno.ENFILE, number
-try:
-    open("new", "w")
-except OSError as error:
-    assert error.errno == errno.ENFILE
-assert not os.path.exists("new")
-os.mkdir("made"); os.rename("d2", "made/d"); os.unlink("d3/e/f"); os.chmod("d4/e/f", 0o600)
-assert os.listdir("made/d/e") == ["f"]
-for file in held:
-    file.close()
-open("new", "w").close()
-END""",
-        "prlimit --nofile=256:256",
+    assert error.errno == errno.EMFILE, error
+assert len(held) > 390
+for fd in (0, 1):
+    os.close(fd)
+def use(round):
+    for fd, (path, flags) in held.items():
+        if flags:
+            assert os.pwrite(fd, b"%06d" % (fd + round), 8 * fd) == 6
+    for fd in {path: fd for fd, (path, flags) in held.items() if flags}.values():
+        os.fsync(fd)
+    for fd, (path, flags) in held.items():
+        if flags:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            assert os.pread(fd, 6, 8 * fd) == b"%06d" % (fd + round), path
+        elif fd % 2:
+            assert os.pread(fd, 1, 0) == b"x", path
+use(0)
+walk()
+for number, path in enumerate(sorted({path for path, _ in held.values()})):
+    if number % 2:
+        os.unlink(path)
+    else:
+        with open(f"{who}/over", "w"):
+            os.rename(f"{who}/over", path)
+            os.unlink(path)
+assert any(name.startswith("#fuse-overlay-") for name in os.listdir(work)), "enough descriptors for all"
+use(1000)
+for fd, (path, flags) in held.items():
+    assert os.fstat(fd).st_nlink == 0, path
+    os.fchmod(fd, 0o4640)
+    assert stat.S_IMODE(os.fstat(fd).st_mode) == 0o4640, path
+    assert os.read(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY), 1) in (b"x", b"\\0", b"0"), path
+    os.close(0)
+    if flags:
+        os.ftruncate(fd, 3)
+        assert os.fstat(fd).st_size == 3, path
+for fd in held:
+    os.close(fd)
+os.rmdir(f"{who}/1/e")
+open(f"{who}/new", "w").close()
+"""
+
+
+@pytest.mark.parametrize("helper", ["on", "off"])
+def test_the_servers_descriptors_are_not_the_clients(mounted: Mounted, plant: Plant, helper: str) -> None:
+    """Clients of a server of few descriptors open files up to their own limit, two at once, and use them all.
+
+    Whether the files lose their names meanwhile or not; and nothing of them is left.
+    """
+    for client in ("a", "b"):
+        plant(mounted.lower / client, {str(number): {"e": {"f": b"x"}} for number in range(100)})
+    (mounted.base / "many.py").write_text(MANY_FILES)
+    many = f"python3 {mounted.base}/many.py"
+    mounted.server(
+        f"""{many} a {mounted.work} & {many} b {mounted.work}; wait $!
+        for _ in $(seq 600); do ls {mounted.work} | grep -q '#fuse-overlay-' || exit 0; sleep 0.05; done; exit 1""",
+        f"env FUSE_OVERLAY_SHORTCUT={helper} prlimit --nofile=256:256",
     )
 
 

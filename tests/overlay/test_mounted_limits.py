@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 from fuse_overlay.kernel.shortcut import VARIABLE
@@ -88,6 +90,43 @@ assert os.listdir(".") == [a]
 """
         )
     )
+
+
+# To the bottom of a tree whose path is longer than PATH_MAX, with more directories than Python recurses into.
+DESCEND = """
+import os
+DEPTH, NAME = 1200, "abcdef"
+def descend(top):
+    os.chdir(top)
+    for _ in range(DEPTH - 1):
+        os.chdir(NAME)
+"""
+
+
+def test_deeper_than_any_path(mounted: Mounted) -> None:
+    """A file far below is changed, moved with all directories above it, found by the next mount and removed."""
+    make = DESCEND + "for _ in range(DEPTH):\n    os.mkdir(NAME); os.chdir(NAME)\nopen('f', 'w').close()"
+    change = """
+top = os.open(".", os.O_RDONLY)
+descend(NAME)
+with open("f", "a") as file:
+    file.write("changed")
+os.chown("f", 5, 6)
+os.link("f", "g")
+os.fchdir(top)
+os.rename(NAME, "moved")
+"""
+    look = """
+descend("moved")
+st = os.stat("g")
+assert (open("f").read(), st.st_uid, st.st_gid, st.st_nlink) == ("changed", 5, 6, 2)
+"""
+    try:
+        subprocess.run([sys.executable, "-c", make], cwd=mounted.lower, check=True)
+        left = mounted.run_with_ids(python(DESCEND + change), python(DESCEND + look) + "rm -rf moved; ls -A")
+        assert "" == left
+    finally:
+        subprocess.run(["rm", "-rf", mounted.lower, mounted.upper], check=True)  # shutil.rmtree recurses
 
 
 def test_large_and_sparse_files_stay_sparse_through_copy_up(mounted: Mounted) -> None:

@@ -81,6 +81,27 @@ def test_libfuse_by_itself(mounted: Mounted) -> None:
     )
 
 
+def test_an_acl_and_setgid(mounted: Mounted) -> None:
+    """Who sets an ACL keeps the file's setgid as a member of its group, by a supplementary one too, as on any other
+    file system; for others it goes."""
+    mounted.run_with_ids(
+        f"""
+        mkdir {mounted.base}/elsewhere; chmod 755 {mounted.base}
+        for place in . {mounted.base}/elsewhere; do
+            chmod 777 $place; cd $place
+            for group in 5 6; do
+                rm -f f; touch f; chown 1000:5 f; chmod 2755 f
+                setpriv --reuid 1000 --regid 1000 --groups $group setfacl -m u:7:r f
+                stat -c "$group %a" f; getfacl -cn f | grep -x user:7:r--
+            done >{mounted.base}/seen-$(basename $place)
+            cd {mounted.merged}
+        done
+        grep -x '5 2755' {mounted.base}/seen-elsewhere; grep -x '6 755' {mounted.base}/seen-elsewhere
+        cmp {mounted.base}/seen-*
+        """
+    )
+
+
 def test_capabilities_of_files(mounted: Mounted) -> None:
     """They are listed, survive a rename and a new mount, and go with a write or a change of owner."""
     (mounted.lower / "f").write_text("content")
@@ -101,6 +122,32 @@ END
         """,
     )
     assert "security.capability" in mounted.run("getfattr -m - new")
+
+
+def test_attributes_of_user_and_security(mounted: Mounted) -> None:
+    """Both can be made and replaced, as XATTR_CREATE and XATTR_REPLACE say; they are listed and survive a new mount."""
+    (mounted.lower / "f").write_text("content")
+    (mounted.lower / "d").mkdir()
+    mounted.run_with_ids(
+        """python3 - <<'END'
+import errno, os
+def number(*arguments):
+    try:
+        return os.setxattr(*arguments)
+    except OSError as error:
+        return error.errno
+for path in ("f", "d"):
+    for name in ("user.module", "security.module"):
+        assert number(path, name, b"one", os.XATTR_REPLACE) == errno.ENODATA
+        assert number(path, name, b"two", os.XATTR_CREATE) is None
+        assert number(path, name, b"three", os.XATTR_CREATE) == errno.EEXIST
+        assert number(path, name, b"four", os.XATTR_REPLACE) is None
+        os.setxattr(path, name + ".gone", b"")
+        os.removexattr(path, name + ".gone")
+os.rename("f", "g")
+END""",
+        """test "$(getfattr -d -m - g d | grep -c '="four"')" = 4; ! getfattr -d -m - g d | grep gone""",
+    )
 
 
 def test_real_capabilities_of_a_lower_file(mounted: Mounted) -> None:

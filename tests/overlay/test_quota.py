@@ -62,7 +62,7 @@ def refused(act: Callable[[], object]) -> bool:
 def fill(driver: Driver, path: str, size: int, step: int = 64 << 10) -> int:
     """Write a file in pieces until that is refused; returns how many bytes it took."""
     parent, name = driver.split(path)
-    fd = driver.overlay.create(parent, name, 0o644, os.O_WRONLY, Caller())[0].fd
+    fd = driver.overlay.create(parent, name, 0o644, os.O_WRONLY, Caller())[0].handle
     try:
         for offset in range(0, size, step):
             if refused(lambda at=offset: driver.overlay.write(fd, b"x" * step, at)):  # type: ignore[misc]
@@ -77,7 +77,7 @@ def test_writing_ends_at_the_limit(stage: Stage) -> None:
     driver = drive(stage)
     assert MEGA == fill(driver, "a", 4 * MEGA)
     assert refused(lambda: driver.write("b", b"x"))
-    fd = driver.overlay.open(driver.ino("a"), os.O_WRONLY).fd
+    fd = driver.overlay.open(driver.ino("a"), os.O_WRONLY).handle
     assert not refused(lambda: driver.overlay.write(fd, b"y" * 4096, 8192))  # in place: no space is needed
     assert refused(lambda: driver.overlay.write(fd, b"y" * 4096, 2 * MEGA))
     driver.overlay.release(fd)
@@ -90,7 +90,7 @@ def test_deleted_but_open_counts(stage: Stage) -> None:
     """The blocks of a file without a name are free when its last descriptor is closed, and not before."""
     driver = drive(stage)
     fill(driver, "a", MEGA)
-    one, other = (driver.overlay.open(driver.ino("a"), flags).fd for flags in (os.O_RDONLY, os.O_RDWR))
+    one, other = (driver.overlay.open(driver.ino("a"), flags).handle for flags in (os.O_RDONLY, os.O_RDWR))
     driver.unlink("a")
     assert refused(lambda: driver.write("b", b"x"))
     driver.overlay.release(other)

@@ -55,8 +55,8 @@ def changes(driver: Driver, place: str) -> dict[str, Callable[[], object]]:
     file = ino(f"{place}/f")
     overlay = driver.overlay
     return {
-        "open for writing": lambda: overlay.release(overlay.open(file, os.O_RDWR).fd),
-        "open to truncate": lambda: overlay.release(overlay.open(file, os.O_RDONLY | os.O_TRUNC).fd),
+        "open for writing": lambda: overlay.release(overlay.open(file, os.O_RDWR).handle),
+        "open to truncate": lambda: overlay.release(overlay.open(file, os.O_RDONLY | os.O_TRUNC).handle),
         "create": lambda: driver.write(f"{place}/new", b""),
         "mkdir": lambda: driver.mkdir(f"{place}/new d"),
         "mknod": lambda: overlay.mknod(ino(place), b"fifo", stat.S_IFIFO | 0o600, Caller()),

@@ -79,14 +79,22 @@ def test_no_more_requests_than_on_record(
     assert {} == {kind: number for kind, number in counts.items() if number > allowed(recorded[row][way], kind)}
 
 
-@pytest.mark.parametrize(("row", "kind"), [("read, twice", "read"), ("write", "write"), ("grep -r", "release")])
+@pytest.mark.parametrize(
+    ("row", "kind"), [("read, twice", "read"), ("write", "write"), ("grep -r", "release"), ("rm -rf", "setattr")]
+)
 def test_open_files_do_not_come_to_python(
     mounted: Mounted, row: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The helper answers what concerns an open file."""
+    """The helper answers what concerns an open file, and one that is gone."""
     to_python, counts = count(mounted, row, "helper", monkeypatch)
     assert counts[kind] > 0
     assert 0 == to_python.get(kind, 0)
+
+
+def test_what_was_read_is_opened_by_the_helper(mounted: Mounted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two readers one after the other, the second is answered by the helper."""
+    to_python, counts = count(mounted, "grep -r, twice", "helper", monkeypatch)
+    assert (200, 100) == (counts["open"], to_python["open"])
 
 
 @pytest.mark.parametrize(("row", "kind"), [("read, twice", "read"), ("write", "write"), ("grep -r", "release")])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -172,3 +175,90 @@ for _ in range(20):
     os.ftruncate(other, 0)
 """
     mounted.run(python(program), options=(f"--bytes-max={1 << 20}",))
+
+
+def test_attributes_of_what_is_open_or_was_changed(mounted: Mounted, way: str) -> None:
+    """stat(2) tells what has become of a file or directory, whether it is open, closed again, linked or gone."""
+    (mounted.lower / "d").mkdir()
+    (mounted.lower / "d/f").write_bytes(b"text")
+    program = """
+import os
+def told(place):
+    st = os.fstat(place) if isinstance(place, int) else os.stat(place)
+    print(oct(st.st_mode), st.st_nlink, st.st_size, st.st_mtime_ns)
+file = os.open("d/f", os.O_RDWR)
+os.utime(file, ns=(1, 2)); told(file)
+os.fchmod(file, 0o640); os.utime(file, ns=(1, 3)); told("d/f")
+os.ftruncate(file, 2); os.utime(file, ns=(1, 4)); told(file)
+os.link("d/f", "d/g"); told(file); os.unlink("d/f"); told(file)
+os.rename("d/g", "d/h"); told("d/h")
+os.unlink("d/h"); told(file); os.utime(file, ns=(1, 5)); told(file); os.close(file)
+os.mkdir("d/new"); os.utime("d", ns=(1, 6)); told("d"); os.chmod("d", 0o711); os.utime("d", ns=(1, 7)); told("d")
+os.mkdir("e"); os.utime("e", ns=(1, 8)); told("e"); os.mkdir("e/below"); os.utime("e", ns=(1, 9)); told("e")
+"""
+    expected = [
+        "0o100644 1 4 2", "0o100640 1 4 3", "0o100640 1 2 4", "0o100640 2 2 4", "0o100640 1 2 4", "0o100640 1 2 4",
+        "0o100640 0 2 4", "0o100640 0 2 5", "0o40755 1 0 6", "0o40711 1 0 7", "0o40755 2 0 8", "0o40755 3 0 9",
+    ]  # fmt: skip
+    output = mounted.run("umask 022\n" + python(program))
+    # What a directory's size is, is the real file system's own affair.
+    assert expected == [re.sub(r"^(0o40\d* \d+) \d+", r"\1 0", line) for line in output.splitlines()]
+
+
+def test_a_file_is_read_again_as_it_is_by_then(mounted: Mounted, way: str) -> None:
+    """Who opens a file that was read before gets its data of now, whatever was done to it meanwhile."""
+    for name in ("kept", "changed", "removed", "replaced", "moved"):
+        (mounted.lower / name).write_bytes(b"old")
+    program = """
+import os
+names = ("kept", "changed", "removed", "replaced", "moved")
+def read(name):
+    with open(name) as file: return file.read()
+for _ in range(3): print([read(name) for name in names])
+with open("changed", "a") as file: file.write(" new")
+os.unlink("removed")
+with open("removed", "w") as file: file.write("another")
+with open("other", "w") as file: file.write("other")
+os.rename("other", "replaced"); os.rename("moved", "there"); os.mkdir("moved")
+for _ in range(3): print([read(name) for name in (*names[:-1], "there")])
+"""
+    before, after = "['old', 'old', 'old', 'old', 'old']\n", "['old', 'old new', 'another', 'other', 'old']\n"
+    assert before * 3 + after * 3 == mounted.run(python(program))
+
+
+def test_what_is_removed_is_given_back(mounted: Mounted, way: str) -> None:
+    """A file that was read and closed takes no space once it has no name: the server doesn't hold it open."""
+    program = """
+import glob, os
+os.mkdir("d")
+for number in range(50):
+    with open(f"d/{number}", "w") as file: file.write("x")
+for _ in range(3):
+    for number in range(50): open(f"d/{number}").read()
+for number in range(50): os.unlink(f"d/{number}")
+open("d/last", "w").close()  # what was closed before, is by now
+held = []
+for fd in glob.glob("/proc/[0-9]*/fd/*"):
+    try:
+        held.append(os.readlink(fd))
+    except OSError:
+        pass  # another user's, or closed by now
+removed = [path for path in held if path.endswith(" (deleted)") and "/upper/d/" in path]
+print(any(path.endswith("/upper") for path in held), removed)
+"""
+    assert "True []\n" == mounted.run(python(program))
+
+
+def test_an_audit_sees_what_is_opened_again(mounted: Mounted, way: str) -> None:
+    """Each opening of a file and each change of its times is in the audit."""
+    (mounted.lower / "f").write_bytes(b"text")
+    report = mounted.base / "audit"
+    program = """
+import os
+for _ in range(5): open("f").read()
+for number in range(5): os.utime("f", ns=(number, number))
+"""
+    mounted.run(python(program), options=(f"--audit={report}",))
+    lines = [json.loads(line) for line in report.read_text().splitlines()]
+    counts = Counter(line["op"] for line in lines if line["path"] == "/f")
+    assert {"open": 5, "utimens": 5} == counts

@@ -239,20 +239,57 @@ def test_dry_run_writes_nothing(sb: Sandboxes, host: Path) -> None:
     (risky,) = (each for each in document["changes"] if each["path"].endswith(".bashrc"))
     assert ("A", None, None) == (risky["kind"], risky["conflict"], risky["obstacle"])
     assert "a shell" in risky["risk"]
+    assert "sb: --json: it is for --dry-run" in refused(sb, "--json", "--conflicts", "sandbox", "--allow-risky", "box")
+    assert before == snapshot(host)
 
 
 def test_attributes_and_holes(sb: Sandboxes, host: Path, program: Callable[[str], Path]) -> None:
-    """Extended attributes and ACLs of a file that is replaced stay; holes stay holes."""
+    """Extended attributes and ACLs of a file that is replaced stay, holes stay holes, a removed attribute goes."""
     setfacl, getfacl = program("setfacl"), program("getfacl")
     os.setxattr(host / "file", "user.x", b"1")
+    os.setxattr(host / "other", "user.x", b"1")
     subprocess.run([setfacl, "-m", "u:5:rw,u:12345:r", host / "file"], check=True)
     acl = subprocess.run([getfacl, "-c", host / "file"], capture_output=True, text=True, check=True).stdout
-    change(sb, host, "echo two >>file; truncate -s 100M sparse; echo x >>sparse; setfattr -n user.y -v 2 file")
+    script = "echo two >>file; truncate -s 100M sparse; echo x >>sparse"
+    change(sb, host, f"{script}; setfattr -n user.y -v 2 file; setfattr -x user.x other")
     apply(sb, "box")
+    assert [] == os.listxattr(host / "other")
     assert "one\ntwo\n" == (host / "file").read_text()
     assert [b"1", b"2"] == [os.getxattr(host / "file", name) for name in ("user.x", "user.y")]
     assert acl == subprocess.run([getfacl, "-c", host / "file"], capture_output=True, text=True, check=True).stdout
     assert (host / "sparse").stat().st_blocks * 512 < 1_000_000 < (host / "sparse").stat().st_size
+
+
+def test_acls(sb: Sandboxes, host: Path, program: Callable[[str], Path], subordinate_ids: int) -> None:
+    """ACLs that the sandbox has set, access and default, are the host's too, with the host's ids: the user's own is
+    another one inside, and entries of ids that the sandbox hasn't got stay.
+    """
+    setfacl, getfacl = program("setfacl"), program("getfacl")
+    unseen = 1_000_000
+    for name in ("file", "other"):
+        subprocess.run([setfacl, "-m", f"u:{unseen}:rw", host / name], check=True)
+    subprocess.run([setfacl, "-m", "u:7:rx", host / "directory"], check=True)
+    script = """
+    setfacl -m u:5:r,u:0:rwx,g:6:- file; chmod 640 other; setfacl -b directory; setfacl -dm u:5:rwx,g:0:r directory
+    mkdir new; setfacl -dm u:8:rx new; echo x >new/inherits; mkfifo pipe; setfacl -m u:9:rw pipe
+    """
+    change(sb, host, script)
+    assert "C file" in diff(sb, host)
+    assert ["mode", "xattrs"] == next(each["changed"] for each in changes(sb) if each["path"] == f"{host}/file")
+    apply(sb, "box")
+    assert [] == diff(sb, host)
+
+    def acl(name: str, *options: str) -> set[str]:
+        shown = subprocess.run([getfacl, "-cnE", *options, host / name], capture_output=True, text=True, check=True)
+        return set(shown.stdout.split()) - {""}
+
+    assert {f"user:{unseen}:rw-", "user:5:r--", f"user:{os.getuid()}:rwx", "group:6:---"} <= acl("file")
+    assert {f"user:{unseen}:rw-", "mask::r--"} <= acl("other")
+    assert (False, {"default:user:5:rwx", f"default:group:{os.getgid()}:r--"} <= acl("directory")) == (
+        "user:7:r-x" in acl("directory"),
+        True,
+    )
+    assert ("user:8:r-x" in acl("new/inherits"), "user:9:rw-" in acl("pipe")) == (True, True)
 
 
 def test_hard_links(sb: Sandboxes, host: Path) -> None:

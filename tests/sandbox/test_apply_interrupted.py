@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -174,10 +176,14 @@ def go_on(process: subprocess.Popen[str]) -> str:
     return process.stderr.read()
 
 
-@pytest.mark.parametrize("point", ["apply-staging", "apply-committing"])
+# Where an apply is stopped once or more before it is through.
+ON_THE_WAY = ["apply-staging", "apply-file-staged", "apply-committing", "apply-action-done"]
+
+
+@pytest.mark.parametrize("point", ON_THE_WAY)
 def test_a_symlink_is_swapped_in(sb: Sandboxes, host: Path, tmp_path: Path, point: str) -> None:
     """A directory of the target's path that becomes a symbolic link meanwhile leads nowhere: all stays as it was."""
-    change(sb, host, "echo x >mode/new; echo two >mode/inner; rm other")
+    change(sb, host, "echo two >file; echo x >mode/new; echo two >mode/inner; rm other")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "inner").write_text("mine\n")
@@ -186,12 +192,14 @@ def test_a_symlink_is_swapped_in(sb: Sandboxes, host: Path, tmp_path: Path, poin
         (host / "mode").symlink_to(elsewhere)
         said = go_on(process)
     assert said.startswith("sb: cannot ")
+    assert "file\n" == (host / "file").read_text()
     assert (["inner"], "mine\n") == (os.listdir(elsewhere), (elsewhere / "inner").read_text())
     assert (host / "other").exists()
     (host / "mode").unlink()
     (host / "aside").rename(host / "mode")
     assert 0 == sb.command("apply", "box").returncode
     assert (["inner", "new"], "two\n") == (sorted(os.listdir(host / "mode")), (host / "mode/inner").read_text())
+    assert "two\n" == (host / "file").read_text()
     assert not (host / "other").exists()
 
 
@@ -225,3 +233,61 @@ def test_the_target_changes_meanwhile(sb: Sandboxes, host: Path, act: Callable[[
         said = go_on(process)
     assert said.startswith(f"sb: cannot apply {host}/")
     assert before == snapshot(host)
+
+
+@pytest.mark.parametrize("point", ON_THE_WAY)
+def test_a_directory_vanishes_meanwhile(sb: Sandboxes, host: Path, point: str) -> None:
+    """All else stays as it was, and nothing is left beside it; the next apply names the directory as a conflict."""
+    change(sb, host, "echo two >file; rm other; echo x >mode/new; echo y >new")
+    with Stopped(sb, point) as process:
+        shutil.rmtree(host / "mode")
+        before = {name: what for name, what in snapshot(host).items() if name in ("gone", "gone/inner", "shut")}
+        said = go_on(process)
+    assert said.startswith(f"sb: cannot apply {host}/mode")
+    assert said.endswith("hint: nothing was changed\n")
+    assert ["file", "gone", "other", "shut"] == sorted(os.listdir(host))
+    assert ["file\n", "other\n"] == [(host / name).read_text() for name in ("file", "other")]
+    assert before == {name: what for name, what in snapshot(host).items() if name in before}
+    assert f"sb: conflict: {host}/mode: the host has removed it" in sb.command("apply", "box").stderr
+    assert 0 == sb.command("apply", "--conflicts", "host", "box").returncode
+    assert ["file", "gone", "new", "shut"] == sorted(os.listdir(host))
+
+
+# Where renameat2(2) knows no flags, as on NFS.
+WITHOUT_FLAGS = """
+import json, os, sys
+from rootless_sb.kernel import processes, seccomp
+from rootless_sb.security import oci_profile, system_calls
+refused = {"names": ["renameat2"], "action": "SCMP_ACT_ERRNO", "errnoRet": 22,
+           "args": [{"index": 4, "value": 0, "op": "SCMP_CMP_NE"}]}
+profile = json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [refused]})
+facts = oci_profile.Circumstances(system_calls.machine(os.uname().machine), (), os.uname().release)
+processes.forbid_new_privileges()
+seccomp.install(oci_profile.program("", profile, facts))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def apply_without_flags(sb: Sandboxes, fault: str = "") -> subprocess.CompletedProcess[str]:
+    """Run `sb apply box` where names can only be renamed to free ones, one after the other."""
+    command = [sys.executable, "-c", WITHOUT_FLAGS, SB, "apply", "box"]
+    environment = {**sb.environment, "SB_FAULT": fault}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
+
+
+def test_where_names_cannot_be_exchanged(sb: Sandboxes, host: Path) -> None:
+    """Then it takes steps, between which it can be killed too."""
+    before = snapshot(host)
+    change(sb, host, CHANGES)
+    for fault in ("apply-aside:1", "apply-aside:2", f"apply-action-done:{POINTS['apply-action-done']}"):
+        assert -signal.SIGKILL == apply_without_flags(sb, fault).returncode
+        assert before != snapshot(host)
+        undone = apply_without_flags(sb, "apply-staging")
+        assert (-signal.SIGKILL, "sb: an earlier apply was cut short: it is undone now\n") == (
+            undone.returncode,
+            undone.stderr,
+        )
+        assert before == snapshot(host)
+    assert 0 == apply_without_flags(sb).returncode
+    assert [] == diff(sb, host)
+    assert ["file", "gone", "mode", "new", "shut"] == sorted(os.listdir(host))

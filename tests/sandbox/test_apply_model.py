@@ -12,6 +12,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from fuse_overlay import acl, xattrs
+from fuse_overlay.acl import Entry
 from fuse_overlay.config import Config, Extent, Lower
 from fuse_overlay.metadata import Wanted
 from fuse_overlay.overlay import Overlay
@@ -26,9 +28,11 @@ if TYPE_CHECKING:
 
     from tests.conftest import Count
 
+NOBODY = 0xFFFFFFFF  # the id in entries that need none (ACL_UNDEFINED_ID)
 NAMES = ["a", "b", "c\n", "d\x1b[m"]
 PLACES = [*NAMES, *(f"{above}/{name}" for above in NAMES[:2] for name in NAMES), "a/b/a", "a/b/b"]
 PLACE = st.sampled_from(PLACES)
+ACLS = (xattrs.ACL_ACCESS, xattrs.ACL_DEFAULT)
 MODE = st.sampled_from([0o644, 0o600, 0o755, 0o700])
 CHANGE = st.one_of(
     st.tuples(st.just("write"), PLACE, st.binary(max_size=3)),
@@ -39,6 +43,8 @@ CHANGE = st.one_of(
     st.tuples(st.just("link"), PLACE, PLACE),
     st.tuples(st.just("rename"), PLACE, PLACE),
     st.tuples(st.just("setxattr"), PLACE, st.binary(min_size=1, max_size=3)),
+    st.tuples(st.just("setacl"), PLACE, st.sampled_from(ACLS), st.sampled_from([0, 5]), st.integers(0, 7)),
+    st.tuples(st.just("dropacl"), PLACE, st.sampled_from(ACLS)),
 )
 Change = tuple[object, ...]
 # Directories that hide what was in those of the same names, which chance seldom finds.
@@ -46,6 +52,13 @@ MADE_ANEW: tuple[list[Change], list[Change]] = (
     [("mkdir", "a"), ("mkdir", "a/b"), ("write", "a/b/a", b"x")],
     [("remove", "a"), ("mkdir", "a"), ("mkdir", "a/b")],
 )
+
+
+def acl_of(user: int, permissions: int) -> bytes:
+    """An ACL in which one user has an entry of his own."""
+    entries = ((acl.USER_OBJ, 7), (acl.GROUP_OBJ, 5), (acl.MASK, permissions | 4), (acl.OTHER, 4))
+    named = (Entry(acl.USER, permissions, user), Entry(acl.GROUP, 4, 7))
+    return acl.format_value(tuple(sorted((*named, *(Entry(tag, bits, NOBODY) for tag, bits in entries)))))
 
 
 class Plain:
@@ -81,6 +94,14 @@ class Plain:
     def setxattr(self, path: str, value: bytes) -> None:
         if not (self.root / path).is_symlink():
             os.setxattr(self.root / path, "user.x", value)
+
+    def setacl(self, path: str, name: bytes, user: int, permissions: int) -> None:
+        if not (self.root / path).is_symlink():
+            os.setxattr(self.root / path, name, acl_of(user or os.geteuid(), permissions))
+
+    def dropacl(self, path: str, name: bytes) -> None:
+        if not (self.root / path).is_symlink():
+            os.removexattr(self.root / path, name)
 
 
 class Layered:
@@ -137,6 +158,12 @@ class Layered:
         if self.driver.entry(path).node.kind != stat.S_IFLNK:
             self.driver.overlay.setxattr(self.driver.ino(path), b"user.x", value)
 
+    def setacl(self, path: str, name: bytes, user: int, permissions: int) -> None:
+        self.driver.overlay.setxattr(self.driver.ino(path), name, acl_of(user, permissions))
+
+    def dropacl(self, path: str, name: bytes) -> None:
+        self.driver.overlay.removexattr(self.driver.ino(path), name)
+
 
 def carry_out(changes: list[Change], target: Plain | Layered) -> None:
     """All that are possible."""
@@ -174,13 +201,13 @@ def rsync() -> str:
     """The program, with the options to make one directory like another."""
     if subprocess.run(["sh", "-c", "command -v rsync"], stdout=subprocess.DEVNULL, check=False).returncode:
         pytest.skip("rsync isn't installed")
-    return "rsync -aHX --checksum --delete"
+    return "rsync -aHAX --checksum --delete"
 
 
 def test_apply_makes_of_the_host_what_rsync_does(
     count: Count, rsync: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Whatever a sandbox did to a tree: types, data, modes, links, attributes are those of an exact copy."""
+    """Whatever a sandbox did to a tree: types, data, modes, links, attributes, ACLs are those of an exact copy."""
 
     def play(first: list[Change], then: list[Change]) -> None:
         place = tmp_path_factory.mktemp("played")

@@ -146,6 +146,18 @@ def test_into_a_sandbox(sb: Sandboxes, host: Path, tmp_path: Path) -> None:
     assert "one\n" == (host / "file").read_text()
 
 
+def test_into_itself(sb: Sandboxes, host: Path, tmp_path: Path) -> None:
+    """A directory that the sandbox sees as it is here isn't copied into itself, nor the sandbox's layer into itself."""
+    change(sb, host, "echo x >new")
+    refused = sb.command("cp", f"box:{host}", f"{host}/directory/copy")
+    assert (125, f"sb: cannot copy {host}: {host}/directory/copy lies in it\n") == (refused.returncode, refused.stderr)
+    assert ["inner"] == os.listdir(host / "directory")
+    assert 0 == sb.command("cp", f"{sb.layers.parent}/data", f"box:{host}").returncode
+    shown = diff(sb, host)
+    assert "A data/sb/sandboxes" in shown
+    assert [] == [line for line in shown if line.endswith("/upper")]
+
+
 def test_what_cannot_be_copied(sb: Sandboxes, host: Path) -> None:
     """Both paths here, none, or into a sandbox that runs: an error that says what to type."""
     for words in (["a", "b"], ["x:a", "y:b"]):

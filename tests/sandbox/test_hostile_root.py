@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import rootless_sb
+from rootless_sb.kernel import mounts
 from tests.sandbox.running import PATIENCE, eventually, listed
 
 if TYPE_CHECKING:
@@ -64,12 +65,52 @@ def test_a_symlink_for_proc_lifts_no_limit(sb: Sandboxes, tree: Path) -> None:
 
 @pytest.mark.parametrize("name", ["hosts", "hostname"])
 def test_a_trap_in_the_place_of_a_file(sb: Sandboxes, tree: Path, name: str) -> None:
-    """/etc/hosts as a directory, a loop or a way out of the tree is left alone."""
+    """/etc/hosts as a directory is left alone; a loop or a way out of the tree is covered, and leads nowhere."""
     place = tree / "etc" / name
-    for make in (place.mkdir, lambda: place.symlink_to(name), lambda: place.symlink_to("../../../../etc/passwd")):
-        make()
-        assert "ran\n" == sb("-q", "--rootfs", str(tree), "sh", "-c", "echo ran").stdout
-        place.rmdir() if place.is_dir() else place.unlink()
+    command = ("-q", "--hostname", "box", "--rootfs", str(tree), "sh", "-c")
+    place.mkdir()
+    assert "ran\n" == sb(*command, "echo ran").stdout
+    place.rmdir()
+    for target in (name, "../../../../etc/passwd", "/proc/self/maps"):
+        place.symlink_to(target)
+        assert "box\n" == sb(*command, f"grep -ow box /etc/{name}").stdout
+        place.unlink()
+
+
+WAYS = ("f", "/f", "d/../f", "../../f", "d/up/f", "d/absolute/f", "chain/f", "loop", "dangling", "f/", "f/..")
+WAYS += ("d/none/f", "d//./up/d/up/./f", "out")
+
+
+def test_a_walk_leads_where_the_kernels_does(tmp_path: Path) -> None:
+    """Without openat2(2) each path and symlink means the same file of the tree, or the same error."""
+    root = tmp_path / "root"
+    (root / "d").mkdir(parents=True)
+    (root / "f").write_text("inside")
+    (tmp_path / "f").write_text("outside")
+    for name, text in (("d/up", ".."), ("d/absolute", "/"), ("chain", "d/up/d/absolute"), ("loop", "loop")):
+        (root / name).symlink_to(text)
+    (root / "dangling").symlink_to("/none")
+    (root / "out").symlink_to("../../../f")
+    top = os.open(root, os.O_PATH)
+
+    def found(look: Callable[[int, str], int], way: str) -> object:
+        try:
+            descriptor = look(top, way)
+        except OSError as error:
+            return error.errno
+        try:
+            return os.fstat(descriptor).st_ino
+        finally:
+            os.close(descriptor)
+
+    before = len(os.listdir("/proc/self/fd"))
+    expected = {way: found(mounts.open_in_root, way) for way in WAYS}
+    assert expected == {way: found(mounts.walk_in_root, way) for way in WAYS}
+    assert (root / "f").stat().st_ino == expected["out"]
+    assert before == len(os.listdir("/proc/self/fd"))
+    os.close(top)
+
+
 
 
 def test_no_source_of_ours_is_read_from_the_tree(sb: Sandboxes, tree: Path) -> None:
@@ -115,9 +156,9 @@ def descriptors_of_pid_1(sb: Sandboxes, tree: Path) -> int:
 def test_a_mount_that_is_left_out_leaves_nothing_open(sb: Sandboxes, tree: Path) -> None:
     """pid 1 has no descriptor more where files to mount on are missing, or where they are traps."""
     missing = descriptors_of_pid_1(sb, tree)
-    (tree / "etc/hosts").symlink_to("/proc/self/maps")
+    (tree / "etc/hosts").mkdir()
     trap = descriptors_of_pid_1(sb, tree)
-    (tree / "etc/hosts").unlink()
+    (tree / "etc/hosts").rmdir()
     for name in ("hosts", "hostname"):
         (tree / "etc" / name).touch()
     assert [descriptors_of_pid_1(sb, tree)] * 2 == [missing, trap]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.sandbox.running import PATIENCE, eventually, python, stdout_until
+from tests.sandbox.running import PATIENCE, SB, eventually, python, stdout_until
 
 if TYPE_CHECKING:
     from tests.sandbox.running import Sandboxes
@@ -150,3 +153,86 @@ def test_shared_memory_counts_once(sb: Sandboxes) -> None:
     """
     assert ["done"] == python(sb, script, "--memory", "250m")
     assert 137 == sb("--memory", "100m", "--", "sh", "-c", "head -c 150M /dev/zero >/dev/shm/x; sleep 1000").returncode
+
+
+def test_processors(sb: Sandboxes) -> None:
+    """Without a control group --cpus is whole processors, which nobody inside may leave; that is said. Without it
+    processes may choose, among all.
+    """
+    there = len(os.sched_getaffinity(0))
+    if there < 2:
+        pytest.skip("this machine has one processor")
+    script = "import os; print(len(os.sched_getaffinity(0))); os.sched_setaffinity(0, range({})); print('changed')"
+    command = ("--", sys.executable, "-I", "-c", script.format(there))
+    bound = sb("--cpus", "0.5", *command)
+    assert ("1\n", True) == (bound.stdout, "PermissionError" in bound.stderr)
+    assert "--cpus 0.5: no control group can be had here" in bound.stderr
+    free = sb("-q", *command)
+    assert f"{there}\nchanged\n" == free.stdout, free.stderr
+    for text in ("0", "many"):
+        refused = sb("--cpus", text, "true")
+        assert (125, True) == (refused.returncode, f"--cpus {text}: not a number of processors" in refused.stderr)
+
+
+def test_inspect_tells_what_holds_them(sb: Sandboxes) -> None:
+    """Each limit, what it is and what holds it, as it was at the last start."""
+    options = ("--memory", "1g", "--cpus", "1", "--inodes", "100", "--timeout", "50s", "--ulimit", "nofile=100")
+    assert 0 == sb("-q", "--name", "box", *options, "true").returncode
+    (known,) = json.loads(sb.command("inspect", "box").stdout)["sandboxes"]
+    expected = {
+        "memory": ("1073741824", ["watch"]),
+        "pids": (str(max(4096, 32 * (os.cpu_count() or 1))), ["RLIMIT_NPROC"]),
+        "cpus": ("1", ["affinity"]),
+        "core": ("0:0", ["setrlimit"]),
+        "nofile": ("100:100", ["setrlimit"]),
+        "disk": ("5% free", ["overlay"]),
+        "inodes": ("100", ["overlay"]),
+        "timeout": ("50", ["supervisor"]),
+    }
+    assert expected == {name: (each["limit"], each["held_by"]) for name, each in known["limits"].items()}
+    assert 0 == sb.command("rm", "box").returncode
+
+
+def test_a_full_disk_is_told(sb: Sandboxes) -> None:
+    """A run whose command fails for it says so, to --status-fd too; one that stays below says nothing."""
+    for size, code, said, reason in (("3m", 1, True, "disk"), ("30m", 0, False, "exit")):
+        reader, writer = os.pipe()
+        script = "head -c 6M /dev/zero >/tmp/new && sync /tmp/new"
+        run = sb.start("--disk", size, "--status-fd", str(writer), "--", "sh", "-c", script, descriptors=[writer])
+        os.close(writer)
+        _, errors = run.communicate(timeout=PATIENCE)
+        assert (code, said) == (run.returncode, b"its limit of disk was reached" in errors), errors
+        with open(reader, encoding="ascii") as told:
+            assert reason == json.loads(told.read().splitlines()[-1])["reason"]
+
+
+SMALL = 'mount -t tmpfs -o size=40m,nr_inodes=2000 none "$SLURM_TMPDIR" && exec "$0" run -q "$@"'
+
+
+@pytest.mark.parametrize(
+    ("options", "script", "expected"),
+    [
+        ([], "head -c 100M /dev/zero >x; sync x; stat -c %b x", (20 << 11, 38 << 11)),
+        (["--disk", "100m"], "head -c 39M /dev/zero >x; sync x; stat -c %b x", (39 << 11, 39 << 11)),
+        ([], "fallocate -l 20M x; fallocate -l 30M y; stat -c %s x", (20 << 20, 20 << 20)),
+        ([], "mkdir $(seq 2500); ls | wc -l", (1700, 1899)),
+        (["--inodes", "3000"], "mkdir $(seq 2500); ls | wc -l", (1901, 2000)),
+    ],
+)
+def test_a_part_of_the_disk_stays_free(
+    sb: Sandboxes, options: list[str], script: str, expected: tuple[int, int]
+) -> None:
+    """Of the file system with the layer 5 % of bytes and inodes stay free, unless it is said how much may be used."""
+    place = sb.layers.parent
+    command = f"mkdir /tmp/new; cd /tmp/new; ({script}) 2>/tmp/errors; grep -o -m 1 'No space' /tmp/errors"
+    done = subprocess.run(
+        ["unshare", "-Urm", "sh", "-c", SMALL, str(SB), *options, "--", "sh", "-c", command],
+        env={**sb.environment, "SLURM_TMPDIR": str(place)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    number, *said = done.stdout.splitlines()
+    assert expected[0] <= int(number) <= expected[1], done.stderr
+    assert ["No space"] * ("39M" not in script) == said

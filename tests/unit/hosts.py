@@ -25,6 +25,8 @@ HOST = Host(
     machine="x86_64",
     release="6.1.0-9-amd64",
     processors=2,
+    affinity=(0, 1),
     memory=10_000_000_000,
+    inotify=(("max_inotify_instances", 128),),
     landlock=6,
 )

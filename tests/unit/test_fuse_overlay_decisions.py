@@ -125,7 +125,8 @@ def test_a_new_owner_takes_privilege_away() -> None:
         (b"security.capability", False, 0),
         (b"user.fuse-overlay.capability", False, errno.EPERM),
         (b"system.nfs4_acl", False, errno.EOPNOTSUPP),
-        (b"security.selinux", False, errno.EOPNOTSUPP),
+        (b"security.selinux", False, 0),
+        (b"user.fuse-overlay.security.selinux", False, errno.EPERM),
     ],
 )
 def test_which_attributes_are_for_the_inside(name: bytes, visible: bool, refusal: int) -> None:

@@ -17,6 +17,7 @@ from fuse_overlay.initmessage import (
     HANDLE_KILLPRIV_V2,
     PARALLEL_DIROPS,
     POSIX_ACL,
+    SETXATTR_EXT,
 )
 
 ASYNC_READ, WRITEBACK_CACHE = 1 << 0, 1 << 16
@@ -60,6 +61,14 @@ def test_what_we_want_is_added() -> None:
     changed = initmessage.amended(reply(asked), EVERYTHING | asked)
     assert ASYNC_READ | WRITEBACK_CACHE | EVERYTHING == flags_of(changed)
     assert reply(0) == changed[:28] + bytes(4) + changed[32:]
+
+
+def test_more_is_wanted_where_it_can_be_had() -> None:
+    """Longer requests are asked for if the kernel has them; what libfuse has asked for by itself is known."""
+    assert SETXATTR_EXT == flags_of(initmessage.amended(reply(0), SETXATTR_EXT, SETXATTR_EXT))
+    assert 0 == flags_of(initmessage.amended(reply(0), 0, SETXATTR_EXT))
+    assert [SETXATTR_EXT, 0] == [initmessage.asked(reply(SETXATTR_EXT, error=error)) for error in (0, -5)]
+    assert [0, 0] == [initmessage.asked(strange) for strange in (b"", reply(SETXATTR_EXT, major=8))]
 
 
 def test_a_kernel_that_offers_nothing() -> None:

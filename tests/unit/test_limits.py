@@ -13,7 +13,9 @@ from tests.unit.hosts import HOST
 
 def test_defaults() -> None:
     """Thousands of processes, more on a large machine, and no core dumps."""
-    assert limits.Limits(4096, 9_000_000_000, (Limit("core", 0, 0),)) == limits.decide(RunSpec(), HOST)
+    expected = limits.Limits(4096, 9_000_000_000, True, 0.0, (), (Limit("core", 0, 0),))
+    assert expected == limits.decide(RunSpec(), HOST)
+    assert [16 << 20, 0] == [limits.decide(RunSpec(), HOST._replace(memory=n)).memory for n in (1, 0)]
     assert 6400 == limits.decide(RunSpec(), HOST._replace(processors=200)).processes
     assert 0 == limits.decide(RunSpec(pids_limit=-1), HOST).processes
 
@@ -21,8 +23,35 @@ def test_defaults() -> None:
 def test_what_is_asked_for_replaces_them() -> None:
     """A limit of the same name takes the default's place."""
     decided = limits.decide(RunSpec(pids_limit=7, memory="1m", ulimits=("core=-1", "nofile=10:20")), HOST)
-    assert (7, 1 << 20, (Limit("core", -1, -1), Limit("nofile", 10, 20))) == decided
+    own = (Limit("core", -1, -1), Limit("nofile", 10, 20))
+    assert (7, 1 << 20, False, 0.0, (), own) == decided
 
+
+def test_processors() -> None:
+    """So many as are asked for, rounded up, of those that there are; from another place on for another sandbox."""
+    host = HOST._replace(affinity=(1, 3, 5, 7))
+    assert (1.5, (1, 3)) == limits.decide(RunSpec(cpus="1.5"), host, "0")[3:5]
+    assert (1, 7) == limits.decide(RunSpec(cpus="2"), host, "b").processors
+    assert () == limits.decide(RunSpec(cpus="4"), host, "b").processors
+    for text in ("0", "-1", "x", "inf", "nan"):
+        with pytest.raises(SbError, match="not a number of processors"):
+            limits.parse_processors(text)
+
+
+def test_what_holds_them() -> None:
+    """A control group, or what takes its place; of what isn't held as it was asked for the user hears."""
+    decided = limits.decide(RunSpec(cpus="1.5", pids_limit=7), HOST._replace(affinity=(0, 1, 2)))
+    inside = limits.held(decided, ("memory", "pids", "cpus"), ("pids",))
+    assert [("control group",), ("control group", "RLIMIT_NPROC"), ("control group",)] == [
+        each.holders for each in inside[:3]
+    ]
+    assert () == limits.loose(inside)
+    outside = limits.held(decided, (), ("pids", "cpus"))
+    assert [("watch",), ("RLIMIT_NPROC",), ("affinity",), ("setrlimit",)] == [each.holders for each in outside]
+    (said,) = limits.loose(outside)
+    assert said.endswith("bound to 2 processors")
+    (said,) = limits.loose(limits.held(decided, (), ()))
+    assert said.endswith("going on without")
 
 @pytest.mark.parametrize(
     "text", ["nofile", "nofile=", "nofile=x", "nofile=5:4", "nofile=-2", "nofile=-1:5", "nofiel=5", "=5"]

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from rootless_sb import state
+from rootless_sb.limits import Held
 from rootless_sb.spec import RunSpec
 
 # What the operating system can give: bytes that aren't UTF-8 too, but no NUL.
@@ -41,6 +42,7 @@ SPECS = some.builds(
     seccomp_profile=TEXT,
     nested=some.booleans(),
 )
+WORDS = some.text("ab%: ", min_size=1)
 STATES = some.builds(
     state.State,
     identifier=TEXT,
@@ -56,6 +58,7 @@ STATES = some.builds(
     supervisor=some.integers(0),
     exit_code=some.none() | some.integers(0, 255),
     barriers=TEXTS,
+    limits=some.lists(some.builds(Held, name=WORDS, value=WORDS, holders=some.lists(WORDS).map(tuple))).map(tuple),
     image=TEXT,
 )
 EXAMPLE = state.State("0123456789ab", "", False, state.RUNNING, 1, RunSpec(), ("true",), "/", (), 5, 4)

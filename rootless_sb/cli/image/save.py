@@ -20,13 +20,13 @@ def main(arguments: list[str]) -> int:
     parsed = options.parse_strictly(arguments)
     where = surroundings.look()
     found = lookup.find(parsed.name, where.stores)
-    gathered = whole.gather(found, where.cache)
+    gathered = whole.gather(found, where.cache, quiet=False)
     names = lookup.meant(parsed.name, found.store.names().get(found.image.identifier, []))
     if parsed.output is None:
         if sys.stdout.isatty():
             raise SbError("an archive is nothing for a terminal", hint=f"sb image save -o FILE {parsed.name}")
-        saving.write(sys.stdout.buffer, parsed.format, gathered, names, where.cache)
+        saving.write(sys.stdout.buffer, parsed.format, gathered, names)
         return 0
     with output.whole_file(parsed.output) as file:
-        saving.write(file, parsed.format, gathered, names, where.cache)
+        saving.write(file, parsed.format, gathered, names)
     return 0

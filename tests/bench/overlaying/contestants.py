@@ -24,19 +24,25 @@ class Mount(NamedTuple):
 
 
 class Contestant(NamedTuple):
-    """A way to mount. `command`: what serves, in the foreground; `environment`: what is added to its own."""
+    """A way to mount. `command`: what serves, in the foreground; `environment`: what is added to its own.
+
+    `options`: of mount(8), beside those that name the directories.
+    """
 
     name: str
     command: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
+    options: str = ""
 
 
 CONTESTANTS = (
     Contestant("bare"),
-    Contestant("kernel", ("mount", "-t", "overlay", "overlay")),
+    Contestant("kernel", ("mount", "-t", "overlay", "overlay"), options=",userxattr"),
     Contestant(BASELINE, ("fuse-overlayfs", "-f")),
     Contestant(OURS, _SERVE),
     Contestant(f"{OURS} in Python", _SERVE, (("FUSE_OVERLAY_SHORTCUT", "off"),)),
+    # The lower directory isn't a layer, but may change at any time, as the host's own tree under `sb run`.
+    Contestant(f"{OURS}, live tree", _SERVE, options=",live"),
 )
 
 
@@ -58,9 +64,9 @@ def mount(contestant: Contestant, lowers: list[Path], place: Path, before: str, 
         subprocess.run(["sh", "-euc", before], cwd=where, check=True)
     if contestant.name == "bare":
         return Mount(merged, None)
-    options = f"lowerdir={':'.join(map(str, lowers))},upperdir={upper},workdir={work}"
+    options = f"lowerdir={':'.join(map(str, lowers))},upperdir={upper},workdir={work}{contestant.options}"
     if contestant.name == "kernel":
-        subprocess.run([*contestant.command, "-o", f"{options},userxattr", merged], check=True, stderr=subprocess.PIPE)
+        subprocess.run([*contestant.command, "-o", options, merged], check=True, stderr=subprocess.PIPE)
         return Mount(merged, None)
     command = [*contestant.command, "-o", options, str(merged)]
     environment = {**os.environ, **dict(contestant.environment)}

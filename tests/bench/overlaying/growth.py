@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tests.bench.overlaying import measurement, rows, trees
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from tests.bench.overlaying.contestants import Contestant
@@ -19,31 +20,54 @@ _LAYERS = (1, 10, 30, 100)
 _FIND = rows.Row("find, cold", "files", "find . >/dev/null")
 
 
-def report(entered: list[Contestant], place: Path, *, quick: bool) -> None:
-    """Measure and print."""
-    print("| | | ms | µs for each file | server's memory, MiB |\n| --- | --- | ---: | ---: | ---: |")
+class Point(NamedTuple):
+    """What a contestant took for so many of something: µs for each file, and the server's memory in MiB.
+
+    `subject`: of what, and what was done.
+    """
+
+    subject: str
+    amount: int
+    contestant: str
+    cost: float
+    memory: float
+
+
+def points(entered: Sequence[Contestant], place: Path, *, quick: bool) -> Iterator[Point]:
+    """Measure, one point after another."""
+    tree = place / "trees/files"
     for number in _FILES[: 2 if quick else 3]:
-        _files(entered, place, number)
+        trees.make_files(_fresh(tree), number)
+        yield from _measured(entered, place, _FIND, number, [tree], ("find, cold: files", number))
     number = 2_000 if quick else 20_000
-    trees.make_files(_fresh(place / "trees/files"), number)
+    trees.make_files(_fresh(tree), number)
     for clients in _CLIENTS:
-        _line(entered, place, rows.clients(clients), number, [place / "trees/files"], f"{clients} clients")
+        subject = ("grep -r: clients at once", clients)
+        yield from _measured(entered, place, rows.clients(clients), number, [tree], subject)
     for layers in _LAYERS:
         lowers = [_fresh(place / f"trees/layer{each}") for each in range(layers)]
         trees.make_files(lowers[-1], number)
-        _line(entered, place, _FIND, number, lowers, f"{layers} layers")
+        yield from _measured(entered, place, _FIND, number, lowers, ("find, cold: lower layers", layers))
 
 
-def _files(entered: list[Contestant], place: Path, number: int) -> None:
-    trees.make_files(_fresh(place / "trees/files"), number)
-    _line(entered, place, _FIND, number, [place / "trees/files"], f"{number:,} files")
+def table(measured: Sequence[Point]) -> str:
+    """A table in Markdown."""
+    names = list(dict.fromkeys(each.contestant for each in measured))
+    heads = [f"{name}, {what}" for what in ("µs a file", "MiB") for name in names]
+    lines = [f"| | | {' | '.join(heads)} |", f"| --- | ---: |{' ---: |' * len(heads)}"]
+    for subject, amount in dict.fromkeys((each.subject, each.amount) for each in measured):
+        found = {each.contestant: each for each in measured if (each.subject, each.amount) == (subject, amount)}
+        cells = [f"{found[name].cost:.1f}" for name in names] + [f"{found[name].memory:.0f}" for name in names]
+        lines.append(f"| {subject} | {amount:,} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
-def _line(entered: list[Contestant], place: Path, row: Row, files: int, lowers: list[Path], what: str) -> None:
+def _measured(
+    entered: Sequence[Contestant], place: Path, row: Row, files: int, lowers: list[Path], subject: tuple[str, int]
+) -> Iterator[Point]:
     for contestant in entered:
         sample = measurement.run(contestant, row, place / "trees", place / "run", lowers)
-        cells = f"{sample.time:.0f} | {sample.time * 1000 / files:.1f} | {sample.memory / 1024:.0f}"
-        print(f"| {what}: {row.name} | {contestant.name} | {cells} |", flush=True)
+        yield Point(*subject, contestant.name, sample.time * 1000 / files, sample.memory / 1024)
 
 
 def _fresh(path: Path) -> Path:

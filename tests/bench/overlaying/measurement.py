@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import time
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
     from tests.bench.overlaying.contestants import Contestant
     from tests.bench.overlaying.rows import Row
+
+
+FEWEST = 3
 
 
 class Sample(NamedTuple):
@@ -51,10 +55,18 @@ def run(contestant: Contestant, row: Row, trees: Path, place: Path, lowers: list
     return Sample(taken, spent, memory)
 
 
-def measure(row: Row, entered: Iterable[Contestant], trees: Path, place: Path, rounds: int) -> Outcome:
-    """Measure a row. Who fails once is out, with the reason; in the first round of several nobody's time is taken."""
+def measure(
+    row: Row, entered: Iterable[Contestant], trees: Path, place: Path, rounds: int, seconds: float = math.inf
+) -> Outcome:
+    """Measure a row. Who fails once is out, with the reason; in the first round of several nobody's time is taken.
+
+    No round begins after so many seconds, but for the first FEWEST.
+    """
     outcome = Outcome(row.name, {each.name: [] for each in entered}, {})
+    end = time.monotonic() + seconds
     for number in range(rounds + 1):
+        if number > FEWEST and time.monotonic() > end:
+            break
         for contestant in entered:
             if contestant.name in outcome.missing:
                 continue

@@ -18,25 +18,24 @@ _UNIT = 220  # pixels for a ratio of 1
 _LONGEST = 2.2  # a longer bar is cut, and says how long it is
 _BAR = 9
 _GAP = 8
-_TOP = 46
-_COLOURS = ("#9aa0a6", "#5f6368", "#e8a33d", "#2f6fdb", "#8db4f5")
+TOP = 46
+COLOURS = ("#9aa0a6", "#5f6368", "#e8a33d", "#2f6fdb", "#8db4f5", "#3f9b6b")
 
 
 def svg(outcomes: Sequence[Outcome], names: Sequence[str], title: str) -> str:
     """The picture. `names`: whose bars, in this order."""
-    height = _TOP + len(outcomes) * (_BAR * len(names) + _GAP) + 10
+    height = TOP + len(outcomes) * (_BAR * len(names) + _GAP) + 10
     drawing = Drawing(_LABELS + int(_UNIT * _LONGEST) + 60, height, title)
-    for number, name in enumerate(names):
-        drawing.key(8 + number * 130, 24, _COLOURS[number], name)
-    top = _TOP
+    drawing.keys(COLOURS, names)
+    top = TOP
     for outcome in outcomes:
         drawing.words(_LABELS - 8, top + _BAR * len(names) // 2 + 4, outcome.row, 11, "end")
         for number, name in enumerate(names):
-            _bar(drawing, ratio(outcome, name), top + number * _BAR, _COLOURS[number])
+            _bar(drawing, ratio(outcome, name), top + number * _BAR, COLOURS[number])
         top += _BAR * len(names) + _GAP
     line = _LABELS + _UNIT
-    drawing.upright(line, _TOP - 4, height - 6)
-    drawing.words(line, _TOP - 7, f"{BASELINE} = 1", 10, "middle")
+    drawing.upright(line, TOP - 4, height - 6)
+    drawing.words(line, TOP - 7, f"{BASELINE} = 1", 10, "middle")
     return drawing.text()
 
 

@@ -1,0 +1,4 @@
+# needs: valgrind
+# says: clean
+
+valgrind -q true && echo clean

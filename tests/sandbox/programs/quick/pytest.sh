@@ -1,0 +1,11 @@
+# says: 20 passed
+
+cat >test_it.py <<'END'
+import pytest
+
+@pytest.mark.parametrize("n", range(20))
+def test_it(n, tmp_path):
+    (tmp_path / "f").write_text("x")
+END
+unset PYTEST_ADDOPTS
+"$python" -m pytest -q -p no:cacheprovider test_it.py | grep -o '20 passed'

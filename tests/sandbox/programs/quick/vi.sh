@@ -1,0 +1,4 @@
+# needs: vi
+# says: b
+
+echo a >f && vi -es -u NONE -c s/a/b/ -c wq f && cat f
