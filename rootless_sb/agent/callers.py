@@ -11,7 +11,7 @@ _POWERS = (
     "Seccomp_filters",
 )  # fmt: skip
 _NAMESPACES = ("user", "mnt", "net", "pid", "ipc", "uts", "cgroup", "time")
-_FILES = ("cgroup", "attr/current", "personality", "sessionid", "loginuid")
+_FILES = ("cgroup", "attr/current", "sessionid", "loginuid")
 
 
 class Process(NamedTuple):

@@ -53,9 +53,14 @@ def run(arguments: list[str], began: tuple[int, int]) -> int | None:
     return status
 
 
-def encodings() -> tuple[str, str, str]:
-    """How this interpreter reads file names and writes text."""
-    return sys.getfilesystemencoding(), sys.stdout.encoding, str(sys.stdout.errors)
+def likeness() -> tuple[str, str, str, int, bytes]:
+    """What must be alike and only a process itself can say: how its interpreter reads file names and writes text, its
+    session keyring, its personality(2) (which the kernel tells only those who may stop it: Yama allows that to few).
+    """
+    with open("/proc/self/personality", "rb") as file:
+        personality = file.read()
+    stdout = sys.stdout
+    return sys.getfilesystemencoding(), stdout.encoding, str(stdout.errors), keyrings.session(), personality
 
 
 def _call(
@@ -76,7 +81,7 @@ def _call(
     with open("/proc/self/timerslack_ns", "rb") as file:
         slack = int(file.read())
     # As worker.Call has them.
-    call = (arguments, dict(os.environ), numbers, os.getppid(), encodings(), slack, keyrings.session(), began)
+    call = (arguments, dict(os.environ), numbers, os.getppid(), slack, likeness(), began)
     memory = os.memfd_create("sb")
     os.write(memory, marshal.dumps(call))
     alive, lifeline = os.pipe()
@@ -116,7 +121,6 @@ def _wait(connection: _socket.socket, worker: int) -> int | None:
 
 
 def _pass_signals_on(worker: int) -> None:
-
     def forward(number: int, frame: object) -> None:
         try:
             _signal.pidfd_send_signal(worker, number)

@@ -25,7 +25,7 @@ def directories(environment: dict[str, str], uid: int) -> tuple[str, str]:
 
 
 def name() -> str:
-    """The socket's name: all that the agent has to share with its caller, in short. (Both look at all of it again.)"""
+    """The socket's name: all that the agent has to share with its caller, in short."""
     top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     parts = [__version__, sys.version, os.environ.get(_VARIABLE, "")]
     parts += map(_written, (*sys.path, sys.executable))  # what is installed beside has a directory there

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rootless_sb import phases
 from rootless_sb.agent import adoption, callers, client
 from rootless_sb.cli import __main__, run
-from rootless_sb.kernel import channel, descriptors, keyrings, processes
+from rootless_sb.kernel import channel, descriptors, processes
 
 if TYPE_CHECKING:
     from rootless_sb.kernel.channel import Channel
@@ -20,18 +20,16 @@ _PATIENCE = 10  # seconds for a caller to answer
 
 class Call(NamedTuple):
     """What the caller tells of itself; the rest is asked of the kernel. `numbers`: those of the descriptors that come
-    along; `parent`: the process that called; `encodings`: of file names, stdout and its errors; `timer_slack`: in
-    nanoseconds; `keyring`: the session keyring's serial number; `began`: when `sb run` began and how much of the
-    processor's time its interpreter had taken by then, in nanoseconds.
+    along; `parent`: the process that called; `timer_slack`: in nanoseconds; `likeness`: see `client`; `began`: when
+    `sb run` began and how much of the processor's time its interpreter had taken by then, in nanoseconds.
     """
 
     arguments: list[str]
     environment: dict[str, str]
     numbers: list[int]
     parent: int
-    encodings: tuple[str, str, str]
     timer_slack: int
-    keyring: int
+    likeness: tuple[str, str, str, int, bytes]
     began: tuple[int, int]
 
 
@@ -94,8 +92,7 @@ def _take(peer: Channel) -> Call:
         os.close(descriptor)
     memory, alive, directory, *numbered = passed
     call = Call(*marshal.loads(channel.read_all(memory)))
-    alike = (call.encodings, call.keyring) == (client.encodings(), keyrings.session())
-    if not alike or len(numbered) != len(call.numbers):
+    if call.likeness != client.likeness() or len(numbered) != len(call.numbers):
         raise ColdError
     highest = max((*call.numbers, *passed))
     peer.move_above(highest)
