@@ -15,11 +15,12 @@ _VARIABLES = ("XDG_RUNTIME_DIR", "SB_AGENT_IDLE", "LANG", "LC_ALL", "LC_CTYPE", 
 
 def launch() -> None:
     """Start an agent in the background, unless there is one. Root has none: an agent holds no privilege.
+    Nor can there be one where a caller can't be held by a descriptor (before Linux 5.3).
 
     That it can't be started is no reason not to run a command.
     """
     name = place.name()
-    if os.geteuid() == 0 or _is_there(name):
+    if os.geteuid() == 0 or not processes.has_pidfds() or _is_there(name):
         return
     environment = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
     program = [sys.executable, "-I", "-m", "rootless_sb.agent.server", name]

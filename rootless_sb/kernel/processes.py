@@ -112,6 +112,14 @@ def watch(pid: int) -> int | None:
         return None
 
 
+def has_pidfds() -> bool:
+    """Whether this kernel has pidfd_open(2)."""
+    descriptor = watch(os.getpid())
+    if descriptor is not None:
+        os.close(descriptor)
+    return descriptor is not None
+
+
 def ignored_signals() -> tuple[int, ...]:
     """The signals that the caller of this program had ignored (Python ignores SIGPIPE and SIGXFSZ by itself)."""
     by_python = {signal.SIGPIPE, signal.SIGXFSZ}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rootless_sb.kernel import keyrings, landlock
+from rootless_sb.kernel.processes import has_pidfds
 from tests.sandbox import processes
 from tests.sandbox.running import PATIENCE, SB, eventually, start_on_terminal, stdout_until
 
@@ -92,6 +93,8 @@ def _arguments(pid: int) -> bytes:
 @pytest.fixture
 def unstarted(sb: Sandboxes, tmp_path: Path) -> Iterator[Agent]:
     """No agent yet."""
+    if not has_pidfds():
+        pytest.skip("the kernel has no pidfd_open(2)")
     made = Agent(sb, tmp_path)
     yield made
     made.close()
