@@ -320,5 +320,3 @@ class Handles:
             node.handles = []
         node.handles.insert(0 if lasting else len(node.handles), handle)
         return handle
-
-

@@ -6,6 +6,10 @@ milliseconds, or when its other tasks (signals) have waited for long enough. A c
 leaves a gap before each request, so asking without waiting would find nothing most of the time. With the compiled
 helper (kernel/shortcut.py) that wait is the helper's.
 
+Where there is no other task there is nothing for a scheduler to do, so trio isn't imported, which would take longer
+than all else at the start of a sandbox: see `_Alone`. A request that wants a thread (threads.py) has trio go on with the
+task that is under way.
+
 pyfuse3 looks up `trio` in its own module at each use, which is how pyfuse3.asyncio plugs in. It uses Lock,
 ClosedResourceError, open_nursery, and from lowlevel: wait_readable, notify_closing, current_task, current_trio_token
 (pyfuse3 3.5, src/pyfuse3/internal.pxi and __init__.pyx).
@@ -17,13 +21,16 @@ import errno
 import select
 from typing import TYPE_CHECKING
 
-import trio
-
 from fuse_overlay.kernel.shortcut import SHORTCUT
 from fuse_overlay.libfuse import pyfuse3
-from fuse_overlay.threads import THREADS
+from fuse_overlay.threads import THREADS, read_requests
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any, Self
+
+    import trio
+
     from fuse_overlay.handshake import Handshake
 
 # What a read says when the mount went in the middle of it: unmounted, or its connection aborted (fuse_dev_do_read).
@@ -48,20 +55,22 @@ class _NoLock:
         return None
 
 
-class _LowLevel:
-    """In place of trio.lowlevel."""
+class _ClosedError(Exception):
+    """In place of trio.ClosedResourceError: the mount is gone."""
+
+
+class _Descriptor:
+    """/dev/fuse, as both ways to wait for a request see it."""
+
+    __slots__ = ("_fd", "_handshake", "_poll")
 
     def __init__(self, handshake: Handshake | None) -> None:
         self._handshake = handshake
         self._poll = select.poll()
         self._fd = -1
-        self._turns = 0
-        self.notify_closing = trio.lowlevel.notify_closing
-        self.current_task = trio.lowlevel.current_task
-        self.current_trio_token = trio.lowlevel.current_trio_token
 
-    async def wait_readable(self, fd: int) -> None:
-        """Return when a request can be read from /dev/fuse. Raises trio.ClosedResourceError when the mount is gone."""
+    def comes(self, fd: int) -> bool:
+        """Whether a request is there or about to be, as far as the helper has looked."""
         if fd != self._fd:
             self._poll = select.poll()
             self._poll.register(fd, select.POLLIN)
@@ -69,34 +78,103 @@ class _LowLevel:
         elif self._handshake is not None:  # the second time: the first request is answered
             self._handshake.finish()
             self._handshake = None
-        if THREADS.is_surplus():
-            raise trio.ClosedResourceError
-        self._turns += 1
-        if not SHORTCUT.settle():
-            if self._turns % (_FEW_TURNS if THREADS.busy else _TURNS) == 0:
-                await trio.lowlevel.checkpoint()
-            return
-        ready = self._poll.poll(0 if SHORTCUT.loaded or THREADS.busy else _GAP)
-        if not ready:
-            await trio.lowlevel.wait_readable(fd)
-            ready = self._poll.poll(0)
-        elif self._turns % (_FEW_TURNS if THREADS.busy else _TURNS) == 0:
-            await trio.lowlevel.checkpoint()
+        return not SHORTCUT.settle()
+
+    def wait(self, milliseconds: int | None) -> bool:
+        """Wait for a request; whether one is there. Raises _ClosedError when the mount is gone."""
+        ready = self._poll.poll(milliseconds)
         # A connection that has ended polls as an error (fuse_dev_poll in fs/fuse/dev.c). Reading would have libfuse
         # complain on stderr.
         if ready and ready[0][1] & select.POLLERR:
-            raise trio.ClosedResourceError
+            raise _ClosedError
+        return bool(ready)
+
+
+class _Alone:
+    """In place of the trio module, for a server with no other task: its one task waits for nothing but the descriptor,
+    where the whole process can wait, until it waits for a thread.
+    """
+
+    Lock = _NoLock
+    ClosedResourceError = _ClosedError
+    name = "server"
+
+    def __init__(self, descriptor: _Descriptor) -> None:
+        self._descriptor = descriptor
+        self._task: Coroutine[Any, Any, object] | None = None
+        self.lowlevel = self
+
+    def open_nursery(self) -> Self:
+        """The nursery of pyfuse3.main, for the one task that it starts."""
+        return self
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        if self._task is not None:
+            await self._task
+
+    def start_soon(self, task: Callable[..., Coroutine[Any, Any, object]], *arguments: object, name: str) -> None:
+        """Have this task run once the nursery is left."""
+        self._task = task(*arguments)
+
+    def current_task(self) -> Self:
+        """The task, which has a name."""
+        return self
+
+    def current_trio_token(self) -> None:
+        """What another thread would need to call in here: there is none."""
+
+    async def wait_readable(self, fd: int) -> None:
+        """Return when a request can be read from /dev/fuse. Raises _ClosedError when the mount is gone."""
+        if not self._descriptor.comes(fd):
+            self._descriptor.wait(None)
+
+
+class _LowLevel:
+    """In place of trio.lowlevel."""
+
+    def __init__(self, descriptor: _Descriptor) -> None:
+        import trio
+
+        self._descriptor = descriptor
+        self._turns = 0
+        self._trio = trio.lowlevel
+        self.notify_closing = trio.lowlevel.notify_closing
+        self.current_task = trio.lowlevel.current_task
+        self.current_trio_token = trio.lowlevel.current_trio_token
+
+    async def wait_readable(self, fd: int) -> None:
+        """Return when a request can be read from /dev/fuse. Raises _ClosedError when the mount is gone, and
+        trio.ClosedResourceError when pyfuse3 is to end.
+        """
+        if THREADS.is_surplus():
+            raise _ClosedError
+        self._turns += 1
+        is_others_turn = self._turns % (_FEW_TURNS if THREADS.busy else _TURNS) == 0
+        if self._descriptor.comes(fd):
+            if is_others_turn:
+                await self._trio.checkpoint()
+            return
+        if not self._descriptor.wait(0 if SHORTCUT.loaded or THREADS.busy else _GAP):
+            await self._trio.wait_readable(fd)
+            self._descriptor.wait(0)
+        elif is_others_turn:
+            await self._trio.checkpoint()
 
 
 class _Trio:
     """In place of the trio module, for pyfuse3."""
 
     Lock = _NoLock
-    ClosedResourceError = trio.ClosedResourceError
-    open_nursery = staticmethod(trio.open_nursery)
 
-    def __init__(self, handshake: Handshake | None) -> None:
-        self.lowlevel = _LowLevel(handshake)
+    def __init__(self, descriptor: _Descriptor) -> None:
+        import trio
+
+        self.ClosedResourceError = (trio.ClosedResourceError, _ClosedError)  # for an `except`
+        self.lowlevel = _LowLevel(descriptor)
+        self.open_nursery = trio.open_nursery
 
 
 def run(handshake: Handshake | None, end_on: int | None = None) -> None:
@@ -104,22 +182,49 @@ def run(handshake: Handshake | None, end_on: int | None = None) -> None:
 
     `handshake` is what that led to. Raises OSError and OverlayError.
     """
-    pyfuse3.trio = _Trio(handshake)  # type: ignore[attr-defined]  # a private name, in pyfuse3's own asyncio module too
-    trio.run(_main, end_on)
+    descriptor = _Descriptor(handshake)
+    begun: Coroutine[Any, Any, None] | None = None
+    if end_on is None:
+        pyfuse3.trio = _Alone(descriptor)  # type: ignore[attr-defined]  # private, in pyfuse3's own asyncio module too
+        begun = _serve()
+        THREADS.wait_for_trio()
+        if _is_done(begun):
+            return
+    import trio
+
+    pyfuse3.trio = _Trio(descriptor)  # type: ignore[attr-defined]
+    trio.run(_main, end_on, begun)
 
 
-async def _main(end_on: int | None) -> None:
+def _is_done(task: Coroutine[Any, Any, None]) -> bool:
+    """Run a task until it ends, or waits for a thread."""
     try:
-        async with trio.open_nursery() as nursery:
-            if end_on is not None:
-                await nursery.start(_wait_for_end, end_on)  # heard from before the first request is answered
-            THREADS.start(nursery)
+        task.send(None)
+    except StopIteration:
+        return True
+    return False
+
+
+async def _serve() -> None:
+    try:
+        await read_requests()
     except* OSError as errors:
         if errors.subgroup(lambda error: isinstance(error, OSError) and error.errno not in _GONE):
             raise
 
 
-async def _wait_for_end(number: int, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+async def _main(end_on: int | None, begun: Coroutine[Any, Any, None] | None) -> None:
+    import trio
+
+    async with trio.open_nursery() as nursery:
+        if end_on is not None:
+            await nursery.start(_wait_for_end, end_on)  # heard from before the first request is answered
+        THREADS.start(nursery, begun if begun is not None else _serve(), _serve)
+
+
+async def _wait_for_end(number: int, task_status: trio.TaskStatus[None]) -> None:
+    import trio
+
     with trio.open_signal_receiver(number) as signals:
         task_status.started()
         async for _ in signals:

@@ -8,7 +8,7 @@ import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rootless_sb import requirements, steps, volumes
+from rootless_sb import phases, requirements, steps, volumes
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import mounts, namespaces, network, terminals
 
@@ -39,6 +39,7 @@ class Builder:
         return f"{self._stage}/{place}"
 
     def _open_root(self) -> int:
+        phases.mark_first(phases.STAGE)
         return os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def _make_file(self, place: str) -> None:
@@ -178,6 +179,7 @@ class Builder:
             except FileNotFoundError:
                 os.mkdir(name, 0o755, dir_fd=root)
                 found = os.open(name, flags, dir_fd=root)
+            phases.mark_first(phases.FILES)
             with _closing(found) as target:
                 mounts.mount(self._at(step.place), f"/proc/self/fd/{target}", None, mounts.MOVE)
 

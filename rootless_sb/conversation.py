@@ -9,7 +9,7 @@ import select
 import signal
 from typing import TYPE_CHECKING
 
-from rootless_sb import ending, protocol
+from rootless_sb import ending, phases, protocol
 from rootless_sb.errors import Doing
 from rootless_sb.kernel import processes, terminals
 
@@ -58,6 +58,8 @@ class Conversation:
             self._relay.attach_terminal(descriptors[0])
         elif message.kind == protocol.STOPPED:
             self._stopped(int(message.fields[0]))
+        elif message.kind == protocol.PHASES:
+            phases.add(message.fields[0])
         elif message.kind == protocol.STARTED:
             self.started_pid = int(message.fields[0])
         elif message.kind == protocol.LIMITED:

@@ -55,8 +55,8 @@ DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "fuse")
 GENERATED = ("/etc/shadow", "/etc/gshadow")
 
 
-def probe() -> Host:
-    """Look at the host."""
+def probe(parent: int = 0) -> Host:
+    """Look at the host. `parent`: the process that called sb, if that isn't this one's."""
     uid, gid = os.geteuid(), os.getegid()
     user, home = _account(uid)
     umask = os.umask(0o022)
@@ -70,7 +70,7 @@ def probe() -> Host:
         directory=_working_directory(),
         environment=tuple((name, value) for name, value in os.environ.items() if name),
         umask=umask,
-        parent=os.getppid(),
+        parent=parent or os.getppid(),
         ignored_signals=processes.ignored_signals(),
         no_new_privileges=processes.new_privileges_are_forbidden(),
         newuidmap=program("newuidmap"),

@@ -11,7 +11,7 @@ import os
 import signal
 from typing import TYPE_CHECKING, NamedTuple
 
-from rootless_sb import protocol, relay, session, target, tending
+from rootless_sb import phases, protocol, relay, session, target, tending
 from rootless_sb.builder import Builder
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import (
@@ -42,6 +42,8 @@ OWN = "cgroup"
 # Processes in A that are counted with those in B: the watcher and pid 1.
 _OURS = 2
 
+_counted_apart = False  # whether it is known that the kernel can bound the processes of a user namespace
+
 
 class Ends(NamedTuple):
     """pid 1's connections: its channel to the supervisor, that which tells of its control group, where `sb exec`
@@ -60,6 +62,7 @@ def run(plan: Plan, directory: str, ends: Ends) -> int:
     os.setsid()
     processes.set_title("sb-init")
     processes.wipe_environment()
+    phases.forked()
     if plan.drops_groups:
         processes.drop_groups()
     events = SignalPipe((signal.SIGCHLD,))
@@ -72,6 +75,8 @@ def run(plan: Plan, directory: str, ends: Ends) -> int:
         return error.status
     descriptors.shut((0, 1, 2), null)
     relay.release(ends.standard)
+    phases.mark(phases.COMMAND)
+    supervisor.try_send(protocol.encode(protocol.PHASES, phases.own()))
     supervisor.try_send(protocol.encode(protocol.STARTED, pid))
     wait_status = tending.tend(pid, events, supervisor, (ends.control, lambda: _open_session(ends.control, lent)))
     if wait_status is not None:  # else nobody is left to tell; the rest of this namespace ends with us
@@ -105,7 +110,7 @@ def _start(plan: Plan, directory: str, ends: Ends, null: int) -> tuple[int, sess
         ends.supervisor.try_send(protocol.encode(protocol.TERMINAL), (master,))
         os.close(master)
 
-    most = _countable(plan.limits.processes)
+    counted = probes.Trial(probes.count_processes_apart) if plan.limits.processes and not _counted_apart else None
     grouped = _enter_group(plan, ends.group)
     with Doing("cannot make a mount namespace"):
         namespaces.unshare(namespaces.NEWNS)
@@ -113,10 +118,13 @@ def _start(plan: Plan, directory: str, ends: Ends, null: int) -> tuple[int, sess
     builder = Builder(f"{directory}/stage", f"{directory}/root", terminal_opened)
     for step in plan.steps:
         builder.carry_out(step)
+    phases.mark(phases.ROOT)
     barriers = plan.barriers
     _confine(barriers)
     inner = target.NewInner(plan.id_maps, builder.proc, barriers.nested) if barriers.inner else None
     around = target.Surroundings(slave, null, ends.standard, inner, barriers, plan.limits.own)
+    # By now it has long been found out whether they can be limited.
+    most = 0 if counted is not None and counted.failure() else plan.limits.processes
     processors = () if "cpus" in grouped else plan.limits.processors
     if processors:
         processes.bind(processors)
@@ -125,6 +133,12 @@ def _start(plan: Plan, directory: str, ends: Ends, null: int) -> tuple[int, sess
     started = _start_limited(most, lambda: target.start(plan.target, around))
     _give_up_power(barriers)
     return started.pid, session.Lent(builder.devpts, null, started.inner, barriers, plan.limits.own, started.pid)
+
+
+def find_out() -> None:
+    """Find out, for all that is forked from this process, what each run would else have to."""
+    global _counted_apart  # noqa: PLW0603 - a fact of the kernel
+    _counted_apart = not probes.attempt(probes.count_processes_apart)
 
 
 def _enter_group(plan: Plan, group: Channel) -> tuple[str, ...]:
@@ -138,12 +152,6 @@ def _enter_group(plan: Plan, group: Channel) -> tuple[str, ...]:
             namespaces.unshare(namespaces.KINDS[OWN])
     words = protocol.decode(message).fields[0] if message else ""
     return tuple(words.split(",")) if words else ()
-
-
-def _countable(most: int) -> int:
-    """So many processes, or 0 where they can't be limited. Found out while the overlay's server still starts: it takes
-    two forks."""
-    return 0 if most and probes.attempt(probes.count_processes_apart) else most
 
 
 def _start_limited(most: int, start: Callable[[], target.Started]) -> target.Started:

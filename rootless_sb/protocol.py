@@ -63,6 +63,7 @@ PLACED = "placed"
 UNSHARED = "unshared"
 MAPPED = "mapped"
 REFUSED = "refused"  # newuidmap or newgidmap said no
+PHASES = "phases"  # what the sender has noted of the time, see `phases`; before `running` and pid 1's `started`
 RUNNING = "running"  # pid 1's pid, as the supervisor sees it
 GROUPED = "grouped"  # the limits that a control group holds, with commas
 LIMITED = "limited"  # the same, and those that pid 1 holds
@@ -87,6 +88,7 @@ _FIELDS = {
     UNSHARED: 0,
     MAPPED: 0,
     REFUSED: 0,
+    PHASES: 1,
     RUNNING: 1,
     GROUPED: 1,
     LIMITED: 2,

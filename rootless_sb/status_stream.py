@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from rootless_sb.errors import EXIT_SB, SbError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Self
 
 # Why a command has ended.
@@ -55,13 +56,25 @@ class StatusStream:
         if isinstance(error, SbError | OSError):
             self.exited(error.status if isinstance(error, SbError) else EXIT_SB, SB)
 
-    def started(self, identifier: str, pid: int | None, barriers: tuple[str, ...]) -> None:
+    def started(
+        self,
+        identifier: str,
+        pid: int | None,
+        barriers: tuple[str, ...],
+        phases: Sequence[tuple[str, float]] = (),
+        began: float = 0.0,
+    ) -> None:
         """A command runs in this sandbox. `pid`, on the host: for `sb run` the sandbox's pid 1, for `sb exec` the
-        command's own, None if it has ended already. `barriers`: the names of those in force.
+        command's own, None if it has ended already. `barriers`: the names of those in force. `phases` of the start, in
+        milliseconds, and when sb `began`, in seconds of CLOCK_MONOTONIC, for `sb run`.
         """
         number = "null" if pid is None else pid
         names = ", ".join(f'"{name}"' for name in barriers)
-        self._write(f'{{"event": "started", "id": "{identifier}", "pid": {number}, "barriers": [{names}]}}\n')
+        told = f'"event": "started", "id": "{identifier}", "pid": {number}, "barriers": [{names}]'
+        if phases:
+            lengths = ", ".join(f'"{phase}": {length:.3f}' for phase, length in phases)
+            told += f', "began": {began:.6f}, "phases": {{{lengths}}}'
+        self._write(f"{{{told}}}\n")
 
     def exited(self, code: int, reason: str) -> None:
         """The end, told once: the exit status that sb ends with, 128 + n for signal n, and why."""

@@ -15,6 +15,7 @@ from rootless_sb import (
     faults,
     leftovers,
     mapping,
+    phases,
     protocol,
     relay,
     sandboxes,
@@ -56,10 +57,13 @@ def run(plan: Plan, server: OverlayServer, status: StatusStream, background: Bac
     finally:
         supervisor.relay.restore()
     supervisor.finish()
+    phases.mark(phases.REMOVED)
     supervisor.let_go()
     supervisor.tell_what_was_hidden()
     code = supervisor.exit_status()
     status.exited(code, supervisor.reason())
+    if os.environ.get("SB_TRACE", "") not in ("", "0"):
+        messages.phases(phases.durations())
     return code
 
 
@@ -198,6 +202,7 @@ class Supervisor:
             self._server.wait(_FLUSH)
         self._server.look_for(0.0 if well else _ARRIVAL)
         self._server.stop()
+        phases.mark(phases.GONE)
         while not self._watcher_ended:
             readable, _, _ = select.select([self._watcher.fileno(), self._signals.reader], [], [])
             if self._watcher.fileno() in readable:
@@ -332,6 +337,8 @@ class Supervisor:
             if self._background is not None:
                 self._background.open_log(self._own)
                 self._background.listen(self._own)
+        elif message.kind == protocol.PHASES:
+            phases.add(message.fields[0])
         elif message.kind == protocol.RUNNING:
             self._init_pid = int(message.fields[0])
             self._note_running()
@@ -347,6 +354,7 @@ class Supervisor:
             self._gone = True
             self._init_status, self._server_ended, kept = map(int, message.fields)
             self._kept = bool(kept)
+            phases.mark(phases.RUN)
         elif message.kind == protocol.FAILED:
             self._failure = self._failure or protocol.failure(message)
             self._server.stop()  # the watcher that failed waits for this; a server that did has ended
@@ -383,7 +391,7 @@ class Supervisor:
                 )
             except FileNotFoundError:  # a short command: by now its sandbox has been removed
                 pass
-        self._status.started(self._plan.identifier, self._init_pid, in_force)
+        self._status.started(self._plan.identifier, self._init_pid, in_force, phases.durations(), phases.beginning())
         if self._background is not None:
             self._background.started(self._talk.started_pid)
 

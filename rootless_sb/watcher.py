@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay.config import pack
-from rootless_sb import ending, engines, faults, init, leftovers, protocol, relay, sandboxes, vigil
+from rootless_sb import ending, engines, faults, init, leftovers, phases, protocol, relay, sandboxes, vigil
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import channel, descriptors, mounts, namespaces, processes, trees
 from rootless_sb.kernel.signals import SignalPipe
@@ -42,6 +42,7 @@ def watch(plan: Plan, links: Links, standard: Standard, audit: tuple[int, ...]) 
     """The watcher's life. Returns its exit status. `audit`: where the server is to write records, if it is."""
     os.setsid()
     os.umask(0o022)  # the caller's is for what its command makes
+    phases.forked()
     processes.set_title("sb-watch")
     events = SignalPipe((signal.SIGCHLD,))
     try:
@@ -50,6 +51,7 @@ def watch(plan: Plan, links: Links, standard: Standard, audit: tuple[int, ...]) 
     except SbError as error:
         links.supervisor.try_send(protocol.failed(error))
         return error.status
+    phases.mark(phases.DIRECTORY)
     links.supervisor.try_send(protocol.encode(protocol.PLACED), (sandbox.own, sandbox.lock))
     kept = bool(plan.existing)
     taken: Placeholders | None = None
@@ -150,10 +152,12 @@ def _start(
 ) -> int:
     """Everything up to a running pid 1, whose pid is returned. Raises SbError."""
     plan = _enter_namespaces(plan, links.supervisor)
+    phases.mark(phases.NAMESPACES)
     if links.server is not None:
         _mount_overlay(plan, sandbox, links.server, audit)
     else:
         _mount_kernels_overlay(plan, sandbox)
+    phases.mark(phases.MOUNT)
     if taken is not None:
         from rootless_sb import holding
 
@@ -161,6 +165,7 @@ def _start(
     keep = {ends.supervisor.fileno(), ends.group.fileno(), ends.control.fileno(), *relay.opened(ends.standard)}
     with Doing("cannot start pid 1"):
         pid = processes.fork(lambda: init.run(plan, sandbox.directory, ends), keep)
+    links.supervisor.try_send(protocol.encode(protocol.PHASES, phases.own()))
     links.supervisor.try_send(protocol.encode(protocol.RUNNING, pid))
     return pid
 

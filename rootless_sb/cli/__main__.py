@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+# Where an agent does the rest, this and what it takes to ask for that is all that is imported; so neither `typing` nor
+# `signal`, which take as long as all of it. _signal is what signal is made of, and type checkers know this name:
+import _signal  # type: ignore[import-not-found]
 import os
-import signal
 import sys
+import time
+
+from rootless_sb import phases
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _USAGE = """\
 usage: sb COMMAND [OPTIONS] …
@@ -50,24 +59,33 @@ _MODULES = {name: f"rootless_sb.cli.{name}" for name in _NAMES} | {"try": "rootl
 
 def main() -> int:
     """The console script. Returns the exit status, by way of os._exit: tearing the interpreter down takes 20 ms."""
+    began = time.monotonic_ns(), time.process_time_ns()
+    phases.begin(*began)
     _take_signals_as_they_come()
     _open_standard()
     if sys.stdout.encoding != "utf-8":
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a TextIOWrapper, as Python starts it
+    os._exit(finish(lambda: _run_command(sys.argv[1:], began)))
+
+
+def finish(command: Callable[[], int]) -> int:
+    """Run a command to its end and report why it failed, if it did; the exit status is returned."""
     try:
-        status = _dispatch(sys.argv[1:])
+        status = _reporting(command)
         sys.stdout.flush()
     except BrokenPipeError:  # who read stdout has had enough
-        status = 0
-    os._exit(status)
+        return 0
+    except SystemExit as ended:  # argparse has printed its help
+        return int(ended.code or 0)
+    return status
 
 
 def _take_signals_as_they_come() -> None:
     """Ctrl-C ends sb as it ends any program, without a traceback; and children can be waited for, whatever the caller
     did with SIGCHLD."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
 
 
 def _open_standard() -> None:
@@ -83,29 +101,37 @@ def _open_standard() -> None:
             setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False))
 
 
-def _dispatch(arguments: list[str]) -> int:
-    from rootless_sb.errors import SbError
-
+def _reporting(command: Callable[[], int]) -> int:
     try:
-        return _run_command(arguments)
+        return command()
     except BrokenPipeError:
         raise
-    except OSError as error:  # what no narrower place has named
-        failure = SbError("cannot go on", error.strerror or str(error))
-    except SbError as error:
+    except Exception as error:
+        from rootless_sb.errors import SbError
+
         failure = error
+        if isinstance(error, OSError):  # what no narrower place has named
+            failure = SbError("cannot go on", error.strerror or str(error))
+        if not isinstance(failure, SbError):
+            raise
     from rootless_sb.ui import messages
 
     messages.report(failure)
     return failure.status
 
 
-def _run_command(arguments: list[str]) -> int:
+def _run_command(arguments: list[str], began: tuple[int, int]) -> int:
     if arguments[:1] == ["--version"]:
         from rootless_sb import __version__
 
         sys.stdout.write(f"sb {__version__}\n")
         return 0
+    if arguments[:1] == ["run"]:
+        from rootless_sb.agent import client
+
+        status = client.run(arguments[1:], began)
+        if status is not None:
+            return status
     from rootless_sb.cli import parsing
 
     return parsing.run_subcommand("sb", arguments, _USAGE, _MODULES)

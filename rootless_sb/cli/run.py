@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 import sys
 from typing import TYPE_CHECKING
 
-from rootless_sb import overlay_server
+from rootless_sb import overlay_server, phases
 from rootless_sb.errors import EXIT_NOT_FOUND, Doing, SbError
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rootless_sb import spec
+    from rootless_sb.agent.worker import Accepted
     from rootless_sb.cli.parsing import Parser
     from rootless_sb.image.running import Base
     from rootless_sb.overlay_server import OverlayServer
@@ -29,8 +31,11 @@ Each option can be set for good: SB_TIMEOUT=5m in the environment, or timeout = 
 in ~/.config/sb/config.toml or /etc/sb/config.toml. The nearest to the command line has the last word."""
 
 
-def main(arguments: list[str]) -> int:
-    """Run the command line after `sb run`; returns the exit status. Raises SbError."""
+def main(arguments: list[str], caller: Accepted | None = None) -> int:
+    """Run the command line after `sb run`; returns the exit status. Raises SbError.
+
+    `caller`: whom this process, forked by the agent, runs it for. Raises ColdError if they want no agent.
+    """
     server = overlay_server.start()  # first of all: importing what it needs takes longer than all that follows here
     try:
         from rootless_sb.status_stream import StatusStream
@@ -38,7 +43,15 @@ def main(arguments: list[str]) -> int:
         parsed = parse(parser(), arguments)
         status = StatusStream(parsed.status_fd)
         with status:
-            decided = decide(parsed, run_spec(parsed))
+            if caller is not None:
+                caller.agree(wanted=parsed.agent)
+            wanted = run_spec(parsed)
+            phases.mark(phases.OPTIONS)
+            decided = decide(parsed, wanted, caller.parent if caller is not None else 0)
+        if parsed.agent and caller is None and decided is not None:
+            from rootless_sb.agent import launching
+
+            launching.launch()  # for the next one
         return _carry_out(decided, server, status) if decided is not None else 0
     finally:
         server.stop()
@@ -89,14 +102,19 @@ def _hint_at_image(error: SbError, wanted: spec.RunSpec) -> None:
         error.hint = f"sb run --image {' '.join(wanted.command)}"
 
 
-def decide(parsed: argparse.Namespace, wanted: spec.RunSpec) -> Plan | None:
-    """The plan for what is wanted; None when only its print was. Raises SbError."""
+def decide(parsed: argparse.Namespace, wanted: spec.RunSpec, parent: int = 0) -> Plan | None:
+    """The plan for what is wanted; None when only its print was. Raises SbError.
+
+    `parent`: the process that called sb, if that isn't this one's.
+    """
     from rootless_sb import host, plan, sandboxes
     from rootless_sb.kernel import descriptors
     from rootless_sb.ui import messages
 
-    machine = host.probe()
+    machine = host.probe(parent)
+    phases.mark(phases.HOST)
     decided = plan.make_plan(wanted, machine, descriptors.describe_standard(), sandboxes.new_id(), _base(parsed))
+    phases.mark(phases.PLAN)
     if parsed.dry_run:
         from rootless_sb.ui import plans
 
@@ -122,10 +140,13 @@ def _base(parsed: argparse.Namespace) -> Base | None:
     return basing.base(parsed.image, when, parsed.platform, quiet=parsed.quiet)
 
 
+@functools.cache
 def parser(
     command: str = "run", description: str = _DESCRIPTION, example: str = "sb run -w /tmp -e LANG=C make -j2"
 ) -> Parser:
     """The options of `sb run`, or of a command that takes the same."""
+    from argparse import BooleanOptionalAction
+
     from rootless_sb import engines, spec
     from rootless_sb.cli import options as shared
     from rootless_sb.cli.parsing import Parser
@@ -170,6 +191,7 @@ def parser(
     add("--rm", action="store_true", help="throw its changes away although it has a name")
     add("--profile", metavar="NAME", default="", help="take the options of [profile.NAME] in config.toml too")
     shared.add_watching(options)
+    add("--agent", action=BooleanOptionalAction, default=False, help="start through a process that is ready for it")
     add("--dry-run", action="store_true", help="print what would be done, and do nothing")
     add("--json", action="store_true", help="with --dry-run: as JSON")
     add("-q", "--quiet", action="store_true", help="no messages but errors")

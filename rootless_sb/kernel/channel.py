@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import array
 import errno
+import fcntl
 import os
 import socket
 import struct
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 
 _LARGEST = 1 << 17  # bytes of one message; below the default send buffer of a unix socket (net.core.wmem_default)
 _MOST_DESCRIPTORS = 4
+_SENT_AT_MOST = 253  # descriptors of one message, SCM_MAX_FD in unix(7)
+_CREDENTIALS = struct.Struct("3i")  # struct ucred
 
 
 class Channel:
@@ -54,15 +58,39 @@ class Channel:
         finally:
             os.close(memory)
 
+    def receive_from(self) -> tuple[bytes, int, list[int]]:
+        """Wait for one message; its sender's pid, 0 if the kernel wasn't to tell (`Listener.identify`), and the
+        descriptors with it. Empty when the other end is gone. Raises OSError.
+        """
+        room = socket.CMSG_SPACE(_SENT_AT_MOST * 4) + socket.CMSG_SPACE(_CREDENTIALS.size)
+        flags = socket.MSG_CMSG_CLOEXEC
+        message, attached, _, _ = self._socket.recvmsg(_LARGEST, room, flags)
+        sender, descriptors = 0, array.array("i")
+        for level, kind, data in attached:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+            elif (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
+                sender = _CREDENTIALS.unpack(data)[0]
+        return message, sender, list(descriptors)
+
+    def peer(self) -> int:
+        """The pid of the process that made the connection (SO_PEERCRED)."""
+        pid: int = _credentials(self._socket)[0]
+        return pid
+
+    def move_above(self, number: int) -> None:
+        """Have the descriptor be one above `number`. Raises OSError."""
+        moved = socket.socket(fileno=fcntl.fcntl(self._socket, fcntl.F_DUPFD_CLOEXEC, number + 1))
+        self._socket.close()
+        self._socket = moved
+
     def receive_long(self) -> tuple[bytes, list[int]] | None:
         """Wait for what `send_long` sends; None when the other end is gone. Raises OSError."""
         message, descriptors = self.receive()
         if not message:
             return None
         memory, *passed = descriptors
-        os.lseek(memory, 0, os.SEEK_SET)
-        with open(memory, "rb", buffering=0) as file:
-            return file.readall(), passed
+        return read_all(memory), passed
 
     def receive(self) -> tuple[bytes, list[int]]:
         """Wait for one message and the descriptors with it (close-on-exec). Empty when the other end is gone.
@@ -115,12 +143,15 @@ class Listener:
     def accept(self) -> Channel | None:
         """The next connection; None if it came from somebody else's process (SO_PEERCRED, unix(7))."""
         connection, _ = self._socket.accept()
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        _, uid, _ = struct.unpack("3i", credentials)
+        _, uid, _ = _credentials(connection)
         if uid != os.geteuid():
             connection.close()
             return None
         return Channel(connection)
+
+    def identify(self) -> None:
+        """Have the kernel say with each message who sends it; connections inherit that (SO_PASSCRED, unix(7))."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
 
     def close(self) -> None:
         """Listen no longer."""
@@ -151,6 +182,20 @@ def connect(directory: int, name: str) -> Channel:
         end.close()
         raise
     return Channel(end)
+
+
+def read_all(memory: int) -> bytes:
+    """What a memfd holds; the descriptor is closed. Raises OSError."""
+    os.lseek(memory, 0, os.SEEK_SET)
+    with open(memory, "rb", buffering=0) as file:
+        return file.readall()
+
+
+def _credentials(connection: socket.socket) -> tuple[int, int, int]:
+    """Pid, uid and gid of who made a connection (SO_PEERCRED, unix(7))."""
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, uid, gid = _CREDENTIALS.unpack(data)
+    return pid, uid, gid
 
 
 def pair() -> tuple[Channel, Channel]:

@@ -133,6 +133,13 @@ def place(targets: dict[int, int]) -> None:
         os.close(source)
 
 
+def move_above(descriptor: int, number: int) -> int:
+    """The same open file at a descriptor above `number`, in place of this one. Raises OSError."""
+    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, number + 1)
+    os.close(descriptor)
+    return moved
+
+
 def unread_bytes(pipe: int) -> int:
     """How many bytes wait in a pipe (FIONREAD, pipe(7))."""
     answer = array.array("i", [0])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
-from typing import TYPE_CHECKING, TypeAlias
 
+TYPE_CHECKING = False  # without an import of `typing`, which `agent.client` does without
 if TYPE_CHECKING:
     from _ctypes import _CArgObject as _Pointer
+    from typing import TypeAlias
 
-Argument: TypeAlias = "int | bytes | ctypes._CData | _Pointer | None"
+    Argument: TypeAlias = int | bytes | ctypes._CData | _Pointer | None
 
 _libc = ctypes.CDLL(None, use_errno=True)
 

@@ -17,16 +17,30 @@ if TYPE_CHECKING:
 def attempt(action: Callable[[], object]) -> str:
     """Run `action` in a forked process; the reason for which it failed, empty if it didn't."""
 
-    def role() -> int:
-        try:
-            action()
-        except OSError as error:
-            return error.errno or errno.EIO
-        return 0
+    return Trial(action).failure()
 
-    _, status = os.waitpid(processes.fork(role, set()), 0)
-    code = processes.exit_code(status)
-    return os.strerror(code) if code else ""
+
+def _try(action: Callable[[], object]) -> int:
+    try:
+        action()
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
+
+
+class Trial:
+    """An `attempt` that goes on while its caller does something else."""
+
+    __slots__ = ("_pid",)
+
+    def __init__(self, action: Callable[[], object]) -> None:
+        self._pid = processes.fork(lambda: _try(action), set())
+
+    def failure(self) -> str:
+        """Wait for it; the reason for which it failed, empty if it didn't."""
+        _, status = os.waitpid(self._pid, 0)
+        code = processes.exit_code(status)
+        return os.strerror(code) if code else ""
 
 
 def make_namespaces(flags: int) -> None:

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+# What `signal` is made of: it makes an enum's member of each number, which in a new process takes a third of the fork.
+import _signal  # type: ignore[import-not-found]
 import ctypes
 import errno
+import fcntl
 import os
 import resource
+import select
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import prctl
 
-from rootless_sb.kernel import descriptors
+from rootless_sb.kernel import descriptors, libc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-_ALL_SIGNALS = signal.valid_signals()
+_F_SETSIG = 10  # <asm-generic/fcntl.h>
+_LIMITS = 16  # RLIM_NLIMITS, <asm-generic/resource.h>
+_SYS_IOPRIO = {"x86_64": (252, 251), "aarch64": (31, 30)}.get(os.uname().machine, (-1, -1))  # to get, to set
+_IOPRIO_WHO_PROCESS = 1  # ioprio_set(2)
+_ALL_SIGNALS = frozenset(map(int, signal.valid_signals()))
+_RESETTABLE = tuple(_ALL_SIGNALS - {signal.SIGKILL, signal.SIGSTOP})
 
 
 def fork(role: Callable[[], int], keep: set[int]) -> int:
@@ -26,7 +35,7 @@ def fork(role: Callable[[], int], keep: set[int]) -> int:
     The process starts with default signal handling and no descriptor but 0, 1, 2 and `keep`. Signals are blocked until
     then, so none meant for the parent is handled twice. Raises OSError.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
+    before = _signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
     try:
         pid = os.fork()
         if pid:
@@ -35,14 +44,14 @@ def fork(role: Callable[[], int], keep: set[int]) -> int:
         try:
             reset_signals()
             descriptors.close_others({0, 1, 2, *keep})
-            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            _signal.pthread_sigmask(signal.SIG_SETMASK, ())
             status = role()
         except BaseException as error:
             _complain(error)
         finally:
             os._exit(status)
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _complain(error: BaseException) -> None:
@@ -61,14 +70,28 @@ def _complain(error: BaseException) -> None:
 def reset_signals() -> None:
     """Give every signal its default action, the ones that Python itself ignores (SIGPIPE, SIGXFSZ) included."""
     signal.set_wakeup_fd(-1)
-    for number in _ALL_SIGNALS - {signal.SIGKILL, signal.SIGSTOP}:
-        signal.signal(number, signal.SIG_DFL)
+    for number in _RESETTABLE:
+        _signal.signal(number, 0)  # SIG_DFL
 
 
 def run_silently(arguments: list[str]) -> int:
     """Start the program `arguments[0]` (a path), its stderr thrown away, and return its pid. Raises OSError."""
     silence = (os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0)
     return os.posix_spawn(arguments[0], arguments, {}, file_actions=[silence])
+
+
+def start_apart(arguments: list[str], environment: dict[str, str]) -> None:
+    """Start the program `arguments[0]` (a path) in a session of its own, with /dev/null for 0, 1 and 2.
+
+    (posix_spawn(3) would have it ignore the C library's own two signals, and all that it starts.) Raises OSError.
+    """
+
+    def become() -> NoReturn:
+        os.setsid()
+        descriptors.shut((0, 1, 2), descriptors.open_null())
+        os.execve(arguments[0], arguments, environment)
+
+    fork(become, set())
 
 
 def suspend() -> None:
@@ -87,6 +110,14 @@ def watch(pid: int) -> int | None:
         return os.pidfd_open(pid)
     except OSError:  # ENOSYS; or it has ended, or isn't ours to see
         return None
+
+
+def has_pidfds() -> bool:
+    """Whether this kernel has pidfd_open(2)."""
+    descriptor = watch(os.getpid())
+    if descriptor is not None:
+        os.close(descriptor)
+    return descriptor is not None
 
 
 def ignored_signals() -> tuple[int, ...]:
@@ -137,9 +168,61 @@ def lift_limits() -> None:
         resource.setrlimit(kind, (hard, hard))
 
 
+def copy_limits(pid: int) -> None:
+    """Have the limits of another process of the same user (prlimit(2)). Raises OSError: a hard one is above ours."""
+    for kind in range(_LIMITS):
+        theirs = resource.prlimit(pid, kind)
+        if resource.getrlimit(kind) != theirs:
+            try:
+                resource.setrlimit(kind, theirs)
+            except ValueError as error:  # as in `limit`
+                raise OSError(errno.EPERM, str(error)) from None
+
+
+def copy_scheduling(pid: int) -> None:
+    """Have another process's processors, nice value and I/O priority. Raises OSError: EPERM if these are better than
+    ours, or its scheduling policy is another one.
+    """
+    if os.sched_getscheduler(pid) != os.sched_getscheduler(0):
+        raise OSError(errno.EPERM, "another scheduling policy")
+    os.sched_setaffinity(0, os.sched_getaffinity(pid))
+    os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, pid))
+    get, put = _SYS_IOPRIO
+    libc.syscall(put, _IOPRIO_WHO_PROCESS, 0, libc.syscall(get, _IOPRIO_WHO_PROCESS, pid))
+
+
+def set_timer_slack(nanoseconds: int) -> None:
+    """How late timers of this process may be (PR_SET_TIMERSLACK, prctl(2))."""
+    prctl.set_timerslack(nanoseconds)
+
+
 def die_with_parent() -> None:
     """Have the kernel send SIGKILL when the parent dies (PR_SET_PDEATHSIG). A change of ids undoes it: call it last."""
     prctl.set_pdeathsig(signal.SIGKILL)
+
+
+def die_with(pipe: int) -> None:
+    """Have the kernel send SIGKILL when the other end of a pipe, of which this is the reading one, is closed.
+
+    What PR_SET_PDEATHSIG is for a parent, this is for any process that holds the writing end: O_ASYNC, with another
+    signal than SIGIO (F_SETSIG, fcntl(2)). Raises OSError.
+    """
+    fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(pipe, _F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
+    if _is_readable(pipe):  # it was closed before
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def has_ended(pidfd: int) -> bool:
+    """Whether the process of a pidfd has ended (pidfd_open(2))."""
+    return _is_readable(pidfd)
+
+
+def _is_readable(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def hide_from_others() -> None:

@@ -62,6 +62,14 @@ def hidden(paths: Sequence[str], home: str) -> None:
         say(f"hidden: {', '.join(names[:_NAMED])} and {len(names) - _NAMED} more (--show PATH)")
 
 
+def phases(durations: list[tuple[str, float]]) -> None:
+    """Where the time went: a line for each phase, in milliseconds since the beginning."""
+    passed = 0.0
+    for phase, length in durations:
+        passed += length
+        say(f"{passed:8.1f} ms {length:8.1f}  {phase}")
+
+
 def human_size(size: int) -> str:
     """Bytes as people read them, in powers of 1000: `812 B`, `4.1 GB`. Pure."""
     value = float(size)

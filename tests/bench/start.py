@@ -1,6 +1,8 @@
 """How long a sandbox takes to start: `sb run -- true` beside podman, bwrap and ch-run, in one interleaved run.
 
-    contrib/bench start [--rounds N]
+    contrib/bench start [--rounds N] [--svg FILE]
+
+Then where the time of `sb run` goes, with and without the agent: its phases, as --status-fd tells them.
 
 Asserts nothing. The figures are wall times of this machine at this moment: only the ratios travel.
 """
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests import measuring
+from tests.bench import phasing
 from tests.measuring import FEWEST_ROUNDS, SB, Contestant
 
 # What the process that the user waits for imports; tests/unit/test_structure.py holds this list to its word.
@@ -43,6 +46,7 @@ def contestants(place: Path) -> list[Contestant]:
     return [
         Contestant("sb", (str(SB), "run", "--", "true")),
         Contestant("sb --image", (*on_images, "run", "--image", "bench:1", "--", "true")),
+        Contestant("sb --agent", (str(SB), "run", "--agent", "--", "true")),
         Contestant("podman", (*podman.run("--rm"), "true"), podman.missing),
         Contestant("bwrap", ("bwrap", "--unshare-all", "--ro-bind", "/", "/", "true")),
         Contestant("ch-run", ("ch-run", str(root), "--", "/bin/true")),
@@ -96,16 +100,25 @@ def main() -> None:
     """The command line."""
     options = argparse.ArgumentParser(description="Measure how long a sandbox takes to start.")
     options.add_argument("--rounds", type=int, default=20, help=f"at least {FEWEST_ROUNDS} (default: 20)")
-    rounds = max(options.parse_args().rounds, FEWEST_ROUNDS)
+    options.add_argument("--svg", type=Path, help="write a picture of the phases there")
+    wanted = options.parse_args()
+    rounds = max(wanted.rounds, FEWEST_ROUNDS)
+    os.environ["SB_AGENT_IDLE"] = "30"
     place = Path(tempfile.mkdtemp(prefix="sb-bench-", dir="/var/tmp"))
     try:
         entered = [measuring.warm_up(contestant) for contestant in contestants(place)]
+        phasing.wait_for_agent()
         results = measuring.measure([contestant for contestant in entered if not contestant.missing], rounds)
+        bars = [phasing.median(phasing.observe(option) for _ in range(rounds)) for option in ("--no-agent", "--agent")]
     finally:
         measuring.remove(place)
     print(f"start of a sandbox that runs `true`: wall time in ms, {rounds} rounds, {os.cpu_count()} processors\n")
     print(measuring.table(results, [each for each in entered if each.missing], "podman"))
+    print(f"\nphases in ms\n{phasing.table(dict(zip(('sb', 'sb --agent'), bars, strict=True)))}")
     print(f"\n{import_report(FEWEST_ROUNDS)}")
+    if wanted.svg:
+        others = {name: statistics.median(times) for name, times in results if not name.startswith(("sb", "python"))}
+        wanted.svg.write_text(phasing.svg(dict(zip(("sb", "sb --agent"), bars, strict=True)), others))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 from tests.sandbox.running import PATIENCE, SB, eventually, listed, read_until, stdout_until
@@ -34,6 +35,22 @@ def test_a_run(sb: Sandboxes, tmp_path: Path) -> None:
     started, exited = events(sb, tmp_path, "run", "--", "sh", "-c", "exit 3")
     assert ("started", 12) == (started["event"], len(str(started["id"])))
     assert {"event": "exited", "code": 3, "signal": None, "reason": "exit"} == exited
+
+
+def test_where_the_time_goes(sb: Sandboxes, tmp_path: Path) -> None:
+    """The start's phases, each with its milliseconds, follow one another; SB_TRACE=1 says all until the end."""
+    begin = time.monotonic()
+    started, _ = events(sb, tmp_path, "run", "--", "true")
+    whole = (time.monotonic() - begin) * 1000
+    told = started["phases"]
+    assert isinstance(told, dict)
+    order = ["python", "options", "host", "plan", "directory", "namespaces", "mount", "stage", "files", "root"]
+    order.append("command")
+    assert order == list(told)
+    assert all(length >= 0 for length in told.values())
+    assert sum(told.values()) < whole
+    lines = sb("--", "true", variables={"SB_TRACE": "1"}).stderr.splitlines()
+    assert [*order, "run", "gone", "removed"] == [line.split()[-1] for line in lines]
 
 
 def test_the_pid_is_the_sandboxs(sb: Sandboxes) -> None:

@@ -91,3 +91,12 @@ def test_the_waiting_process_imports_nothing_heavy() -> None:
     heavy = {"trio", "pyfuse3", "logging", "dataclasses", "inspect", "subprocess", "asyncio", "json", "pathlib"}
     heavy |= {"shutil", "tempfile", "difflib", "tomllib", "ssl", "email", "http.client", "rich", "httpx"}
     assert set() == heavy & set(found)
+
+
+def test_a_server_imports_nothing_that_it_has_no_use_for() -> None:
+    """Neither trio, where it has one task only, nor what pyfuse3 reads its own version with."""
+    program = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r})\nfrom fuse_overlay import server\nprint(*sys.modules)"
+    command = [sys.executable, "-I", "-c", program]
+    found = set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    assert "pyfuse3" in found
+    assert set() == {"trio", "importlib.metadata", "asyncio", "inspect", "email"} & found

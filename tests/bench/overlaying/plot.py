@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, NamedTuple
-from xml.sax.saxutils import escape
 
-from tests.bench.overlaying.picture import COLOURS, TOP, head
+from tests.bench.drawing import Drawing
+from tests.bench.overlaying.picture import COLOURS, TOP
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,28 +41,24 @@ def svg(points: Sequence[Point], title: str) -> str:
     subjects = list(dict.fromkeys(each.subject for each in points))
     low = math.floor(min(math.log10(each.cost) for each in points))
     high = math.floor(max(math.log10(each.cost) for each in points)) + 1
-    parts = head(len(subjects) * (_SIDE + _MARGIN) + 20, TOP + _SIDE + 45, title, names)
+    drawing = Drawing(len(subjects) * (_SIDE + _MARGIN) + 20, TOP + _SIDE + 45, title)
+    drawing.keys(COLOURS, names)
     for number, subject in enumerate(subjects):
         shown = [each for each in points if each.subject == subject]
         amounts = sorted({each.amount for each in shown})
         left = _MARGIN - 10 + number * (_SIDE + _MARGIN)
         plot = _Plot(left, math.log10(amounts[0]), math.log10(amounts[-1]), low, high)
-        parts += _axes(plot, amounts, subject)
+        _axes(drawing, plot, amounts, subject)
         for colour, name in zip(COLOURS, names, strict=False):
-            line = " ".join(f"{plot.x(p.amount):.1f},{plot.y(p.cost):.1f}" for p in shown if p.contestant == name)
-            parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
-    return "\n".join([*parts, "</svg>\n"])
+            drawing.way([(plot.x(p.amount), plot.y(p.cost)) for p in shown if p.contestant == name], colour)
+    return drawing.text()
 
 
-def _axes(plot: _Plot, amounts: Sequence[int], subject: str) -> list[str]:
-    parts = []
+def _axes(drawing: Drawing, plot: _Plot, amounts: Sequence[int], subject: str) -> None:
     for power in range(int(plot.low), int(plot.high) + 1):
         y = plot.y(10.0**power)
-        parts.append(f'<path d="M{plot.left} {y:.1f}h{_SIDE}" stroke="#ddd"/>')
-        parts.append(_text(plot.left - 4, y + 3, f"{10.0**power:g}", 9, "end"))
-    parts += [_text(plot.x(amount), TOP + _SIDE + 13, f"{amount:,}", 9) for amount in amounts]
-    return [*parts, _text(plot.left + _SIDE / 2, TOP + _SIDE + 30, subject, 11)]
-
-
-def _text(x: float, y: float, text: str, size: int, anchor: str = "middle") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}">{escape(text)}</text>'
+        drawing.across(plot.left, y, _SIDE)
+        drawing.words(plot.left - 4, y + 3, f"{10.0**power:g}", 9, "end")
+    for amount in amounts:
+        drawing.words(plot.x(amount), TOP + _SIDE + 13, f"{amount:,}", 9, "middle")
+    drawing.words(plot.left + _SIDE / 2, TOP + _SIDE + 30, subject, 11, "middle")
