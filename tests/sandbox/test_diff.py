@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fuse_overlay.config import Config, Lower
+from fuse_overlay.tree import Tree
+from rootless_sb.review import merged
+from rootless_sb.review.layer import DESCRIPTORS
 from tests.sandbox.reviewing import change, changes, diff
 from tests.sandbox.running import PATIENCE, SB, stdout_until, tell
 
@@ -153,11 +157,10 @@ def test_of_a_sandbox_that_runs(sb: Sandboxes, host: Path) -> None:
 
 
 def test_mountpoints_are_no_changes(sb: Sandboxes, host: Path) -> None:
-    """What sb makes to mount something on is nothing that the command did, wherever symbolic links lead; unless it has
-    changed it, or something in it.
+    """What sb makes to mount something on is nothing that the command did, unless it has changed it, or something in
+    it.
     """
-    (host / "way").symlink_to("directory")
-    volumes = ("-v", f"{host}/file:{host}/new/deep/file", "-v", f"{host}/directory:{host}/way/volume")
+    volumes = ("-v", f"{host}/file:{host}/new/deep/file", "-v", f"{host}/directory:{host}/directory/volume")
     mounts = (*volumes, "--tmpfs", f"{host}/scratch", "-w", str(host))
     for name, script in (("idle", "echo x >scratch/x"), ("box", "echo x >new/other; chmod 700 new/deep")):
         done = sb("--name", name, "-q", *mounts, "--", "sh", "-ec", script)
@@ -167,6 +170,15 @@ def test_mountpoints_are_no_changes(sb: Sandboxes, host: Path) -> None:
     assert 0 == sb.command("apply", "box").returncode
     assert ["deep", "other"] == sorted(os.listdir(host / "new"))
     assert not (host / "scratch").exists()
+
+
+def test_where_a_mountpoint_is(host: Path) -> None:
+    """Where symbolic links lead within the tree; what isn't there stays as it was named."""
+    (host / "way").symlink_to("/directory")
+    tree = Tree(Config((Lower(os.fsencode(host), layer=False, live=True),)), DESCRIPTORS)
+    found = [merged.real_path(tree, path) for path in (b"/way/../way/new/deep", b"/nowhere/new", b"/way/inner", b"/")]
+    assert [b"/directory/new/deep", b"/nowhere/new", b"/directory/inner", b"/"] == found
+    tree.close()
 
 
 def test_over_another_root(sb: Sandboxes, host: Path) -> None:
