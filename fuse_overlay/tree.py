@@ -281,9 +281,8 @@ class Tree:
 
     def attributes(self, node: Node) -> Entry:
         """What is shown of a node now. Raises OSError."""
-        fd = node.descriptor
         known = None if self.known is None else self.found_out(node)
-        if fd is not None:
+        if (fd := node.descriptor) is not None:
             st = os.fstat(fd) if known is None else known
             if node.owner is None and not node.source.xattrs and not node.gone:
                 return self._entry(node, st, False, *self.place(node))
