@@ -111,7 +111,7 @@ def grow(wanted: argparse.Namespace, place: Path) -> None:
         wanted.svg.write_text(drawn)
     if wanted.readme:
         (_PICTURES / "growth.svg").write_text(drawn)
-        readme.put(_README, "growth", table)
+        readme.put(_README, "growth", f"{table}\n\n![The same as a picture](tests/bench/growth.svg)")
 
 
 def compete(wanted: argparse.Namespace, place: Path) -> int:
