@@ -201,11 +201,13 @@ def is_opaque_self(layer: Layer) -> bool:
     return layer.marks and layer.is_opaque(layer.root.fd, b".")
 
 
-def open_for_listing(fd: int) -> int:
-    """Open a directory, that is open as `fd` (O_PATH), so that it can be listed. Raises OSError.
+def open_for_listing(fd: int, gate: Gate | None = None) -> int:
+    """Open a directory, that is open as `fd` (O_PATH), so that it can be listed. Raises OSError; EACCES by `gate` too.
 
     Its access time stays if that is possible: for its owner (O_NOATIME, open(2)).
     """
+    if gate is not None:
+        gate.require(fd, READ)
     try:
         return os.open(b".", _LIST | os.O_NOATIME, dir_fd=fd)
     except PermissionError:

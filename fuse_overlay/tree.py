@@ -12,7 +12,6 @@ from fuse_overlay import xattrs as names
 from fuse_overlay.attributes import File, Store, carries
 from fuse_overlay.errors import OverlayError, failure
 from fuse_overlay.extended import Extended
-from fuse_overlay.gate import READ
 from fuse_overlay.hiding import Hiding
 from fuse_overlay.inodes import ROOT, Node, Table
 from fuse_overlay.kernel.shortcut import SHORTCUT
@@ -63,9 +62,7 @@ class Found(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """A name stands for nothing. `live`: it might tomorrow, by no doing of ours. `hidden`: by which hidden path what is
-    there is hidden, b"" if it is another overlay's or replaced; None if nothing is.
-    """
+    """A name stands for nothing. `live`: it might tomorrow, by no doing of ours. `hidden`: as `Hiding.hides` has it."""
 
     live: bool
     hidden: bytes | None = None
@@ -530,10 +527,7 @@ class Tree:
 def scan(directory: Callable[[], int], layer: Layer) -> merge.Scan:
     """What a layer has in a directory, whose descriptor (O_PATH) this returns. Raises OSError."""
     try:
-        place = directory()
-        if layer.gate is not None:
-            layer.gate.require(place, READ)
-        listed = open_for_listing(place)
+        listed = open_for_listing(directory(), layer.gate)
     except OSError as error:
         if layer.writable or error.errno not in ABSENT:
             raise  # no descriptors, say: a directory that isn't empty must not be taken for an empty one

@@ -97,8 +97,12 @@ class Builder:
 
     def _hold_in_volume(self, step: steps.HoldInVolume) -> None:
         with Doing(f"cannot hold {step.path} in a volume"), self._open_in_volume(step.place, step.path) as place:
-            if place is not None:
-                _hold(place, read_only=step.read_only)
+            if place is None:
+                return
+            _hold(place, read_only=step.read_only)
+        with self._open_in_volume(step.place, step.path) as held:
+            if held is not None:
+                self._volumes.add(mounts.mount_id(held))
 
     @contextmanager
     def _open_in_volume(self, place: str, path: str) -> Iterator[int | None]:
