@@ -128,7 +128,7 @@ assert longest < min(listings) / 2
 
 
 def test_what_is_forgotten_takes_no_memory(stage: Stage, count: Count) -> None:
-    """A walk over many files takes memory for each; once all is forgotten, tables that are empty now are what is left."""
+    """A walk over many files takes memory for each; once all is forgotten, empty tables are what is left."""
     lower = stage.lower("lower", {})
     number = count(20_000, 1_000_000)
     for each in range(0, number, 1000):
