@@ -15,9 +15,9 @@ from fuse_overlay.operations import FuseOperations
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from fuse_overlay.entries import Missing
     from fuse_overlay.overlay import Overlay
     from fuse_overlay.refusals import Refusals
-    from fuse_overlay.tree import Missing
 
 R = TypeVar("R")
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from fuse_overlay import ownership, quota, whiteout
 from fuse_overlay.attributes import File
+from fuse_overlay.entries import NAME_MAX, Missing, check_name
 from fuse_overlay.errors import failure
 from fuse_overlay.kernel.shortcut import SHORTCUT
 from fuse_overlay.layers import at
-from fuse_overlay.tree import NAME_MAX, Missing, check_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from fuse_overlay.aside import Aside
     from fuse_overlay.copyup import CopyUp
     from fuse_overlay.creation import New
+    from fuse_overlay.entries import Entry
     from fuse_overlay.inodes import Node
     from fuse_overlay.layers import Layer
     from fuse_overlay.ownership import Owner
-    from fuse_overlay.tree import Entry, Tree
+    from fuse_overlay.tree import Tree
     from fuse_overlay.work import Work
 
     # Makes a file of some kind, given a directory's descriptor and a name.

@@ -13,20 +13,21 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay import copydata, origin, ownership, xattrs
 from fuse_overlay.attributes import File, carries
+from fuse_overlay.entries import Missing
 from fuse_overlay.errors import failure
 from fuse_overlay.kernel.shortcut import SHORTCUT
 from fuse_overlay.layers import at, open_regular
 from fuse_overlay.times import keeping_times
-from fuse_overlay.tree import Missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fuse_overlay.entries import Entry
     from fuse_overlay.index import Attributes
     from fuse_overlay.inodes import Node
     from fuse_overlay.layers import Layer
     from fuse_overlay.links import Links
-    from fuse_overlay.tree import Entry, Tree
+    from fuse_overlay.tree import Tree
     from fuse_overlay.work import Work
 
 

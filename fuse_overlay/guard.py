@@ -12,8 +12,8 @@ import stat
 from typing import TYPE_CHECKING
 
 from fuse_overlay import policy
+from fuse_overlay.entries import Missing
 from fuse_overlay.errors import failure
-from fuse_overlay.tree import Missing
 
 if TYPE_CHECKING:
     from fuse_overlay.inodes import Node

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from fuse_overlay.changes import Changes
     from fuse_overlay.copyup import CopyUp
     from fuse_overlay.creation import New
+    from fuse_overlay.entries import Entry
     from fuse_overlay.inodes import Node
     from fuse_overlay.privileges import Privileges
-    from fuse_overlay.tree import Entry, Tree
+    from fuse_overlay.tree import Tree
 
 # What of open(2)'s flags concerns the real file. Appending is the kernel's with the writeback cache: it knows the size.
 # O_DIRECT is for the way between the client and the kernel: our own buffers are not aligned for it.

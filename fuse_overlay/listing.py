@@ -5,13 +5,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
-from fuse_overlay.tree import Missing
+from fuse_overlay.entries import Missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from fuse_overlay.entries import Entry
     from fuse_overlay.inodes import Node
-    from fuse_overlay.tree import Entry, Tree
+    from fuse_overlay.tree import Tree
 
 _DOTS = (b".", b"..")
 

@@ -7,8 +7,8 @@ leaves a gap before each request, so asking without waiting would find nothing m
 helper (kernel/shortcut.py) that wait is the helper's.
 
 Where there is no other task there is nothing for a scheduler to do, so trio isn't imported, which would take longer
-than all else at the start of a sandbox: see `_Alone`. A request that wants a thread (threads.py) has trio go on with the
-task that is under way.
+than all else at the start of a sandbox: see `_Alone`. A request that wants a thread (threads.py) has trio go on with
+the task that is under way.
 
 pyfuse3 looks up `trio` in its own module at each use, which is how pyfuse3.asyncio plugs in. It uses Lock,
 ClosedResourceError, open_nursery, and from lowlevel: wait_readable, notify_closing, current_task, current_trio_token

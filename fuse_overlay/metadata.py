@@ -16,10 +16,11 @@ from fuse_overlay.times import move_ctime
 if TYPE_CHECKING:
     from fuse_overlay.copyup import CopyUp
     from fuse_overlay.creation import Caller
+    from fuse_overlay.entries import Entry
     from fuse_overlay.inodes import Node
     from fuse_overlay.layers import Real
     from fuse_overlay.privileges import Privileges
-    from fuse_overlay.tree import Entry, Tree
+    from fuse_overlay.tree import Tree
 
 
 class Wanted(NamedTuple):

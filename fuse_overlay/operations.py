@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, TypeVar
 
 from fuse_overlay.ahead import Ahead, Known
 from fuse_overlay.creation import Caller
+from fuse_overlay.entries import Missing
 from fuse_overlay.kernel.shortcut import SHORTCUT
 from fuse_overlay.libfuse import pyfuse3
 from fuse_overlay.metadata import Wanted
 from fuse_overlay.threads import THREADS
-from fuse_overlay.tree import Missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
     from typing import Any, Concatenate, ParamSpec
 
     from fuse_overlay.ahead import Errand
+    from fuse_overlay.entries import Entry
     from fuse_overlay.overlay import Overlay
     from fuse_overlay.refusals import Refusals
-    from fuse_overlay.tree import Entry
 
     P = ParamSpec("P")
 R = TypeVar("R")

@@ -13,6 +13,7 @@ from fuse_overlay.aside import Aside
 from fuse_overlay.changes import Changes, maker_of
 from fuse_overlay.copyup import CopyUp
 from fuse_overlay.creation import ROOT, of_new
+from fuse_overlay.entries import Missing
 from fuse_overlay.errors import OverlayError, failure
 from fuse_overlay.guard import Guard
 from fuse_overlay.handles import Handles
@@ -23,7 +24,7 @@ from fuse_overlay.listing import Listing, is_settled
 from fuse_overlay.metadata import Metadata
 from fuse_overlay.privileges import Privileges
 from fuse_overlay.rename import Rename
-from fuse_overlay.tree import Missing, Tree
+from fuse_overlay.tree import Tree
 from fuse_overlay.work import Work
 
 if TYPE_CHECKING:
@@ -32,11 +33,11 @@ if TYPE_CHECKING:
 
     from fuse_overlay.config import Config
     from fuse_overlay.creation import Caller, New
+    from fuse_overlay.entries import Entry
     from fuse_overlay.handles import Opened
     from fuse_overlay.inodes import Node
     from fuse_overlay.metadata import Wanted
     from fuse_overlay.mounts import Mounts
-    from fuse_overlay.tree import Entry
 
 R = TypeVar("R")
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from fuse_overlay.attributes import File
 from fuse_overlay.changes import check_new_name
+from fuse_overlay.entries import Missing, check_name
 from fuse_overlay.errors import failure
 from fuse_overlay.kernel import paths
-from fuse_overlay.tree import Missing, check_name
 
 if TYPE_CHECKING:
     from fuse_overlay.changes import Changes

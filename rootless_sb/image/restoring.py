@@ -18,8 +18,8 @@ from rootless_sb.review import merged
 
 if TYPE_CHECKING:
     from fuse_overlay.config import Config
+    from fuse_overlay.entries import Entry
     from fuse_overlay.inodes import Key, Node
-    from fuse_overlay.tree import Entry
 
 _BUDGET = Budget(200, 200)
 _WHAT = "the kernel's overlay can't show the image as it is"

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from fuse_overlay import copydata
 from fuse_overlay.creation import Caller
+from fuse_overlay.entries import Missing
 from fuse_overlay.errors import failure
 from fuse_overlay.layers import at_fd, open_directory
 from fuse_overlay.metadata import Wanted
-from fuse_overlay.tree import Missing
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.review import merged, sites
 from rootless_sb.review.changes import directories_above
@@ -20,9 +20,10 @@ from rootless_sb.ui.changes import shown
 from rootless_sb.ui.messages import warn
 
 if TYPE_CHECKING:
+    from fuse_overlay.entries import Entry
     from fuse_overlay.inodes import Node
     from fuse_overlay.overlay import Overlay
-    from fuse_overlay.tree import Entry, Tree
+    from fuse_overlay.tree import Tree
     from rootless_sb.review.actions import Key
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay import merge
 from fuse_overlay.attributes import File
+from fuse_overlay.entries import Missing
 from fuse_overlay.layers import ABSENT, Budget, at, open_regular
-from fuse_overlay.tree import Missing, Tree
+from fuse_overlay.tree import Tree
 from rootless_sb.kernel import births
 from rootless_sb.review import merged, mountpoints
 from rootless_sb.review.changes import ADDED, CHANGED, DELETED, Change, Item, aspects
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from fuse_overlay.config import Config
+    from fuse_overlay.entries import Entry
     from fuse_overlay.inodes import Key, Node
-    from fuse_overlay.tree import Entry
 
 # What each tree may hold open: only directories stay.
 DESCRIPTORS = Budget(200, 200)

@@ -7,15 +7,16 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from fuse_overlay.entries import Missing
 from fuse_overlay.errors import failure
 from fuse_overlay.layers import open_regular
-from fuse_overlay.tree import Missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fuse_overlay.entries import Entry
     from fuse_overlay.inodes import Node
-    from fuse_overlay.tree import Entry, Tree
+    from fuse_overlay.tree import Tree
 
 _LINKS_MAX = 40  # path_resolution(7)
 # What is looked for is gone, or something else is in its place: a symbolic link (ELOOP), no link any more (EINVAL).

@@ -6,7 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from fuse_overlay.tree import Missing
+from fuse_overlay.entries import Missing
 from rootless_sb.ui.changes import shown
 
 if TYPE_CHECKING:

@@ -15,16 +15,16 @@ import pytest
 
 from fuse_overlay.config import Config, Extent, Lower
 from fuse_overlay.creation import Caller
+from fuse_overlay.entries import Missing
 from fuse_overlay.errors import failure
 from fuse_overlay.metadata import Wanted
 from fuse_overlay.overlay import Overlay
-from fuse_overlay.tree import Missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from fuse_overlay.entries import Entry
     from fuse_overlay.mounts import Mounts
-    from fuse_overlay.tree import Entry
 
 # A file's content, a directory's entries, a symbolic link's target, or None: a whiteout.
 Contents: TypeAlias = "bytes | dict[str, Contents] | str | None"

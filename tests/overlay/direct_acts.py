@@ -13,7 +13,7 @@ from fuse_overlay.errors import failure
 from tests.overlay.acts import Picture, do, facts
 
 if TYPE_CHECKING:
-    from fuse_overlay.tree import Entry
+    from fuse_overlay.entries import Entry
     from tests.overlay.acts import Act
     from tests.overlay.conftest import Driver
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from fuse_overlay.ahead import Errand
     from fuse_overlay.config import Config
     from fuse_overlay.creation import Caller
+    from fuse_overlay.entries import Entry, Missing
     from fuse_overlay.handles import Opened
     from fuse_overlay.metadata import Wanted
-    from fuse_overlay.tree import Entry, Missing
 
     R = TypeVar("R")
 

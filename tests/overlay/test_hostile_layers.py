@@ -10,7 +10,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from fuse_overlay.tree import Entry
+from fuse_overlay.entries import Entry
 from tests.overlay.conftest import MAX_IDS, Driver, Stage
 
 SECRET = b"what lies outside the layer"

@@ -35,7 +35,7 @@ def test_a_state_that_is_damaged_while_it_runs(sb: Sandboxes, tmp_path: Path) ->
     (directory / "state").write_bytes(b"\xff no state")
     output, errors = run.communicate(b"\n", timeout=60)
     assert (125, b"") == (run.returncode, output.replace(b"\n", b""))
-    assert b"not a state file" in errors
+    assert b"cannot decide whether the sandbox is kept: " in errors
     assert b"Traceback" not in errors
     assert [] == [line for line in errors.splitlines() if b"internal" in line]
     assert (directory / "upper").is_dir()
