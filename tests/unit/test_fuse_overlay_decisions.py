@@ -38,9 +38,9 @@ def test_a_configuration_survives_the_socket() -> None:
 def test_listings_merge_from_the_top() -> None:
     """Each name comes once with its topmost layer; marks act downwards and are unseen."""
     scans = [
-        Scan([b"a", b".wh.b", b"gone", b"b"], {b"gone"}, layer=True, dot_marks=True),
-        Scan([b"a", b"b", b"gone", b"c", b".wh..wh..opq"], set(), layer=True, dot_marks=True),
-        Scan([b"b", b"d", b".wh.x"], set(), layer=False, dot_marks=False),
+        Scan([b"a", b".wh.b", b"gone", b"b"], {b"gone"}, layer=True, mark_names=True),
+        Scan([b"a", b"b", b"gone", b"c", b".wh..wh..opq"], set(), layer=True, mark_names=True),
+        Scan([b"b", b"d", b".wh.x"], set(), layer=False, mark_names=False),
     ]
     assert {b"a": 0, b"b": 0, b"c": 1, b"d": 2, b".wh.x": 2} == merge.merge(scans)
 
