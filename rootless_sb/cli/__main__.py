@@ -71,12 +71,13 @@ def main() -> int:
 def finish(command: Callable[[], int]) -> int:
     """Run a command to its end and report why it failed, if it did; the exit status is returned."""
     try:
-        status = _reporting(command)
+        try:
+            status = _reporting(command)
+        except SystemExit as ended:  # argparse has printed its help
+            status = int(ended.code or 0)
         sys.stdout.flush()
     except BrokenPipeError:  # who read stdout has had enough
         return 0
-    except SystemExit as ended:  # argparse has printed its help
-        return int(ended.code or 0)
     return status
 
 

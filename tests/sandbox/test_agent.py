@@ -136,7 +136,7 @@ def test_streams_and_ends(agent: Agent) -> None:
     assert (127, 1) == (missing.returncode, missing.stderr.count("not found"))
     bad = agent.run("--no-such-option")
     assert (125, 1) == (bad.returncode, bad.stderr.count("unknown option"))
-    assert agent.run("--help").stdout == agent.sb.command("run", "--help").stdout
+    assert "--agent" in agent.run("--help").stdout
 
 
 ODD_CALLER = """
