@@ -113,16 +113,10 @@ def make_plan(
 
 
 def _plan_once(
-    wanted: RunSpec,
-    host: Host,
-    descriptors: tuple[Descriptor, ...],
-    identifier: str,
-    base: Base | None,
-    behind: Barriers,
+    wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...], identifier: str, base: Base | None, behind: Barriers
 ) -> Plan:
     environment = dict(host.environment)
     maps = id_maps(wanted.userns, host)
-    drops_groups = _drops_groups(wanted, host, maps)
     own_uid, own_gid = _own_ids(wanted, host)
     if wanted.detach:
         attachments = stdio.detached(wanted.tty)
@@ -171,7 +165,7 @@ def _plan_once(
         timeout=wanted.timeout,
         home=host.home,
         image=base.directory if base is not None else "",
-        drops_groups=drops_groups,
+        drops_groups=_drops_groups(wanted, host, maps),
         guarded=guarded(_volumes(wanted), wanted.shown, host.home),
     )
 
