@@ -60,7 +60,7 @@ def _group_try(machine: host.Host) -> str:
     ours, theirs = channel.pair()
     pid = processes.fork(lambda: _stay(theirs), {theirs.fileno()})
     theirs.close()
-    wanted = limits.decide(spec.RunSpec(memory="1g", cpus="1"), machine)
+    wanted = limits.decide(spec.RunSpec(memory="1g", cpus="0.5"), machine)
     owner = (machine.uid, paths.runtime(dict(machine.environment), machine.uid))
     group = control_group.place(pid, sandboxes.new_id(), wanted, owner)
     ours.close()
