@@ -149,8 +149,9 @@ def test_fio(mounted: Mounted, count: Count, engine: str) -> None:
     size = count(4, 256)
     (mounted.lower / "file").write_bytes(os.urandom(1 << 20))
     least = 4096 if engine == "mmap" else 512  # it takes whole pages only
-    job = f"fio --name=v --filename=file --rw=randrw --bssplit={least}/20:8k/60:64k/20 --size={size}m --ioengine={engine} "
-    job += "--iodepth=8 --verify=crc32c --verify_fatal=1 --fsync=64 --output=/dev/null --randseed=1"
+    job = f"fio --name=v --filename=file --rw=randrw --bssplit={least}/20:8k/60:64k/20 "
+    job += f"--size={size}m --ioengine={engine} --iodepth=8 --verify=crc32c "
+    job += "--verify_fatal=1 --fsync=64 --output=/dev/null --randseed=1"
     work(mounted, count(1, 5), f"rm -f *.state; {job}", f"{job} --verify_only")
 
 
