@@ -208,7 +208,7 @@ class CopyUp:
             wanted = entry.st.st_size if length is None else min(length, entry.st.st_size)
             if self._take_staged(name, node, entry, wanted):
                 os.chmod(at(work, name), mode)
-                return
+                return None
             target = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=work)
             try:
                 self._copy_data(node, entry, target, wanted)
