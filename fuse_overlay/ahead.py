@@ -360,10 +360,10 @@ class Ahead:
         return Errand(node, layer, read)
 
     def _opening(self, node: Node) -> Errand:
-        name, live, own = node.name, node.source.live, node.own
+        name, source, own = node.name, node.source, node.own
 
         def open_it(fd: int) -> Callable[[Known], None]:
-            opened = open_regular(name, os.O_RDONLY, fd, live=live, own=own)
+            opened = open_regular(name, os.O_RDONLY, fd, source, own=own)
             st = os.fstat(opened)
 
             def tell(known: Known) -> None:
@@ -390,11 +390,11 @@ class Ahead:
             yield self._data(self._copyup, node, length)
 
     def _data(self, copyup: CopyUp, node: Node, length: int | None) -> Errand:
-        name, live, own, slow = node.name, node.source.live, node.own, node.slow
+        name, layer, own, slow = node.name, node.source, node.own, node.slow
         staged, room = copyup.name(), self._tree.quota.room()
 
         def copy(fd: int) -> Callable[[Known], None]:
-            source = open_regular(name, os.O_RDONLY, fd, live=live, own=own)
+            source = open_regular(name, os.O_RDONLY, fd, layer, own=own)
             try:
                 st = os.fstat(source)
                 wanted = st.st_size if length is None else min(length, st.st_size)

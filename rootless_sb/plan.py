@@ -113,7 +113,12 @@ def make_plan(
 
 
 def _plan_once(
-    wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...], identifier: str, base: Base | None, behind: Barriers
+    wanted: RunSpec,
+    host: Host,
+    descriptors: tuple[Descriptor, ...],
+    identifier: str,
+    base: Base | None,
+    behind: Barriers,
 ) -> Plan:
     environment = dict(host.environment)
     maps = id_maps(wanted.userns, host)
