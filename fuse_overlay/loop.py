@@ -105,7 +105,10 @@ def run(handshake: Handshake | None, end_on: int | None = None) -> None:
     `handshake` is what that led to. Raises OSError and OverlayError.
     """
     pyfuse3.trio = _Trio(handshake)  # type: ignore[attr-defined]  # a private name, in pyfuse3's own asyncio module too
-    trio.run(_main, end_on)
+    try:
+        trio.run(_main, end_on)
+    finally:
+        THREADS.stop()
 
 
 async def _main(end_on: int | None) -> None:

@@ -46,6 +46,10 @@ class Threads:
         self._limiter = trio.CapacityLimiter(_MOST)
         self._start_reading()
 
+    def stop(self) -> None:
+        """The loop has ended: what is to be done is done at once from now on."""
+        self._nursery = None
+
     async def run(self, function: Callable[[], T]) -> T:
         """What a function returns, which may take long and must use nothing that other requests change.
 
