@@ -193,7 +193,10 @@ def run(handshake: Handshake | None, end_on: int | None = None) -> None:
     import trio
 
     pyfuse3.trio = _Trio(descriptor)  # type: ignore[attr-defined]
-    trio.run(_main, end_on, begun)
+    try:
+        trio.run(_main, end_on, begun)
+    finally:
+        THREADS.stop()
 
 
 def _is_done(task: Coroutine[Any, Any, None]) -> bool:

@@ -63,6 +63,11 @@ class Threads:
         self._limiter = CapacityLimiter(_MOST)
         self._start_reading(first)
 
+    def stop(self) -> None:
+        """The loop has ended: what is to be done is done at once from now on."""
+        self._nursery = None
+        self._waits_for_trio = False
+
     async def run(self, function: Callable[[], T]) -> T:
         """What a function returns, which may take long and must use nothing that other requests change.
 

@@ -39,7 +39,7 @@ done
 test "$(wc -l <fast/old)" = 41; cmp fast/large $base/lower/fast/large
 """
 AT_LAST = """
-kill -0 ${waiting[@]} || cat $base/said >&2; echo all waited
+kill -0 ${waiting[@]} || { cat $base/said >&2; exit 1; }; echo all waited
 kill -CONT $below
 for pid in ${waiting[@]}; do wait $pid || echo failed: $pid; done
 tail -n 1 slow/appended; cat slow/replaced; wc -l slow/appended

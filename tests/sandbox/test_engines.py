@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.sandbox import processes
-from tests.sandbox.running import SB, stdout_until, store
+from tests.sandbox.running import SB, remove_for_all, stdout_until, store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ CHANGES = """
 
 
 @pytest.fixture
-def root(tmp_path: Path, program: Callable[[str], Path]) -> Iterator[Path]:
+def root(sb: Sandboxes, tmp_path: Path, program: Callable[[str], Path]) -> Iterator[Path]:
     """A small root file system; its user's subordinate ids may come to own some of it."""
     made = tmp_path / "root"
     for name in ("bin", "proc", "dev", "sys", "etc", "var/old/deep", "var/moved"):
@@ -44,8 +44,8 @@ def root(tmp_path: Path, program: Callable[[str], Path]) -> Iterator[Path]:
     for name in ("etc/file", "etc/gone", "etc/mode", "etc/same", "var/old/one", "var/old/deep/two", "var/moved/three"):
         (made / name).write_text("one\n")
     yield made
-    remove = ["unshare", "--map-root-user", "--map-auto", "rm", "-rf", made]
-    subprocess.run(remove, stderr=subprocess.DEVNULL, check=False)
+    for left in (made, store(sb)):
+        remove_for_all(left)
 
 
 def change(sb: Sandboxes, root: Path, engine: str, script: str, *options: str) -> None:
