@@ -113,15 +113,19 @@ def make_plan(
 
 
 def _plan_once(
-    wanted: RunSpec, host: Host, descriptors: tuple[Descriptor, ...], identifier: str, base: Base | None, behind: Barriers
+    wanted: RunSpec,
+    host: Host,
+    descriptors: tuple[Descriptor, ...],
+    identifier: str,
+    base: Base | None,
+    behind: Barriers,
 ) -> Plan:
     environment = dict(host.environment)
     maps = id_maps(wanted.userns, host)
     own_uid, own_gid = _own_ids(wanted, host)
+    attachments = stdio.attachments(descriptors, wanted.tty, wanted.interactive)
     if wanted.detach:
         attachments = stdio.detached(wanted.tty)
-    else:
-        attachments = stdio.attachments(descriptors, wanted.tty, wanted.interactive)
     terminal = stdio.on_terminal(attachments)
     if base is None:
         program = target(wanted, host)
