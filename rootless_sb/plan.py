@@ -123,10 +123,9 @@ def _plan_once(
     environment = dict(host.environment)
     maps = id_maps(wanted.userns, host)
     own_uid, own_gid = _own_ids(wanted, host)
+    attachments = stdio.attachments(descriptors, wanted.tty, wanted.interactive)
     if wanted.detach:
         attachments = stdio.detached(wanted.tty)
-    else:
-        attachments = stdio.attachments(descriptors, wanted.tty, wanted.interactive)
     terminal = stdio.on_terminal(attachments)
     if base is None:
         program = target(wanted, host)
