@@ -122,7 +122,7 @@ class Shortcut:
     def keep(self, count: int) -> None:
         """Keep up to so many files open that nobody has open any more. None that is kept is closed by this."""
         if self.loaded:
-            self._places.value = min(count, _KEPT)
+            self._places.value = max(0, min(count, _KEPT))
 
     def take_kept(self, ino: int) -> int:
         """Keep this inode's file open no longer; returns its descriptor, to be closed, -1 if it isn't kept."""
