@@ -190,28 +190,16 @@ def run(handshake: Handshake | None, end_on: int | None = None) -> None:
         THREADS.wait_for_trio()
         if _is_done(begun):
             return
-    _load_trio()
-    import trio
+    from fuse_overlay.kernel.libraries import without_programs
+
+    with without_programs():  # trio looks for one by which its threads get names
+        import trio
 
     pyfuse3.trio = _Trio(descriptor)  # type: ignore[attr-defined]
     try:
         trio.run(_main, end_on, begun)
     finally:
         THREADS.stop()
-
-
-def _load_trio() -> None:
-    """Import trio. To name its threads it would look for a library with ldconfig(8) and gcc, programs that this process
-    must not run: it serves the files that they read, and may not write where they want to (ctypes.util.find_library).
-    """
-    import ctypes.util
-
-    look = ctypes.util.find_library
-    ctypes.util.find_library = lambda name: "libc.so.6"
-    try:
-        import trio  # noqa: F401 - for good
-    finally:
-        ctypes.util.find_library = look
 
 
 def _is_done(task: Coroutine[Any, Any, None]) -> bool:
