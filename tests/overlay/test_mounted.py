@@ -236,7 +236,7 @@ def test_a_hidden_file_is_not_there(mounted: Mounted) -> None:
     secret.write_text("secret")
     os.link(secret, mounted.lower / "alias")
     mounted.run(
-        'test "$(ls)" = ""; ! cat secret; ! cat alias; echo mine >secret; test "$(cat secret)" = mine',
+        'test "$(ls)" = ""; (! cat secret); (! cat alias); echo mine >secret; test "$(cat secret)" = mine',
         live=True,
         hidden=(secret,),
     )

@@ -26,7 +26,7 @@ def test_acls_are_enforced(mounted: Mounted) -> None:
         f"""
         chmod 600 f; ! {one} cat f 2>/dev/null
         setfacl -m u:1:r f; test "$({one} cat f)" = content; ! {two} cat f 2>/dev/null
-        ! {one} sh -c 'echo >>f' 2>/dev/null
+        (! {one} sh -c 'echo >>f' 2>/dev/null)
         test $(stat -c %a f) = 640
         chmod 600 f; ! {one} cat f 2>/dev/null; getfacl -n f | grep -q 'user:1:r--.*effective:---'
         chmod 640 f; {one} cat f >/dev/null
@@ -74,7 +74,7 @@ def test_libfuse_by_itself(mounted: Mounted) -> None:
         f"""
         umask 077; mkdir d; echo x >d/g; test "$(stat -c %a d d/g | tr '\n' ' ')" = "700 600 "
         echo more >>f; chown 1 f; chmod 4755 f; {AS.format(1)} sh -c 'echo x >>f'; test "$(stat -c %u:%a f)" = 1:755
-        ! setfacl -m u:1:r f 2>/dev/null; mv f d; ln -s d/f l; test "$(tail -n 1 l)" = x
+        (! setfacl -m u:1:r f 2>/dev/null); mv f d; ln -s d/f l; test "$(tail -n 1 l)" = x
         """,
         "test $(stat -c %a d/f) = 755",
         options=("--libfuse-alone",),
@@ -109,8 +109,8 @@ def test_capabilities_of_files(mounted: Mounted) -> None:
         f"{SET_CAPABILITY} f; mv f g; getfattr -m - g | grep -qx security.capability; {SET_CAPABILITY} g",
         f"""
         getfattr -m - g | grep -qx security.capability
-        cp g h; {SET_CAPABILITY} h; echo >>h; ! getfattr -m - h | grep . ; {SET_CAPABILITY} h; chown 1 h
-        ! getfattr -m - h | grep .
+        cp g h; {SET_CAPABILITY} h; echo >>h; (! getfattr -m - h | grep .); {SET_CAPABILITY} h; chown 1 h
+        (! getfattr -m - h | grep .)
         python3 - <<'END'
 import os
 file = open("new", "wb", buffering=0)
@@ -146,7 +146,7 @@ for path in ("f", "d"):
         os.removexattr(path, name + ".gone")
 os.rename("f", "g")
 END""",
-        """test "$(getfattr -d -m - g d | grep -c '="four"')" = 4; ! getfattr -d -m - g d | grep gone""",
+        """test "$(getfattr -d -m - g d | grep -c '="four"')" = 4; (! getfattr -d -m - g d | grep gone)""",
     )
 
 
@@ -156,8 +156,8 @@ def test_real_capabilities_of_a_lower_file(mounted: Mounted) -> None:
     mounted.run_with_ids(
         f"""
         getfattr -m - f | grep -qx security.capability; chmod 711 f; getfattr -m - f | grep -qx security.capability
-        ! getfattr -m - {upper}/f | grep security; getfattr -m - {upper}/f | grep -q user.fuse-overlay.capability
-        echo more >>f; ! getfattr -m - f | grep .
+        (! getfattr -m - {upper}/f | grep security); getfattr -m - {upper}/f | grep -q user.fuse-overlay.capability
+        echo more >>f; (! getfattr -m - f | grep .)
         """,
         before=f"mount -t tmpfs none {lower}; echo content >{lower}/f; {SET_CAPABILITY} {lower}/f",
     )

@@ -273,7 +273,7 @@ def test_on_a_file_system_without_xattrs(mounted: Mounted) -> None:
     output = mounted.run_with_ids(
         "touch f; mkdir d; ln -s f l; chown 7:8 f; chmod 4710 f; chown -h 9:9 l; chmod 0 d; chown 5 d; "
         f"setfattr -n user.colour -v blue f; {check}",
-        f"{check}; ! setfattr -n user.x -v y {mounted.upper}/f 2>/dev/null; stat -c real:%u:%a {mounted.upper}/f",
+        f"{check}; (! setfattr -n user.x -v y {mounted.upper}/f 2>/dev/null); stat -c real:%u:%a {mounted.upper}/f",
         before=f"mount -t ramfs none {base}; mkdir {base}/lower {base}/upper {base}/work {base}/merged",
     )
     expected = "7:8:4710\n5:0:0\n9:9:777\nblue\n"
@@ -310,9 +310,9 @@ def test_devices_are_shown_and_cannot_be_opened(mounted: Mounted) -> None:
     mounted.run_with_ids(
         f"""
         test "$(stat -c '%F %t:%T %u:%g:%a' null)" = "character special file 1:3 0:0:666"; test -c null; test -b disk
-        ! cat null 2>/dev/null; ! echo x 2>/dev/null >null; cat /dev/null; ! mknod new c 1 3 2>/dev/null
-        ! mknod white c 0 0 2>/dev/null; test "$(ls | tr '\n' ' ')" = "disk null "
-        mv null moved; chmod 600 moved; chown 5 disk; ! cat moved 2>/dev/null
+        (! cat null 2>/dev/null); (! echo x 2>/dev/null >null); cat /dev/null; (! mknod new c 1 3 2>/dev/null)
+        (! mknod white c 0 0 2>/dev/null); test "$(ls | tr '\n' ' ')" = "disk null "
+        mv null moved; chmod 600 moved; chown 5 disk; (! cat moved 2>/dev/null)
         {shown} "character special file 1:3 0:0:600 block special file 8:1 5:6:660 "
         """,
         f'{shown} "character special file 1:3 0:0:600 block special file 8:1 5:6:660 "; rm moved disk; test -z "$(ls)"',
