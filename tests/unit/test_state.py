@@ -10,10 +10,15 @@ from rootless_sb import state
 from rootless_sb.limits import Held
 from rootless_sb.spec import RunSpec
 
-# What the operating system can give: bytes that aren't UTF-8 too, but no NUL.
-TEXT = some.binary().map(lambda data: data.replace(b"\0", b"").decode("utf-8", "surrogateescape"))
+
+def texts(absent: bytes) -> some.SearchStrategy[str]:
+    """What the operating system can give: bytes that aren't UTF-8 too, without those that are absent."""
+    return some.binary().map(lambda data: data.translate(None, absent).decode("utf-8", "surrogateescape"))
+
+
+TEXT = texts(b"\0")
 TEXTS = some.lists(TEXT, max_size=4).map(tuple)
-NAMES = TEXT.map(lambda text: text.replace("=", "") or "x")
+NAMES = texts(b"\0=").map(lambda text: text or "x")
 PAIRS = some.lists(some.tuples(NAMES, TEXT), max_size=4).map(tuple)
 SPECS = some.builds(
     RunSpec,
