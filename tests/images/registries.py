@@ -220,6 +220,18 @@ class Unreliable(Server):
         return sum(path.endswith(blob.digest) for path in self.requests)
 
 
+def own_name() -> str:
+    """This machine's own name: of loopback, but not known as such to those who only read it."""
+    name = socket.gethostname()
+    try:
+        address = socket.gethostbyname(name)
+    except OSError:
+        pytest.skip("this machine's own name has no address")
+    if not address.startswith("127."):
+        pytest.skip("this machine's own name isn't on loopback, where the test's registry is")
+    return name
+
+
 def free_port() -> int:
     """A port that nobody listens on just now."""
     with socket.socket() as probe:

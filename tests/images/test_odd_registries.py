@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import ssl
 import subprocess
 import time
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.images.archives import Member, archive
-from tests.images.registries import PASSWORD, USER, Unreliable
+from tests.images.registries import PASSWORD, USER, Unreliable, own_name
 from tests.images.serving import Handler, Server
 
 if TYPE_CHECKING:
@@ -288,13 +287,7 @@ def test_a_proxy_is_not_for_loopback(images: Images, unreliable: Unreliable, nam
 @pytest.fixture
 def encrypted(layout: Layout, tmp_path: Path) -> Iterator[tuple[Unreliable, str, Path]]:
     """A registry over https by this machine's own name, which isn't loopback's; that name, and the certificate."""
-    outside = socket.gethostname()
-    try:
-        address = socket.gethostbyname(outside)
-    except OSError:
-        pytest.skip("this machine's own name has no address")
-    if not address.startswith("127."):
-        pytest.skip("this machine's own name isn't on loopback, where the test's registry is")
+    outside = own_name()
     if shutil.which("openssl") is None:
         pytest.skip("openssl isn't installed")
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.images.archives import Member, archive
-from tests.images.registries import PASSWORD, USER
+from tests.images.registries import PASSWORD, USER, own_name
 
 if TYPE_CHECKING:
     from tests.images.conftest import Images
@@ -199,15 +199,7 @@ def test_plain_http_only_where_it_may_be(images: Images, layout: Layout, registr
     layout.image([ONE], "x")
     port = registry.host.rpartition(":")[2]
     registry.add(layout.path, "x", "plain/insecure:1")
-    import socket
-
-    outside = socket.gethostname()
-    try:
-        address = socket.gethostbyname(outside)
-    except OSError:
-        pytest.skip("this machine's own name has no address")
-    if not address.startswith("127."):
-        pytest.skip("this machine's own name isn't on loopback, where the test's registry is")
+    outside = own_name()
     name = f"{outside}:{port}/plain/insecure:1"
     assert "cannot reach" in images.refused("pull", name)
     images.config.write_text(f'[registries]\ninsecure = ["{outside}:{port}"]\n')
