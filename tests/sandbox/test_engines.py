@@ -140,9 +140,11 @@ def test_start_exec_and_cp(sb: Sandboxes, root: Path, tmp_path: Path) -> None:
 
 
 def test_marks_cannot_be_forged(sb: Sandboxes, root: Path) -> None:
-    """A file with a mark's name is a file, and there is no other way to make one."""
-    whiteout = "! mknod /var/x/moved c 0 0 2>/dev/null"
-    change(sb, root, "kernel", f"echo >/etc/.wh.file; mkdir /var/x; echo >/var/x/.wh..wh..opq; {whiteout}")
+    """A file with a mark's name is a file, and a whiteout's node can't be made but elsewhere: the control."""
+    script = "echo >/etc/.wh.file; mkdir /var/x; echo >/var/x/.wh..wh..opq; mknod /scratch/node c 0 0"
+    change(
+        sb, root, "kernel", f"{script}; if mknod /var/node c 0 0 2>/dev/null; then exit 1; fi", "--tmpfs", "/scratch"
+    )
     changes = {each["path"]: each["kind"] for each in described(sb, "kernel")}
     assert {"/etc/.wh.file": "A", "/var/x": "A", "/var/x/.wh..wh..opq": "A"} == changes
 
