@@ -146,8 +146,8 @@ class _LowLevel:
         self.current_trio_token = trio.lowlevel.current_trio_token
 
     async def wait_readable(self, fd: int) -> None:
-        """Return when a request can be read from /dev/fuse. Raises _ClosedError when the mount is gone, and
-        trio.ClosedResourceError when pyfuse3 is to end.
+        """Return when a request can be read from /dev/fuse. Raises _ClosedError when the mount is gone or there is a
+        loop too many, and trio.ClosedResourceError when pyfuse3 is to end.
         """
         if THREADS.is_surplus():
             raise _ClosedError
@@ -183,32 +183,33 @@ def run(handshake: Handshake | None, end_on: int | None = None) -> None:
     `handshake` is what that led to. Raises OSError and OverlayError.
     """
     descriptor = _Descriptor(handshake)
-    begun: Coroutine[Any, Any, None] | None = None
-    if end_on is None:
-        pyfuse3.trio = _Alone(descriptor)  # type: ignore[attr-defined]  # private, in pyfuse3's own asyncio module too
-        begun = _serve()
-        THREADS.wait_for_trio()
-        if _is_done(begun):
-            return
+    task = _serve()
+    try:
+        if end_on is not None or not _is_done_alone(task, descriptor):
+            _go_on_with_trio(task, descriptor, end_on)
+    finally:
+        THREADS.stop()
+
+
+def _is_done_alone(task: Coroutine[Any, Any, None], descriptor: _Descriptor) -> bool:
+    """Run a task without trio until it ends, which is True, or waits for a thread."""
+    pyfuse3.trio = _Alone(descriptor)  # type: ignore[attr-defined]  # private, in pyfuse3's own asyncio module too
+    THREADS.wait_for_trio()
+    try:
+        task.send(None)
+    except StopIteration:
+        return True
+    return False
+
+
+def _go_on_with_trio(task: Coroutine[Any, Any, None], descriptor: _Descriptor, end_on: int | None) -> None:
     from fuse_overlay.kernel.libraries import without_programs
 
     with without_programs():  # trio looks for one by which its threads get names
         import trio
 
     pyfuse3.trio = _Trio(descriptor)  # type: ignore[attr-defined]
-    try:
-        trio.run(_main, end_on, begun)
-    finally:
-        THREADS.stop()
-
-
-def _is_done(task: Coroutine[Any, Any, None]) -> bool:
-    """Run a task until it ends, or waits for a thread."""
-    try:
-        task.send(None)
-    except StopIteration:
-        return True
-    return False
+    trio.run(_main, end_on, task)
 
 
 async def _serve() -> None:
@@ -219,13 +220,13 @@ async def _serve() -> None:
             raise
 
 
-async def _main(end_on: int | None, begun: Coroutine[Any, Any, None] | None) -> None:
+async def _main(end_on: int | None, task: Coroutine[Any, Any, None]) -> None:
     import trio
 
     async with trio.open_nursery() as nursery:
         if end_on is not None:
             await nursery.start(_wait_for_end, end_on)  # heard from before the first request is answered
-        THREADS.start(nursery, begun if begun is not None else _serve(), _serve)
+        THREADS.start(nursery, task, _serve)
 
 
 async def _wait_for_end(number: int, task_status: trio.TaskStatus[None]) -> None:
