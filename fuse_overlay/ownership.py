@@ -87,6 +87,16 @@ class IdMap:
         return inside if inside == self.own or self.exists(inside) else self.own
 
 
+def inside_of(extents: Iterable[Extent], host: int) -> int | None:
+    """What the kernel shows of the host's id in a user namespace with these extents; None if the namespace lacks it."""
+    return next((inside + host - outside for inside, count, outside in extents if 0 <= host - outside < count), None)
+
+
+def host_of(extents: Iterable[Extent], inside: int) -> int | None:
+    """The host's id for one in a user namespace with these extents; None if the namespace lacks it."""
+    return next((outside + inside - first for first, count, outside in extents if 0 <= inside - first < count), None)
+
+
 class RealIdMap(IdMap):
     """Host ids to those that the kernel shows of them in a user namespace with these extents."""
 
@@ -94,18 +104,18 @@ class RealIdMap(IdMap):
 
     def shown(self, host: int) -> int:
         """What a file of the host's id `host` is there: user_namespaces(7), "Unmapped user and group IDs"."""
-        for inside, count, outside in self._extents:
-            if 0 <= host - outside < count:
-                return inside + host - outside
-        return _OVERFLOW_ID
+        inside = inside_of(self._extents, host)
+        return _OVERFLOW_ID if inside is None else inside
 
     def knows(self, host: int) -> bool:
         """Whether this id of the host's is one there."""
-        return any(0 <= host - outside < count for _, count, outside in self._extents)
+        return inside_of(self._extents, host) is not None
 
     def hosts(self, inside: int) -> int:
         """The host's id for one that exists inside."""
-        return next(outside + inside - first for first, count, outside in self._extents if 0 <= inside - first < count)
+        host = host_of(self._extents, inside)
+        assert host is not None
+        return host
 
 
 def real_mode(kind: int, mode: int) -> int:

@@ -28,9 +28,9 @@ def enter(maps: IdMaps) -> None:
     """Move this process into a user namespace in which all ids of these maps are themselves, and it has power over
     their files. Nothing is done without subordinate ids, or the second time. Raises SbError.
     """
-    if maps.helpers is None or _entered:
-        return
     itself = IdMaps(_themselves(maps.uids), _themselves(maps.gids), maps.helpers)
+    if maps.helpers is None or _is_mapped(itself):
+        return
     ours, theirs = channel.pair()
     parent = os.getpid()
     with Doing("cannot fork"):
@@ -44,10 +44,12 @@ def enter(maps: IdMaps) -> None:
     ours.close()
     if code != 0:
         raise SbError("cannot reach files of your subordinate ids", f"{' or '.join(maps.helpers)} refused them")
-    _entered.append(True)
 
 
-_entered: list[bool] = []
+def _is_mapped(maps: IdMaps) -> bool:
+    """Whether this process is in a user namespace with these maps."""
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        return tuple(MapLine(*map(int, line.split())) for line in file) == maps.uids
 
 
 def _themselves(lines: tuple[MapLine, ...]) -> tuple[MapLine, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from fuse_overlay import acl
+from fuse_overlay import acl, ownership
 
 if TYPE_CHECKING:
     from fuse_overlay.acl import Acl
@@ -36,11 +36,11 @@ class Identity(NamedTuple):
 
     def owns(self, uid: int) -> bool:
         """Whether files of the host's user `uid` are his to change."""
-        return uid == self.uid or _is_among(self.uids, uid)
+        return uid == self.uid or ownership.inside_of(self.uids, uid) is not None
 
     def is_in(self, gid: int) -> bool:
         """Whether files may be given to the host's group `gid`."""
-        return gid in self.groups or _is_among(self.gids, gid)
+        return gid in self.groups or ownership.inside_of(self.gids, gid) is not None
 
 
 def identity(config: Config, uid: int, gid: int, groups: frozenset[int]) -> Identity:
@@ -50,12 +50,8 @@ def identity(config: Config, uid: int, gid: int, groups: frozenset[int]) -> Iden
 
 
 def _outside(extents: tuple[Extent, ...], inside: int) -> int:
-    found = (outside + inside - first for first, count, outside in extents if 0 <= inside - first < count)
-    return next(found, inside)
-
-
-def _is_among(extents: tuple[Extent, ...], host: int) -> bool:
-    return any(0 <= host - outside < count for _, count, outside in extents)
+    host = ownership.host_of(extents, inside)
+    return inside if host is None else host
 
 
 def wanted_ids(change: Change, who: Identity) -> tuple[int, int]:
