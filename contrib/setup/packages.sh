@@ -57,6 +57,7 @@ docker-registry docker-registry                     docker-distribution
 htpasswd        apache2-utils                       httpd-tools
 openssl         openssl                             openssl
 linux.uml       user-mode-linux                     user-mode-linux
+systemctl       systemd                             systemd
 debootstrap     debootstrap                         debootstrap
 '
 

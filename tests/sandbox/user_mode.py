@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 GROUP = f"/sys/fs/cgroup/user.slice/user-{os.getuid()}.slice"
-PATIENCE = 600.0  # seconds for what takes some ten, so that a hang is a failure
+PATIENCE = 300.0  # seconds for what takes some ten, so that a hang is a failure
 
 _MACHINE = (
     *("linux.uml", "mem=1G", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "rw", "umid=machine"),
@@ -44,7 +45,8 @@ echo $$ >shell/cgroup.procs
 cd /
 setpriv --reuid "$2" --regid "$2" --clear-groups --inh-caps=-all -- env -i PATH="$PATH" HOME=/var/tmp LANG=C.UTF-8 \\
     XDG_RUNTIME_DIR="/run/user/$2" SB_ALLOW_DEGRADED=landlock sh "$1" </dev/null
-poweroff -f
+echo everything was run
+busybox poweroff -f
 """
 # The user's systemd, as user@.service would start it. It listens when its socket is there.
 MANAGER = """
@@ -60,6 +62,8 @@ def run(
 
     `place`: a directory for this. `manager`: the user has a systemd.
     """
+    if manager and shutil.which("systemctl") is None:
+        pytest.skip("systemd isn't installed")
     lines = [MANAGER.replace("GROUP", GROUP) if manager else ""]
     for name, words in commands.items():
         result = shlex.quote(str(place / name))
@@ -92,4 +96,4 @@ def _boot(place: Path) -> None:
         if machine.returncode is None:
             os.killpg(machine.pid, signal.SIGKILL)
             machine.wait()
-    assert b"Powering off" in output, output.decode(errors="replace")
+    assert b"everything was run" in output, output.decode(errors="replace")
