@@ -56,6 +56,7 @@ buildah         buildah                             buildah
 docker-registry docker-registry                     docker-distribution
 htpasswd        apache2-utils                       httpd-tools
 openssl         openssl                             openssl
+ssh-keygen      openssh-client                      openssh
 linux.uml       user-mode-linux                     user-mode-linux
 systemctl       systemd                             systemd
 debootstrap     debootstrap                         debootstrap
