@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rootless_sb.errors import SbError
+from rootless_sb.kernel.mounts import NOEXEC, RDONLY
 from rootless_sb.steps import AttachVolume, BindHost, HoldInVolume, MakeDirectory
 from rootless_sb.volumes import (
     Scratch,
@@ -58,9 +59,19 @@ def test_read_only_paths_within() -> None:
 def test_a_tmpfs() -> None:
     """Everybody's to write to, unless its options say otherwise."""
     assert Scratch("/x", "mode=1777") == parse_scratch("/x")
-    assert Scratch("/x", "size=1g") == parse_scratch("/x:size=1g")
-    with pytest.raises(SbError):
-        parse_scratch("x")
+    assert Scratch("/x", "size=1g,mode=1777") == parse_scratch("/x:size=1g")
+    strict = parse_scratch("/x:ro,noexec,nosuid,size=64m,mode=0700")
+    assert Scratch("/x", "size=64m,mode=0700", RDONLY | NOEXEC) == strict
+
+
+@pytest.mark.parametrize(
+    "text", ["x", "", "/", "/x:size", "/x:size=", "/x:size=bad", "/x:mode=9", "/x:nosuch", "/x:ro=1"]
+)
+def test_what_is_no_tmpfs(text: str) -> None:
+    """One line, with a hint: the kernel would only say EINVAL."""
+    with pytest.raises(SbError) as caught:
+        parse_scratch(text)
+    assert caught.value.hint
 
 
 def test_those_above_come_first() -> None:
