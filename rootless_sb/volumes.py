@@ -84,6 +84,16 @@ def _inside(path: str, what: str) -> str:
     return "/" + normal.lstrip("/")
 
 
+def require_others(volumes: tuple[Volume, ...], own: tuple[str, ...]) -> None:
+    """Refuse a volume at or beneath a path that is sb's own: inside, states could be forged, and an agent's socket
+    replaced, to which the next `sb run` hands its descriptors. Raises SbError.
+    """
+    for volume in volumes:
+        if f"{volume.source}/".startswith(tuple(f"{path}/" for path in own)):
+            hint = "sb cp copies files out of a sandbox"
+            raise SbError(f"--volume {volume.source}", "no sandbox may see what is sb's own", hint)
+
+
 def read_only_within(volumes: tuple[Volume, ...], paths: tuple[str, ...]) -> tuple[Volume, ...]:
     """Volumes that lie over these paths inside, as far as they are in a volume that can be written to: read-only ones.
 

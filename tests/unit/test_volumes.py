@@ -16,6 +16,7 @@ from rootless_sb.volumes import (
     parse_volume,
     pins,
     read_only_within,
+    require_others,
     volume_steps,
     with_held,
     without_hidden,
@@ -43,6 +44,15 @@ def test_what_is_no_volume(text: str) -> None:
     with pytest.raises(SbError) as caught:
         parse_volume(text, "/here")
     assert caught.value.hint
+
+
+def test_what_is_sbs_own_is_no_volume() -> None:
+    """Neither such a directory nor what lies in it; above it, it is covered."""
+    own = ("/home/sb", "/run/sb")
+    for source in ("/run/sb", "/run/sb/agent"):
+        with pytest.raises(SbError, match="sb's own"):
+            require_others((Volume(source, "/x", True),), own)
+    require_others((Volume("/run", "/x", True), Volume("/run/sbx", "/run/sb", True)), own)
 
 
 def test_read_only_paths_within() -> None:
