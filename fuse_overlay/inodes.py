@@ -26,6 +26,12 @@ _LOW_MASK = (1 << _LOW_BITS) - 1
 _TAGS = 0x7FFF
 _FRESH_TAG = _TAGS << _LOW_BITS
 
+# So many nodes that have gone, or an eighth of those that are left, are worth a tidying up.
+_MANY = 4096
+
+# Types and devices of files: an int of its own for each of them would be a ninth of a node's memory.
+_SHARED: dict[int, int] = {}
+
 Key = tuple[int, int]  # st_dev, st_ino
 
 
@@ -53,8 +59,9 @@ class Node:
 
     def __init__(self, ino: int, kind: int, key: Key, parent: Node | None, name: bytes, source: Layer) -> None:
         self.ino = ino
-        self.kind = kind
-        self.key = key
+        device, real = key
+        self.kind = _SHARED.setdefault(kind, kind)
+        self.key = (_SHARED.setdefault(device, device), real)
         self.parent = parent
         self.name = name
         self.source = source
@@ -160,6 +167,7 @@ class Table:
         self._released = released
         self._places: dict[tuple[Node, bytes], Node] = {}
         self._keys: dict[Key, Node] = {}
+        self._gone = 0
         self.numbers = Numbers()
 
     def __len__(self) -> int:
@@ -269,6 +277,7 @@ class Table:
                 continue
             self.detach(last)
             del self.nodes[last.ino]
+            self._gone += 1
             self._released(last)
             above = [parent for parent, _ in last.aliases] if last.aliases else []
             if last.parent is not None:
@@ -276,3 +285,13 @@ class Table:
             for parent in above:
                 parent.children -= 1
             waiting += above
+
+    @property
+    def is_wasteful(self) -> bool:
+        """Whether so many nodes have gone that `shrink` is worth its while."""
+        return self._gone >= max(_MANY, len(self.nodes) // 8)
+
+    def shrink(self) -> None:
+        """Take no more room than the nodes that are left need: a dict that becomes empty stays as large as it was."""
+        self.nodes, self._places, self._keys = dict(self.nodes), dict(self._places), dict(self._keys)
+        self._gone = 0
