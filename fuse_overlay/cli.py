@@ -90,7 +90,7 @@ def _run(command: options.Command, ready: int = -1) -> int:
     try:
         if ready >= 0:
             _detach(ready)
-        loop.run(handshake, overlay.tree.table, end_on=signal.SIGTERM)
+        loop.run(handshake, end_on=signal.SIGTERM)
     finally:
         pyfuse3.close()
         overlay.close()

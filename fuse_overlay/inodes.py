@@ -25,9 +25,7 @@ _LOW_BITS = 48
 _LOW_MASK = (1 << _LOW_BITS) - 1
 _TAGS = 0x7FFF
 _FRESH_TAG = _TAGS << _LOW_BITS
-
-# So many nodes that have gone, or an eighth of those that are left, are worth a tidying up.
-_MANY = 4096
+_FEW = 1 << 10  # nodes: tables that never held more aren't worth shrinking
 
 # Types and devices of files: an int of its own for each of them would be a ninth of a node's memory.
 _SHARED: dict[int, int] = {}
@@ -167,7 +165,7 @@ class Table:
         self._released = released
         self._places: dict[tuple[Node, bytes], Node] = {}
         self._keys: dict[Key, Node] = {}
-        self._gone = 0
+        self._most = _FEW  # nodes since the tables were made
         self.numbers = Numbers()
 
     def __len__(self) -> int:
@@ -185,6 +183,7 @@ class Table:
         """Take a new node in, with `number` if that is free and with a fresh number if not."""
         node.ino = self.numbers.fresh() if number in self.nodes or number <= ROOT else number
         self.nodes[node.ino] = node
+        self._most = max(self._most, len(self.nodes))
         if node.parent is not None:
             node.parent.children += 1
         self.attach(node)
@@ -277,7 +276,6 @@ class Table:
                 continue
             self.detach(last)
             del self.nodes[last.ino]
-            self._gone += 1
             self._released(last)
             above = [parent for parent, _ in last.aliases] if last.aliases else []
             if last.parent is not None:
@@ -286,12 +284,12 @@ class Table:
                 parent.children -= 1
             waiting += above
 
-    @property
-    def is_wasteful(self) -> bool:
-        """Whether so many nodes have gone that `shrink` is worth its while."""
-        return self._gone >= max(_MANY, len(self.nodes) // 8)
-
-    def shrink(self) -> None:
-        """Take no more room than the nodes that are left need: a dict that becomes empty stays as large as it was."""
+    def shrink(self) -> bool:
+        """Make the tables anew if there is much less in them than there was: a dict keeps the room that it once took.
+        Returns whether they were.
+        """
+        if self._most <= _FEW or len(self.nodes) >= self._most // 8:
+            return False
         self.nodes, self._places, self._keys = dict(self.nodes), dict(self._places), dict(self._keys)
-        self._gone = 0
+        self._most = max(len(self.nodes), _FEW)
+        return True

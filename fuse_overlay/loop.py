@@ -21,7 +21,6 @@ import errno
 import select
 from typing import TYPE_CHECKING
 
-from fuse_overlay.kernel.memory import give_back
 from fuse_overlay.kernel.shortcut import SHORTCUT
 from fuse_overlay.libfuse import pyfuse3
 from fuse_overlay.threads import THREADS, read_requests
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     import trio
 
     from fuse_overlay.handshake import Handshake
-    from fuse_overlay.inodes import Table
 
 # What a read says when the mount went in the middle of it: unmounted, or its connection aborted (fuse_dev_do_read).
 _GONE = (errno.ENODEV, errno.ECONNABORTED)
@@ -43,10 +41,6 @@ _FEW_TURNS = 8
 
 # How long a request may take to come before trio is asked to wait for it, in milliseconds.
 _GAP = 5
-
-# After so long without a request, in milliseconds, there is time to give back the memory of what the kernel has
-# forgotten.
-_REST = 1000
 
 
 class _NoLock:
@@ -68,11 +62,10 @@ class _ClosedError(Exception):
 class _Descriptor:
     """/dev/fuse, as both ways to wait for a request see it."""
 
-    __slots__ = ("_fd", "_handshake", "_poll", "_table")
+    __slots__ = ("_fd", "_handshake", "_poll")
 
-    def __init__(self, handshake: Handshake | None, table: Table) -> None:
+    def __init__(self, handshake: Handshake | None) -> None:
         self._handshake = handshake
-        self._table = table
         self._poll = select.poll()
         self._fd = -1
 
@@ -95,16 +88,6 @@ class _Descriptor:
         if ready and ready[0][1] & select.POLLERR:
             raise _ClosedError
         return bool(ready)
-
-    @property
-    def is_rest_due(self) -> bool:
-        """Whether `rest` is to be called after _REST milliseconds without a request."""
-        return self._table.is_wasteful
-
-    def rest(self) -> None:
-        """Give back the memory of what the kernel has forgotten."""
-        self._table.shrink()
-        give_back()
 
 
 class _Alone:
@@ -145,14 +128,8 @@ class _Alone:
 
     async def wait_readable(self, fd: int) -> None:
         """Return when a request can be read from /dev/fuse. Raises _ClosedError when the mount is gone."""
-        descriptor = self._descriptor
-        if descriptor.comes(fd):
-            return
-        if descriptor.is_rest_due:
-            if descriptor.wait(_REST):
-                return
-            descriptor.rest()
-        descriptor.wait(None)
+        if not self._descriptor.comes(fd):
+            self._descriptor.wait(None)
 
 
 class _LowLevel:
@@ -164,7 +141,6 @@ class _LowLevel:
         self._descriptor = descriptor
         self._turns = 0
         self._trio = trio.lowlevel
-        self._at_most = trio.move_on_after
         self.notify_closing = trio.lowlevel.notify_closing
         self.current_task = trio.lowlevel.current_task
         self.current_trio_token = trio.lowlevel.current_trio_token
@@ -182,11 +158,6 @@ class _LowLevel:
                 await self._trio.checkpoint()
             return
         if not self._descriptor.wait(0 if SHORTCUT.loaded or THREADS.busy else _GAP):
-            if self._descriptor.is_rest_due:
-                with self._at_most(_REST / 1000) as rest:
-                    await self._trio.wait_readable(fd)
-                if rest.cancelled_caught:
-                    self._descriptor.rest()
             await self._trio.wait_readable(fd)
             self._descriptor.wait(0)
         elif is_others_turn:
@@ -206,12 +177,12 @@ class _Trio:
         self.open_nursery = trio.open_nursery
 
 
-def run(handshake: Handshake | None, table: Table, end_on: int | None = None) -> None:
+def run(handshake: Handshake | None, end_on: int | None = None) -> None:
     """Answer requests until the mount is gone, or the signal `end_on` comes. pyfuse3.init is called before.
 
-    `handshake` is what that led to; `table` has what the kernel knows. Raises OSError and OverlayError.
+    `handshake` is what that led to. Raises OSError and OverlayError.
     """
-    descriptor = _Descriptor(handshake, table)
+    descriptor = _Descriptor(handshake)
     task = _serve()
     try:
         if end_on is not None or not _is_done_alone(task, descriptor):

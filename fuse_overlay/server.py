@@ -51,7 +51,7 @@ def serve(
     records = _records(audit_fd) if config.audited and audit_fd >= 0 else None
     refusals = Refusals(config.told, looked_up) if config.told and looked_up is not None else None
     handshake = start(_operations(overlay, config, records, refusals), f"/dev/fd/{fuse_fd}", set())
-    loop.run(handshake, overlay.tree.table)
+    loop.run(handshake)
     pyfuse3.close(unmount=False)
     overlay.close()
     if records is not None:

@@ -55,6 +55,8 @@ class Parser(argparse.ArgumentParser):
         parsed, unknown = self.parse_known_args(arguments)
         if unknown:
             option = unknown[0].partition("=")[0]
+            if not option.startswith("-"):
+                raise SbError(f"one argument too many: {unknown[0]}", hint=f"{self.prog} --help")
             near = did_you_mean(option, self._option_string_actions)
             hint = f"{near} ({self.prog} --help lists all)" if near else f"{self.prog} --help lists all"
             raise SbError(f"unknown option {option}", hint=hint)
