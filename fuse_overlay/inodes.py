@@ -25,6 +25,7 @@ _LOW_BITS = 48
 _LOW_MASK = (1 << _LOW_BITS) - 1
 _TAGS = 0x7FFF
 _FRESH_TAG = _TAGS << _LOW_BITS
+_FEW = 1 << 10  # nodes: tables that never held more aren't worth shrinking
 
 Key = tuple[int, int]  # st_dev, st_ino
 
@@ -160,6 +161,7 @@ class Table:
         self._released = released
         self._places: dict[tuple[Node, bytes], Node] = {}
         self._keys: dict[Key, Node] = {}
+        self._most = _FEW  # nodes since the tables were made
         self.numbers = Numbers()
 
     def __len__(self) -> int:
@@ -177,6 +179,7 @@ class Table:
         """Take a new node in, with `number` if that is free and with a fresh number if not."""
         node.ino = self.numbers.fresh() if number in self.nodes or number <= ROOT else number
         self.nodes[node.ino] = node
+        self._most = max(self._most, len(self.nodes))
         if node.parent is not None:
             node.parent.children += 1
         self.attach(node)
@@ -276,3 +279,13 @@ class Table:
             for parent in above:
                 parent.children -= 1
             waiting += above
+
+    def shrink(self) -> bool:
+        """Make the tables anew if there is much less in them than there was: a dict keeps the room that it once took.
+        Returns whether they were.
+        """
+        if self._most <= _FEW or len(self.nodes) >= self._most // 8:
+            return False
+        self.nodes, self._places, self._keys = dict(self.nodes), dict(self._places), dict(self._keys)
+        self._most = max(len(self.nodes), _FEW)
+        return True

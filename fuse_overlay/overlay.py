@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import resource
 import stat
@@ -142,6 +143,8 @@ class Overlay:
             if node.handles and node.lookups <= count:
                 self._handles.close_kept(node)
             self.tree.table.forget(node, count)
+            if self.tree.table.shrink():
+                gc.collect()  # empties Python's lists of free tuples, which keep whole arenas from being given back
 
     def path(self, ino: int, name: bytes = b"") -> bytes:
         """The path of a file, or of a name in a directory, from the root; empty for a file that isn't known any more.

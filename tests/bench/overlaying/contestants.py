@@ -41,8 +41,9 @@ CONTESTANTS = (
     Contestant(BASELINE, ("fuse-overlayfs", "-f")),
     Contestant(OURS, _SERVE),
     Contestant(f"{OURS} in Python", _SERVE, (("FUSE_OVERLAY_SHORTCUT", "off"),)),
-    # The lower directory isn't a layer, but may change at any time, as the host's own tree under `sb run`.
-    Contestant(f"{OURS}, live tree", _SERVE, options=",live"),
+    # The lower directory is no layer, but may change at any time, as the host's own tree under `sb run`. A directory
+    # has the name too, so there is no comma in it, which ends an option of mount(8).
+    Contestant(f"{OURS} over a live tree", _SERVE, options=",live"),
 )
 
 
