@@ -209,6 +209,9 @@ class Builder:
             _closing(self._open_root()) as root,
             _closing(self._open_or_make(root, step.target, is_directory=is_directory)) as target,
         ):
+            if is_directory != stat.S_ISDIR(os.fstat(target).st_mode):
+                kinds = ("a directory", "a file") if is_directory else ("a file", "a directory")
+                raise OSError(errno.ENOTDIR, "{} can't go over {}".format(*kinds))
             mounts.mount(self._at(step.place), f"/proc/self/fd/{target}", None, mounts.MOVE)
 
     def _open_or_make(self, root: int, path: str, *, is_directory: bool) -> int:
@@ -220,6 +223,8 @@ class Builder:
             target = mounts.open_in_root(root, path)
         except FileNotFoundError:
             with _closing(self._open_or_make(root, above, is_directory=True) if above else os.dup(root)) as parent:
+                if mounts.mount_id(parent) in self._volumes:
+                    raise OSError(errno.ENOENT, "there is no such place in the volume around it") from None
                 _require_same_mount(root, parent)
                 if is_directory:
                     os.mkdir(name, 0o755, dir_fd=parent)
@@ -279,9 +284,9 @@ def _open_or_make_file(parent: int, name: str) -> int:
 
 
 def _require_same_mount(root: int, target: int) -> None:
-    """Refuse a place that a symlink in the tree has led onto a mount of ours. Raises OSError."""
+    """Refuse a place on a mount of ours, to which a symlink in the tree may have led. Raises OSError."""
     if mounts.mount_id(root) != mounts.mount_id(target):
-        raise OSError(errno.EXDEV, "a symlink leads to another mount")
+        raise OSError(errno.EXDEV, "it lies in a file system that sb has mounted")
 
 
 _ACTIONS: dict[type, Callable[[Builder, Any], None]] = {

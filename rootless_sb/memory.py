@@ -80,13 +80,20 @@ class MemoryWatch:
 
     def _open_scratches(self, init: int) -> Iterator[int]:
         """Descriptors of the sandbox's file systems in memory, each once; a volume may be one, but is the host's."""
-        hosts = {device for device, _ in scratches(_text("/proc/self/mountinfo"))}
-        for device, path in dict(scratches(_text(f"/proc/{init}/mountinfo"))).items():
-            if device not in hosts:
-                try:
-                    yield os.open(path.lstrip("/"), os.O_PATH | os.O_CLOEXEC, dir_fd=self._root)
-                except OSError:  # something was mounted over it
-                    continue
+        known = {device for device, _ in scratches(_text("/proc/self/mountinfo"))}
+        for device, path in scratches(_text(f"/proc/{init}/mountinfo")):
+            if device in known:
+                continue
+            try:
+                descriptor = os.open(path.lstrip("/"), os.O_PATH | os.O_CLOEXEC, dir_fd=self._root)
+            except OSError:  # something was mounted over it
+                continue
+            found = os.fstat(descriptor).st_dev
+            if device == f"{os.major(found)}:{os.minor(found)}":
+                known.add(device)
+                yield descriptor
+            else:  # the same: the path is of what covers it, a whole disk say
+                os.close(descriptor)
 
     def left(self, interrupted: Callable[[], bool]) -> int:
         """How many bytes the sandbox may use yet; below 0 when it uses too many.

@@ -26,6 +26,7 @@ from rootless_sb.volumes import (
     parse_volume,
     pins,
     read_only_within,
+    require_others,
     volume_steps,
     with_held,
     without_hidden,
@@ -261,6 +262,7 @@ def _volume_steps(wanted: RunSpec, host: Host) -> tuple[Step, ...]:
     volumes = _volumes(wanted)
     hidden: tuple[str, ...] = ()
     if volumes:
+        require_others(volumes, paths.own_paths(dict(host.environment), host.uid, host.home))
         asked = (*(() if wanted.image else wanted.hidden), *hidden_on_host(volumes, wanted.hidden))
         hidden = tuple(dict.fromkeys((*_hidden_by_default(wanted, host, secret=True), *asked)))
     over = without_hidden(read_only_within(volumes, wanted.read_only_paths), hidden)

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from rootless_sb.errors import SbError
-from rootless_sb.kernel.mounts import NODEV, NOSUID
+from rootless_sb.kernel.mounts import NOATIME, NODEV, NOEXEC, NOSUID, RDONLY
 from rootless_sb.secrets import stands_for
 from rootless_sb.steps import AttachVolume, BindHost, HideWithin, HoldInVolume, MakeDirectory, MountAt
 
@@ -16,6 +16,18 @@ if TYPE_CHECKING:
     from rootless_sb.steps import Step
 
 _STAGED = "volumes"  # where they get ready in the stage
+# Of `--tmpfs`: options that are flags (devices and setuid programs have no effect in any case), and those that have a
+# value, with what it may consist of: tmpfs(5).
+_FLAGS = {"rw": 0, "ro": RDONLY, "exec": 0, "noexec": NOEXEC, "nosuid": 0, "nodev": 0, "noatime": NOATIME}
+_DIGITS = "0123456789"
+_OPTIONS = {
+    "size": f"{_DIGITS}kKmMgG%",
+    "mode": "01234567",
+    "uid": _DIGITS,
+    "gid": _DIGITS,
+    "nr_inodes": f"{_DIGITS}kKmMgG",
+    "nr_blocks": f"{_DIGITS}kKmMgG",
+}
 
 
 class Volume(NamedTuple):
@@ -27,10 +39,11 @@ class Volume(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """A tmpfs, where it is inside, and its mount options: tmpfs(5)."""
+    """A tmpfs, where it is inside, its mount options (tmpfs(5)) and more flags of mount(2)."""
 
     target: str
     options: str
+    flags: int = 0
 
 
 def parse_volume(text: str, directory: str) -> Volume:
@@ -44,9 +57,21 @@ def parse_volume(text: str, directory: str) -> Volume:
 
 
 def parse_scratch(text: str) -> Scratch:
-    """`DST[:OPTION,…]`. Raises SbError."""
-    target, _, options = text.partition(":")
-    return Scratch(_inside(target, f"--tmpfs {text}"), options or "mode=1777")
+    """`DST[:OPTION,…]`, with mount(8)'s options, as docker takes them. Raises SbError."""
+    target, _, listed = text.partition(":")
+    flags, options = 0, []
+    for option in filter(None, listed.split(",")):
+        name, _, value = option.partition("=")
+        if option in _FLAGS:
+            flags |= _FLAGS[option]
+        elif name in _OPTIONS and value.isascii() and value[:1].isdigit() and not value.rstrip(_OPTIONS[name]):
+            options.append(option)
+        else:
+            hint = f"{', '.join(f'{each}=' for each in _OPTIONS)}; {', '.join(_FLAGS)}"
+            raise SbError(f"--tmpfs {text}", f"{option} is no option of a tmpfs", hint)
+    if not any(option.startswith("mode=") for option in options):
+        options.append("mode=1777")
+    return Scratch(_inside(target, f"--tmpfs {text}"), ",".join(options), flags)
 
 
 def _inside(path: str, what: str) -> str:
@@ -57,6 +82,16 @@ def _inside(path: str, what: str) -> str:
     if normal.lstrip("/") == "":
         raise SbError(what, "the root can't be covered", "--rootfs DIR uses a directory as the root")
     return "/" + normal.lstrip("/")
+
+
+def require_others(volumes: tuple[Volume, ...], own: tuple[str, ...]) -> None:
+    """Refuse a volume at or beneath a path that is sb's own: inside, states could be forged, and an agent's socket
+    replaced, to which the next `sb run` hands its descriptors. Raises SbError.
+    """
+    for volume in volumes:
+        if f"{volume.source}/".startswith(tuple(f"{path}/" for path in own)):
+            hint = "sb cp copies files out of a sandbox"
+            raise SbError(f"--volume {volume.source}", "no sandbox may see what is sb's own", hint)
 
 
 def read_only_within(volumes: tuple[Volume, ...], paths: tuple[str, ...]) -> tuple[Volume, ...]:
@@ -169,7 +204,7 @@ def volume_steps(
         attach.append(AttachVolume(place, volume.target))
     for number, scratch in enumerate(scratches, len(volumes)):
         place = f"{_STAGED}/{number}"
-        ready += [MakeDirectory(place), MountAt("tmpfs", place, NOSUID | NODEV, scratch.options)]
+        ready += [MakeDirectory(place), MountAt("tmpfs", place, NOSUID | NODEV | scratch.flags, scratch.options)]
         attach.append(AttachVolume(place, scratch.target))
     if not ready:
         return ()

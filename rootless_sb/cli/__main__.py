@@ -75,10 +75,22 @@ def finish(command: Callable[[], int]) -> int:
             status = _reporting(command)
         except SystemExit as ended:  # argparse has printed its help
             status = int(ended.code or 0)
-        sys.stdout.flush()
+        return _reporting(_write_out) or status
     except BrokenPipeError:  # who read stdout has had enough
         return 0
-    return status
+
+
+def _write_out() -> int:
+    """Write what is still in stdout's buffer. Returns 0. Raises BrokenPipeError and SbError."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        from rootless_sb.errors import SbError
+
+        raise SbError("cannot write to stdout", error.strerror or str(error)) from error
+    return 0
 
 
 def _take_signals_as_they_come() -> None:

@@ -126,7 +126,7 @@ def _path(known: Known, given: str) -> bytes:
     """
     if roots.is_whole(known.state):
         return os.fsencode(os.path.normpath(os.path.join(known.state.directory, given)))
-    path = os.path.abspath(given)
+    path = shared.absolute(given)
     above, name = os.path.split(path)
     return os.fsencode(os.path.join(os.path.realpath(above), name) if name else above)
 

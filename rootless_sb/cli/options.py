@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from rootless_sb.errors import SbError
+from rootless_sb.errors import Doing, SbError
 from rootless_sb.security.seccomp import DEFAULT, UNCONFINED
 
 if TYPE_CHECKING:
@@ -72,7 +72,13 @@ def seccomp(parsed: argparse.Namespace) -> str:
             raise SbError(f"--security-opt {option}", "not an option that sb knows", "--security-opt seccomp=PROFILE")
     if named is None or named in (DEFAULT, UNCONFINED):
         return named or DEFAULT
-    return os.path.abspath(named)
+    return absolute(named)
+
+
+def absolute(path: str) -> str:
+    """A path as it is from everywhere. Raises SbError: it begins in the working directory, and that was removed."""
+    with Doing(f"cannot find {path}: the working directory", "cd elsewhere"):
+        return os.path.abspath(path)
 
 
 def add_watching(options: Parser) -> None:

@@ -219,8 +219,8 @@ def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
         unset_environment=tuple(parsed.unsetenv),
         workdir=parsed.workdir,
         hostname=_host_name(parsed.hostname) if parsed.hostname else None,
-        hidden=tuple(os.path.abspath(path) for path in parsed.hide),
-        shown=tuple(os.path.abspath(path) for path in parsed.show),
+        hidden=tuple(map(_hidden, parsed.hide)),
+        shown=tuple(map(options.absolute, parsed.show)),
         userns=parsed.userns,
         supplementary_groups=options.keeps_groups(parsed),
         allow_degraded=tuple(parsed.allow_degraded),
@@ -239,9 +239,9 @@ def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
         volumes=(*(_volume(text) for text in parsed.volume), *_sockets(parsed.show)),
         scratches=tuple(parsed.tmpfs),
         read_only=parsed.read_only,
-        read_only_paths=tuple(os.path.abspath(path) for path in parsed.read_only_path),
+        read_only_paths=tuple(map(options.absolute, parsed.read_only_path)),
         disk=parsed.disk,
-        audit=os.path.abspath(parsed.audit) if parsed.audit else "",
+        audit=options.absolute(parsed.audit) if parsed.audit else "",
         inodes=_count(parsed.inodes),
         cpus=parsed.cpus,
         memory=parsed.memory,
@@ -268,17 +268,30 @@ def _profile(name: str) -> str:
 
 def _directory(path: str) -> str:
     """The absolute path of a directory. Raises SbError if it isn't one."""
+    from rootless_sb.cli import options
+
     if not os.path.isdir(path):
         why = "not a directory" if os.path.exists(path) else "No such file or directory"
         raise SbError(f"--rootfs {path}", why, "a directory that holds a root file system: bin, etc, usr and so on")
-    return os.path.abspath(path)
+    return options.absolute(path)
+
+
+def _hidden(path: str) -> str:
+    """The absolute path of what is to be hidden. Raises SbError."""
+    from rootless_sb.cli import options
+
+    absolute = options.absolute(path)
+    if absolute.lstrip("/") == "":
+        raise SbError(f"--hide {path}", "the root can't be hidden", "--rootfs DIR uses a directory as the root")
+    return absolute
 
 
 def _volume(text: str) -> str:
     """A volume in absolute paths. Raises SbError: its source isn't there, say."""
+    from rootless_sb.cli import options
     from rootless_sb.volumes import parse_volume
 
-    volume = parse_volume(text, os.getcwd())
+    volume = parse_volume(text, "/" if text.startswith("/") else options.absolute("."))
     if not os.path.lexists(volume.source):
         raise SbError(f"--volume {text}", f"{volume.source}: No such file or directory", "-v SRC:DST: SRC is outside")
     return ":".join((volume.source, volume.target, "ro" if volume.read_only else "rw"))

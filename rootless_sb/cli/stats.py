@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
         percent = max(0.0, sum(process.seconds for process in found) - before[each.supervisor]) / _INTERVAL * 100
         memory = sum(process.memory for process in found)
         inside = sum(1 for process in found if process.inside)
-        used.append({"id": each.identifier, "cpu_percent": percent, "memory": memory, "processes": inside})
+        used.append({"id": each.identifier, "cpu_percent": round(percent, 1), "memory": memory, "processes": inside})
         rows.append((each.identifier, each.name, f"{percent:.0f}%", human_size(memory), str(inside)))
     if parsed.json:
         import json

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -129,7 +130,21 @@ def _show(lines: list[str], identifier: str) -> None:
 
 
 def _ask(code: int, choices: tuple[str, ...]) -> str:
-    """Ask which of these to do; who says nothing keeps it."""
+    """Ask which of these to do; who says nothing, or ends it by a signal, keeps it."""
+    # The supervisor's handlers are still there, and would only note that one came.
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return _answer(code, choices)
+    except KeyboardInterrupt:
+        sys.stderr.write("\n")
+        return KEEP
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _answer(code: int, choices: tuple[str, ...]) -> str:
+    """What the terminal says; KEEP at its end. Raises KeyboardInterrupt."""
     *others, last = (_QUESTIONS[choice] for choice in choices)
     letters = "/".join(choice[0] for choice in choices)
     ended = f" (the command ended with {code})" if code else ""

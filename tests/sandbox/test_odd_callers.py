@@ -137,3 +137,12 @@ def test_a_limit_of_processors_seconds_is_the_commands(sb: Sandboxes) -> None:
     script = "while :; do :; done"
     run = sb.start("-q", "--", "sh", "-c", script, first=lambda: resource.setrlimit(resource.RLIMIT_CPU, (1, 2)))
     assert 128 + signal.SIGXCPU == run.wait(PATIENCE)
+
+
+def test_volumes_in_a_directory_that_was_removed(sb: Sandboxes, tmp_path: Path) -> None:
+    """What begins there is named as what can't be found; what doesn't, runs."""
+    for volume, status in ((".:/data", 125), ("/etc:/data", 0)):
+        gone = tmp_path / f"gone-{status}"
+        gone.mkdir()
+        done = shell(sb, f"cd '{gone}' && rmdir '{gone}' && exec $SB run -w / -v {volume} true")
+        assert (status, status != 0) == (done.returncode, "the working directory: No such file" in done.stderr)

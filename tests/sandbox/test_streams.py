@@ -7,6 +7,8 @@ import os
 import subprocess
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.sandbox.running import PATIENCE, SB
 
 if TYPE_CHECKING:
@@ -70,6 +72,14 @@ def test_a_full_disk_under_stdout(sb: Sandboxes) -> None:
         done.returncode,
         done.stderr,
     )
+
+
+@pytest.mark.parametrize("command", ["--version", "--help", "run --help", "ps", "ps --json", "run --dry-run true"])
+def test_a_full_disk_under_data(sb: Sandboxes, command: str) -> None:
+    """What sb itself writes to stdout and is lost is an error, in one line."""
+    done = shell(sb, f"'{SB}' {command} >/dev/full")
+    assert (125, "sb: cannot write to stdout: No space left on device\n") == (done.returncode, done.stderr)
+    assert 0 == shell(sb, f"'{SB}' {command} >/dev/null").returncode
 
 
 def test_a_long_command_line_and_environment(sb: Sandboxes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -109,4 +110,16 @@ def test_asked(sb: Sandboxes, host: Path, answer: str, content: str) -> None:
     read_until(master, {"a": b"applied: 1 changed", "d": b"discarded", "k": b"kept"}[answer])
     assert 0 == process.wait(PATIENCE)
     assert (content, answer == "k") == ((host / "file").read_text(), bool(kept(sb)))
+    os.close(master)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_at_the_question(sb: Sandboxes, host: Path, number: int) -> None:
+    """A signal is as good as no answer: the sandbox is kept, and sb ends."""
+    process, master = at_a_terminal(sb, "try", "-w", str(host), "--", "sh", "-c", "echo two >file")
+    read_until(master, b"[a/k/d] ")
+    process.send_signal(number)
+    read_until(master, b"kept: sb diff")
+    assert 0 == process.wait(PATIENCE)
+    assert ("one\n", 1) == ((host / "file").read_text(), len(kept(sb)))
     os.close(master)

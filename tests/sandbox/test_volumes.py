@@ -96,6 +96,9 @@ def test_a_kept_sandbox_has_them_again(sb: Sandboxes, tmp_path: Path) -> None:
         ("/no/such", "No such file or directory"),
         ("/etc:relative", "not an absolute path"),
         ("/etc:/", "can't be covered"),
+        ("/etc:/etc/passwd", "a directory can't go over a file"),
+        ("/etc/passwd:/etc", "a file can't go over a directory"),
+        ("/etc:/proc", "it lies in a file system that sb has mounted"),
     ],
 )
 def test_what_cannot_be_a_volume(sb: Sandboxes, volume: str, why: str) -> None:
@@ -103,6 +106,30 @@ def test_what_cannot_be_a_volume(sb: Sandboxes, volume: str, why: str) -> None:
     refused = sb("-v", volume, "--", "echo", "ran")
     assert (125, "") == (refused.returncode, refused.stdout)
     assert why in refused.stderr
+
+
+def test_a_volume_needs_a_place_in_the_one_around_it(sb: Sandboxes, tmp_path: Path) -> None:
+    """Nothing is made on the host for a mount; where there is a place, it is used."""
+    arguments = ("-v", f"{tmp_path}:/data", "-v", "/etc:/data/sub", "--", "ls", "/data/sub/passwd")
+    refused = sb(*arguments)
+    assert (125, True) == (refused.returncode, "there is no such place in the volume around it" in refused.stderr)
+    assert [] == list(tmp_path.iterdir())
+    made(tmp_path / "sub")
+    assert 0 == sb(*arguments).returncode
+
+
+def test_a_volume_over_what_sb_makes(sb: Sandboxes) -> None:
+    """/etc has files of sb's own in memory beneath; what covers them doesn't count as the sandbox's memory."""
+    done = sb("-q", "-v", "/etc:/etc:ro", "--memory", "200m", "--", "sh", "-c", "sleep 0.5; echo done")
+    assert (0, "done\n", "") == (done.returncode, done.stdout, done.stderr)
+
+
+def test_options_of_a_tmpfs(sb: Sandboxes) -> None:
+    """As docker takes them: those that are flags hold, and so does the size."""
+    script = "cp /bin/true /mem && ! /mem/true && ! head -c 2m /dev/zero >/mem/x && ! touch /fixed/x"
+    done = sb("--tmpfs", "/mem:rw,noexec,nosuid,size=1m", "--tmpfs", "/fixed:ro", "--", "sh", "-c", script)
+    assert 0 == done.returncode, done.stderr
+    assert 0 == sb("--tmpfs", "/mem", "--", "sh", "-c", "cp /bin/true /mem && /mem/true").returncode
 
 
 def made(directory: Path) -> Path:

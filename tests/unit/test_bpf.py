@@ -6,7 +6,7 @@ import operator
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from rootless_sb.security import bpf
@@ -70,6 +70,7 @@ def expected(policy: Policy, call: Call) -> int:
     return decision.action
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # which say how busy the machine is
 @given(POLICY, some.lists(some.tuples(WORD, WORD, WORD, WORD, WORD, WORD), min_size=1, max_size=4), some.data())
 def test_a_program_does_what_its_policy_says(
     policy: Policy, arguments: list[tuple[int, ...]], data: some.DataObject

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rootless_sb.errors import SbError
+from rootless_sb.kernel.mounts import NOEXEC, RDONLY
 from rootless_sb.steps import AttachVolume, BindHost, HoldInVolume, MakeDirectory
 from rootless_sb.volumes import (
     Scratch,
@@ -15,6 +16,7 @@ from rootless_sb.volumes import (
     parse_volume,
     pins,
     read_only_within,
+    require_others,
     volume_steps,
     with_held,
     without_hidden,
@@ -44,6 +46,15 @@ def test_what_is_no_volume(text: str) -> None:
     assert caught.value.hint
 
 
+def test_what_is_sbs_own_is_no_volume() -> None:
+    """Neither such a directory nor what lies in it; above it, it is covered."""
+    own = ("/home/sb", "/run/sb")
+    for source in ("/run/sb", "/run/sb/agent"):
+        with pytest.raises(SbError, match="sb's own"):
+            require_others((Volume(source, "/x", True),), own)
+    require_others((Volume("/run", "/x", True), Volume("/run/sbx", "/run/sb", True)), own)
+
+
 def test_read_only_paths_within() -> None:
     """The innermost volume counts, and only what lies in one that can be written to needs another."""
     volumes = (Volume("/data", "/d", False), Volume("/other", "/d/in", False), Volume("/fixed", "/f", True))
@@ -58,9 +69,19 @@ def test_read_only_paths_within() -> None:
 def test_a_tmpfs() -> None:
     """Everybody's to write to, unless its options say otherwise."""
     assert Scratch("/x", "mode=1777") == parse_scratch("/x")
-    assert Scratch("/x", "size=1g") == parse_scratch("/x:size=1g")
-    with pytest.raises(SbError):
-        parse_scratch("x")
+    assert Scratch("/x", "size=1g,mode=1777") == parse_scratch("/x:size=1g")
+    strict = parse_scratch("/x:ro,noexec,nosuid,size=64m,mode=0700")
+    assert Scratch("/x", "size=64m,mode=0700", RDONLY | NOEXEC) == strict
+
+
+@pytest.mark.parametrize(
+    "text", ["x", "", "/", "/x:size", "/x:size=", "/x:size=bad", "/x:mode=9", "/x:nosuch", "/x:ro=1"]
+)
+def test_what_is_no_tmpfs(text: str) -> None:
+    """One line, with a hint: the kernel would only say EINVAL."""
+    with pytest.raises(SbError) as caught:
+        parse_scratch(text)
+    assert caught.value.hint
 
 
 def test_those_above_come_first() -> None:
