@@ -27,6 +27,9 @@ _TAGS = 0x7FFF
 _FRESH_TAG = _TAGS << _LOW_BITS
 _FEW = 1 << 10  # nodes: tables that never held more aren't worth shrinking
 
+# Types and devices of files: an int of its own for each of them would be a ninth of a node's memory.
+_SHARED: dict[int, int] = {}
+
 Key = tuple[int, int]  # st_dev, st_ino
 
 
@@ -54,8 +57,9 @@ class Node:
 
     def __init__(self, ino: int, kind: int, key: Key, parent: Node | None, name: bytes, source: Layer) -> None:
         self.ino = ino
-        self.kind = kind
-        self.key = key
+        device, real = key
+        self.kind = _SHARED.setdefault(kind, kind)
+        self.key = (_SHARED.setdefault(device, device), real)
         self.parent = parent
         self.name = name
         self.source = source

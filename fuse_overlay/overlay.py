@@ -7,6 +7,7 @@ import gc
 import os
 import resource
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from fuse_overlay import indexes, quota, usage
@@ -112,6 +113,9 @@ class Overlay:
         self._metadata = Metadata(self.tree, copyup, privileges)
         self._listings: dict[int, Listing] = {}
         self._last_listing = 0
+        self._given = 0  # entries since the last listing began, and how often attributes had been asked for by then
+        self._asked = 0
+        self._is_asked = False
 
     def close(self) -> None:
         """Close all descriptors. The overlay is of no use any more."""
@@ -124,9 +128,12 @@ class Overlay:
 
     def lookup(self, parent: int, name: bytes) -> Entry | Missing:
         """What a name stands for."""
-        entry = self.tree.lookup(self.tree.node(parent), name)
+        above = self.tree.node(parent)
+        entry = self.tree.lookup(above, name)
         if not isinstance(entry, Missing):
             entry.node.lookups += 1
+        elif not entry.live:
+            self.tree.show(above)  # who looks for a name that isn't there often looks for more
         return entry
 
     def forget(self, ino: int, count: int) -> None:
@@ -180,7 +187,8 @@ class Overlay:
 
     def readdir(self, handle: int, start: int) -> Iterator[tuple[bytes, Entry, int]]:
         """Names, entries and cookies from the cookie `start` on. The caller reports what it used to `count`."""
-        return self._listings[handle].entries(self.tree, start)
+        entries = self._listings[handle].entries(self.tree, start)
+        return self._looked_at(entries) if self._is_asked_for_attributes() else entries
 
     def listing(self, handle: int) -> Listing:
         """An open directory."""
@@ -189,6 +197,7 @@ class Overlay:
     def count(self, node: Node) -> None:
         """An entry that `readdir` gave went to the kernel, which counts as a look-up."""
         node.lookups += 1
+        self._given += 1
 
     def settle(self, node: Node) -> None:
         """An entry that `readdir` gave did not go to the kernel."""
@@ -312,6 +321,23 @@ class Overlay:
         """Remove an extended attribute."""
         node = self._changing(ino)
         self._weighed(node, lambda: self._metadata.remove(node, name))
+
+    def _is_asked_for_attributes(self) -> bool:
+        """Whether who lists directories asks for the extended attributes of all that is in them, as `ls -l` does."""
+        if self._given:
+            asked = shortcut.SHORTCUT.asked_for_attributes()
+            self._is_asked = self._given <= asked - self._asked
+            self._given, self._asked = 0, asked
+        return self._is_asked
+
+    def _looked_at(self, entries: Iterator[tuple[bytes, Entry, int]]) -> Iterator[tuple[bytes, Entry, int]]:
+        """Find out which files have no extended attributes before anybody asks, so that the helper can say it."""
+        for given in entries:
+            node = given[1].node
+            if node.attributed is None and not node.source.live and not node.slow:
+                with suppress(OSError):  # who asks will learn of it
+                    self.tree.note_attributed(node, bool(self.tree.extended.names(self.tree.file(node))))
+            yield given
 
     def _changing(self, ino: int) -> Node:
         node = self.tree.node(ino)

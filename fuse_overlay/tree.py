@@ -245,20 +245,20 @@ class Tree:
         return st if st is not None and (st.st_dev, st.st_ino) == node.key else None
 
     def show(self, node: Node) -> None:
-        """Let the helper say what is shown of an open file, or of a directory of the upper that is held open."""
+        """Let the helper say what is shown of an open file or held directory, and what one layer's alone lacks."""
         if node.gone or node.owner is None or node.source.live or node.slow:
             return
-        descriptor = node.descriptor
-        if descriptor is not None:
+        links, settable, whole = 0, False, False
+        fd = node.descriptor
+        if fd is not None:
             settable = node.source.writable and not node.fixed and not self.quota.active
-            self._show(node, node.owner, descriptor, links=0, settable=settable)
-        elif node.dirs and node.source.writable:
-            held = self.directories.held(node, node.source)
-            if held >= 0:
-                self._show(node, node.owner, held, links=self._merged_links(node), settable=False)
-
-    def _show(self, node: Node, owner: Owner, fd: int, *, links: int, settable: bool) -> None:
-        SHORTCUT.show(node.ino, fd, (owner.uid, owner.gid, node.kind | owner.mode), links=links, settable=settable)
+        elif node.dirs:
+            fd, links = self.directories.held(node, node.source), self._merged_links(node)
+            # Nothing else is mounted in the upper, so it doesn't keep waiting who looks at a name in it.
+            whole = not links and (node.source.writable or not (node.source.gate or self.mounts.remote_names))
+        if fd is not None and fd >= 0 and (whole or node.source.writable or not node.dirs):
+            uid, gid, mode = node.owner
+            SHORTCUT.show(node.ino, fd, (uid, gid, node.kind | mode), links=links, settable=settable, whole=whole)
 
     def link_count(self, node: Node, known: os.stat_result | None = None) -> int:
         """The link count that is shown of a file, that is `known` if that is given. Raises OSError."""

@@ -67,13 +67,16 @@ uint64_t shortcut_bare[BARE];
 
 /* What is shown of files and directories beside what fstat(2) says of a descriptor of them, each at its inode number
  * modulo the size, as in shortcut_bare. `fd` -1: there is no such file any more. `links`: the link count to show, 0 for
- * the real one. `settable`: whether times may be set without asking. */
+ * the real one. SETTABLE: times may be set without asking, and owners to what they are. WHOLE: what this directory
+ * lacks, there is not. */
 #define SHOWN (1 << 14)
+
+enum { SETTABLE = 1, WHOLE = 2 };
 
 struct shortcut_shown {
 	uint64_t number;
 	int32_t fd;
-	uint32_t mode, uid, gid, links, settable;
+	uint32_t mode, uid, gid, links, may;
 } shortcut_shown[SHOWN];
 
 /* Files that nobody has open any more, but whose descriptors are kept: whoever opens one for reading gets that. Python
@@ -264,11 +267,16 @@ static int answer_copy(int device, uint64_t unique, const struct fuse_copy_file_
 	return 1;
 }
 
+static int is_bare(uint64_t number)
+{
+	return number && shortcut_bare[number % BARE] == number;
+}
+
 /* For names of the system's there are other errors, and Python knows which; ACLs are asked for so often that it
  * matters. */
 static int answer_getxattr(int device, const struct fuse_in_header *header, const char *name, size_t room)
 {
-	if (header->nodeid == 0 || shortcut_bare[header->nodeid % BARE] != header->nodeid || !memchr(name, 0, room))
+	if (!is_bare(header->nodeid) || !memchr(name, 0, room))
 		return 0;
 	if (!strncmp(name, "system.", 7) && strncmp(name, "system.posix_acl_", 17))
 		return 0;
@@ -326,6 +334,21 @@ static int answer_getattr(int device, const struct fuse_in_header *header)
 	return 1;
 }
 
+/* A name that a directory without layers below lacks stands for nothing. What it has is Python's to look at. */
+static int answer_lookup(int device, const struct fuse_in_header *header, const char *name, size_t room)
+{
+	const struct shortcut_shown *shown = find_shown(header->nodeid);
+	struct fuse_entry_out out = {.entry_valid = LASTING};
+	struct stat st;
+
+	if (shown == NULL || !(shown->may & WHOLE) || !memchr(name, 0, room))
+		return 0;
+	if (fstatat(shown->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT)
+		return 0;
+	reply(device, header->unique, 0, &out, sizeof out);
+	return 1;
+}
+
 static struct timespec time_to_set(uint32_t valid, uint32_t wanted, uint32_t now, uint64_t seconds, uint32_t nanoseconds)
 {
 	if (!(valid & wanted))
@@ -347,13 +370,32 @@ static int answer_times(int device, const struct fuse_in_header *header, const s
 		time_to_set(in->valid, FATTR_MTIME, FATTR_MTIME_NOW, in->mtime, in->mtimensec),
 	};
 
-	if (shown == NULL || !shown->settable || in->valid & others || !(in->valid & (FATTR_ATIME | FATTR_MTIME)))
+	if (shown == NULL || !(shown->may & SETTABLE) || in->valid & others || !(in->valid & (FATTR_ATIME | FATTR_MTIME)))
 		return 0;
 	if (shown->fd < 0) {
 		reply(device, header->unique, -ENOENT, NULL, 0);
 		return 1;
 	}
 	return futimens(shown->fd, times) == 0 && reply_shown(device, header->unique, shown);
+}
+
+/* An owner that is the owner already, which whoever unpacks an archive sets of each file: st_ctime alone moves. Setuid,
+ * setgid and capabilities would go. */
+static int answer_owner(int device, const struct fuse_in_header *header, const struct fuse_setattr_in *in)
+{
+	const uint32_t others =
+		~(uint32_t)(FATTR_UID | FATTR_GID | FATTR_CTIME | FATTR_FH | FATTR_LOCKOWNER | FATTR_KILL_SUIDGID);
+	const struct shortcut_shown *shown = find_shown(header->nodeid);
+	struct stat st;
+
+	if (shown == NULL || shown->fd < 0 || !(shown->may & SETTABLE) || shown->mode & (S_ISUID | S_ISGID))
+		return 0;
+	if (in->valid & others || !(in->valid & (FATTR_UID | FATTR_GID)) || !is_bare(header->nodeid))
+		return 0;
+	if ((in->valid & FATTR_UID && in->uid != shown->uid) || (in->valid & FATTR_GID && in->gid != shown->gid))
+		return 0;
+	return fstat(shown->fd, &st) == 0 && fchmod(shown->fd, st.st_mode & 07777) == 0 &&
+	       reply_shown(device, header->unique, shown);
 }
 
 static int note(uint64_t number, uint64_t count)
@@ -476,10 +518,13 @@ static int answered(int device, const void *request, size_t size)
 				       room - sizeof(struct fuse_getxattr_in));
 	case FUSE_OPEN:
 		return room >= sizeof(struct fuse_open_in) && answer_open(device, header, body);
+	case FUSE_LOOKUP:
+		return answer_lookup(device, header, body, room);
 	case FUSE_GETATTR:
 		return answer_getattr(device, header);
 	case FUSE_SETATTR:
-		return room >= sizeof(struct fuse_setattr_in) && answer_times(device, header, body);
+		return room >= sizeof(struct fuse_setattr_in) &&
+		       (answer_times(device, header, body) || answer_owner(device, header, body));
 	case FUSE_RELEASE:
 	case FUSE_RELEASEDIR: {
 		const struct fuse_release_in *in = body;

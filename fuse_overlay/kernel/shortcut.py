@@ -24,6 +24,7 @@ CACHED_DIRECTORY = 1 << 62
 _NOTES = 1 << 14
 _BARE = 1 << 17
 _OPCODES = 64
+_GETXATTR = 22  # FUSE_GETXATTR, linux/fuse.h
 _PATIENCE = 5
 _SHOWN = 1 << 14
 _KEPT = 1 << 13
@@ -31,6 +32,7 @@ _KEPT_FORM = struct.Struct("=QiI")
 _NUMBER = struct.Struct("=Q")
 _SHOWN_FORM = struct.Struct("=QiIIIII")
 _GONE = -1
+_SETTABLE, _WHOLE = 1, 2
 
 _ACL_KILL_SGID = 1 << 0  # FUSE_SETXATTR_ACL_KILL_SGID, linux/fuse.h
 
@@ -144,16 +146,20 @@ class Shortcut:
         ctypes.memset(self._kept, 0, ctypes.sizeof(self._kept))
         return kept
 
-    def show(self, ino: int, fd: int, owner: tuple[int, int, int], *, links: int, settable: bool) -> None:
+    def show(
+        self, ino: int, fd: int, owner: tuple[int, int, int], *, links: int, settable: bool = False, whole: bool = False
+    ) -> None:
         """Say what is shown of an inode beside what fstat(2) says of its descriptor `fd`, which stays open.
 
         `owner`: user, group, and type and mode bits. `links`: the link count; 0: the real one, of files if that is 1.
-        `settable`: whether its times may be set, by this descriptor, without asking.
+        `settable`: whether its times may be set, by this descriptor, and its owners to what they are, without asking.
+        `whole`: it is a directory, and names that it lacks stand for nothing.
         """
         if self.loaded:
             uid, gid, mode = owner
             place = ino % _SHOWN * _SHOWN_FORM.size
-            _SHOWN_FORM.pack_into(self._shown, place, ino, fd, mode, uid, gid, links, settable and not self._watched)
+            may = (_SETTABLE if settable and not self._watched else 0) | (_WHOLE if whole else 0)
+            _SHOWN_FORM.pack_into(self._shown, place, ino, fd, mode, uid, gid, links, may)
 
     def show_gone(self, ino: int) -> None:
         """Say that there is no such file any more: who asks for its attributes, or sets its times, is told ENOENT."""
@@ -169,6 +175,10 @@ class Shortcut:
     def counts(self) -> list[int]:
         """How many requests came so far, by opcode (linux/fuse.h); nothing without the helper."""
         return self._counts[:] if self.loaded else []
+
+    def asked_for_attributes(self) -> int:
+        """How often extended attributes were asked for so far; 0 without the helper."""
+        return self._counts[_GETXATTR] if self.loaded else 0
 
     def settle(self) -> bool:
         """Tell of what was done. Returns whether to wait for requests: not if the helper itself does."""

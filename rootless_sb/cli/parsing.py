@@ -51,8 +51,14 @@ class Parser(argparse.ArgumentParser):
         raise SbError(message, hint=f"{self.prog} --help")
 
     def parse_strictly(self, arguments: list[str]) -> argparse.Namespace:
-        """Parse; an unknown option is an error that names the nearest known one. Raises SbError."""
-        parsed, unknown = self.parse_known_args(arguments)
+        """Parse, options after arguments too unless the rest is a command's; an unknown option is an error that names
+        the nearest known one. Raises SbError.
+        """
+        has_command = any(action.nargs == argparse.REMAINDER for action in self._actions)
+        parse = self.parse_known_args if has_command else self.parse_known_intermixed_args
+        parsed, unknown = parse(arguments)
+        if unknown and not unknown[0].startswith("-"):
+            raise SbError(f"unexpected argument {unknown[0]}", hint=f"{self.prog} --help")
         if unknown:
             option = unknown[0].partition("=")[0]
             if not option.startswith("-"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rootless_sb.review import conflicts, obstacles, risks, sites, subtrees, traces
 from rootless_sb.review.changes import TYPE, directories_above, is_new_directory
-from rootless_sb.review.layer import item_of, xattrs_of
+from rootless_sb.review.layer import item_of
 from rootless_sb.review.obstacles import Place
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def assess(
         if goes_whole(change):
             below = subtrees.contents(view, change.path, who)
         trace = traces.trace(view, change, applied, created, below.newest)
-        attributes = _attributes(view, change)
+        attributes = view.xattrs(change)
         obstacle = obstacles.obstacle(change, who, place, attributes) or below.obstacle
         hidden = below.hidden
         if change.before is None and place is not None and _is_there(view, change.path):
@@ -71,12 +71,6 @@ def goes_whole(change: Change) -> bool:
     """Whether a directory of the host is removed, or replaced by something else."""
     before = change.before
     return before is not None and before.kind == stat.S_IFDIR and (change.after is None or TYPE in change.aspects)
-
-
-def _attributes(view: LayerView, change: Change) -> dict[bytes, bytes]:
-    if change.after is None or change.after.kind == stat.S_IFLNK:  # which can't have any: acl(5), xattr(7)
-        return {}
-    return xattrs_of(view.upper, view.file(change))
 
 
 def _place(view: LayerView, path: bytes, who: Identity) -> Place:

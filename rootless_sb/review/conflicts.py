@@ -33,6 +33,12 @@ class Trace(NamedTuple):
     newest: int
 
 
+def is_original(change: Change, origin: Origin | None) -> bool:
+    """Whether the host still has, unchanged, what the layer's file is a copy of, or what an apply has written."""
+    same_path = origin is not None and origin.path == path_sum(change.path.lstrip(b"/"))
+    return same_path and origin is not None and change.before is not None and origin.is_of(change.before.st)
+
+
 def conflict(change: Change, trace: Trace) -> str:
     """What the host has done to a file meanwhile, in words; empty if nothing."""
     origin = trace.origin
@@ -42,7 +48,7 @@ def conflict(change: Change, trace: Trace) -> str:
     st = change.before.st
     if trace.newest > trace.since:
         return "the host has changed what is in it"
-    if origin is not None and is_copy and origin.is_of(st):
+    if is_original(change, origin):
         return ""
     if stat.S_ISDIR(st.st_mode) and change.after is not None and TYPE not in change.aspects:
         known = origin is not None and is_copy and origin.ino == st.st_ino

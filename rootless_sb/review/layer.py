@@ -13,7 +13,7 @@ from fuse_overlay.layers import ABSENT, Budget, at, open_regular
 from fuse_overlay.tree import Tree
 from rootless_sb.kernel import births
 from rootless_sb.review import merged, mountpoints
-from rootless_sb.review.changes import ADDED, CHANGED, DELETED, Change, Item, aspects
+from rootless_sb.review.changes import ADDED, CHANGED, DELETED, TYPE, Change, Item, aspects
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -58,6 +58,8 @@ class LayerView:
         self._made = [merged.real_path(self.lower, os.fsencode(os.path.normpath(place))) for place in made]
         # Where files with hard links lie that haven't changed, by the layer's (st_dev, st_ino).
         self.unchanged_links: dict[Key, bytes] = {}
+        # The extended attributes of files that have changed, those that have any: they were read to be compared.
+        self._compared_xattrs: dict[bytes, dict[bytes, bytes]] = {}
         # The directories that hide all below them, and lie in none that does: when each was made (`births`).
         self.opaque: dict[bytes, int | None] = {}
 
@@ -78,6 +80,14 @@ class LayerView:
         fd = self.descriptor_of(self.upper, above)
         st = change.after.st
         return File(self.upper.layers[0], stat.S_IFMT(st.st_mode), st.st_ino, at(fd, name), ((fd, name),))
+
+    def xattrs(self, change: Change) -> dict[bytes, bytes]:
+        """The extended attributes that the sandbox sees of the layer's file of a change. Raises OSError."""
+        if change.after is None or change.after.kind == stat.S_IFLNK:  # which can't have any: acl(5), xattr(7)
+            return {}
+        if change.kind == CHANGED and TYPE not in change.aspects:
+            return self._compared_xattrs.get(change.path, {})
+        return xattrs_of(self.upper, self.file(change))
 
     def open_changed(self, change: Change) -> int:
         """Open the layer's file of a change, a regular one, for reading. Raises OSError."""
@@ -205,7 +215,11 @@ class LayerView:
         differing: tuple[str, ...] = ()
         if before.kind == after.kind:
             same_data = after.kind != stat.S_IFREG or self._same_data(entry, under)
-            differing = aspects(before, after, same_data=same_data, same_xattrs=self._same_xattrs(entry, under))
+            own = xattrs_of(self.upper, self.upper.file(entry.node))
+            same_xattrs = own == xattrs_of(self.lower, self.lower.file(under.node))
+            differing = aspects(before, after, same_data=same_data, same_xattrs=same_xattrs)
+            if own and differing:
+                self._compared_xattrs[path] = own
         else:
             differing = aspects(before, after, same_data=False, same_xattrs=False)
         if differing:
@@ -230,10 +244,6 @@ class LayerView:
         finally:
             for descriptor in opened:
                 os.close(descriptor)
-
-    def _same_xattrs(self, entry: Entry, under: Entry) -> bool:
-        own, others = self.upper.file(entry.node), self.lower.file(under.node)
-        return xattrs_of(self.upper, own) == xattrs_of(self.lower, others)
 
     def _settle(self, entry: Entry, under: Entry | None) -> None:
         self.upper.table.settle(entry.node)

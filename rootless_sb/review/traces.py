@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fuse_overlay import origin, whiteout, xattrs
 from rootless_sb.kernel import births
 from rootless_sb.review.changes import directories_above
-from rootless_sb.review.conflicts import Trace
+from rootless_sb.review.conflicts import Trace, is_original
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +33,9 @@ def trace(view: LayerView, change: Change, applied: Mapping[bytes, Origin], crea
     if known is None:
         value = view.upper.store.read(view.file(change), xattrs.ORIGIN)
         known = origin.parse(value) if value is not None else None
-    made = births.birth_time(fd, name) if change.before is not None else None
+    if change.before is None or (not newest and is_original(change, known)):
+        return Trace(known, created, newest)  # nobody needs to know then when it was made
+    made = births.birth_time(fd, name)
     return Trace(known, made or created, newest)
 
 

@@ -47,29 +47,34 @@ def seconds(*command: str | Path) -> float:
     return time.perf_counter() - begin
 
 
-def once(place: Path, before: Path | None, after: Path) -> dict[str, float]:
-    """Have both make the tree `after` of what was `before`, or of nothing; the seconds that each took."""
-    targets = {name: place / name for name in ("host", "copy")}
+def once(place: Path, before: Path | None, after: Path, number: int) -> dict[str, float]:
+    """Have both make the tree `after` of what was `before`, or of nothing; the seconds that each took.
+
+    Neither they nor their targets are removed before all is measured, and they take turns in being first: after many
+    files were removed, ext4 makes new ones slowly for minutes (`recently_deleted` in fs/ext4/ialloc.c).
+    """
+    targets = {name: place / f"{name}-{number}" for name in ("host", "copy")}
     for target in targets.values():
-        shutil.rmtree(target, ignore_errors=True)
         if before is not None:
             subprocess.run(["cp", "-a", before, target], check=True)
         else:
             target.mkdir()
     # What is done inside isn't measured. It writes over what is there: a file that is replaced is another one.
     script = f"cp -rT --no-preserve=mode {after} {targets['host']}"
-    run = [SB, "run", "-q", "--name", "box", "--", "sh", "-c", script]
+    name = f"box-{number}"
+    run = [SB, "run", "-q", "--name", name, "--", "sh", "-c", script]
     subprocess.run(run, stdin=subprocess.DEVNULL, check=True)
-    try:
-        ours = seconds(SB, "diff", "box") + seconds(SB, "apply", "box")
-    finally:
-        subprocess.run([SB, "rm", "box"], stdout=subprocess.DEVNULL, check=True)
-    return {_RSYNC: seconds("rsync", "-a", f"{after}/", f"{targets['copy']}/"), _REVIEW: ours}
+    contestants = {
+        _RSYNC: lambda: seconds("rsync", "-a", f"{after}/", f"{targets['copy']}/"),
+        _REVIEW: lambda: seconds(SB, "diff", name) + seconds(SB, "apply", name),
+    }
+    order = sorted(contestants, reverse=number % 2 == 0)
+    return {contestant: contestants[contestant]() for contestant in order}
 
 
-def compare(title: str, place: Path, before: Path | None, after: Path, rounds: int) -> str:
-    """The table of both."""
-    times = [once(place, before, after) for _ in range(rounds)]
+def compare(title: str, place: Path, before: Path | None, after: Path, numbers: range) -> str:
+    """The table of both, a round for each number."""
+    times = [once(place, before, after, number) for number in numbers]
     results = [Result(name, tuple(each[name] * 1000 for each in times)) for name in (_RSYNC, _REVIEW)]
     return f"{title}\n{measuring.table(results, [], _RSYNC)}\n"
 
@@ -87,8 +92,9 @@ def main() -> None:
         make_tree(place / "old", wanted.files)
         subprocess.run(["cp", "-a", place / "old", place / "new"], check=True)
         change(place / "new")
-        print(compare(f"{wanted.files} new files", place, None, place / "new", wanted.rounds), flush=True)
-        print(compare(f"{wanted.files} changed files", place, place / "old", place / "new", wanted.rounds), flush=True)
+        first, second = range(wanted.rounds), range(wanted.rounds, 2 * wanted.rounds)
+        print(compare(f"{wanted.files} new files", place, None, place / "new", first), flush=True)
+        print(compare(f"{wanted.files} changed files", place, place / "old", place / "new", second), flush=True)
         run = Contestant("sb run true", (str(SB), "run", "true"))
         attempt = Contestant("sb try true", (str(SB), "try", "--discard", "true"))
         entered = [measuring.warm_up(each) for each in (run, attempt)]

@@ -235,11 +235,19 @@ class Mounted:
         )
 
     def run(
-        self, script: str, *, live: bool = False, hidden: tuple[Path, ...] = (), options: tuple[str, ...] = ()
+        self,
+        script: str,
+        *,
+        live: bool = False,
+        hidden: tuple[Path, ...] = (),
+        options: tuple[str, ...] = (),
+        timeout: int = 300,
     ) -> str:
-        """Run a bash script in the mountpoint to its end. Returns what it printed; it must succeed."""
+        """Run a bash script in the mountpoint to its end, which must come in so many seconds. Returns what it printed;
+        it must succeed.
+        """
         process = self.start(script, live=live, hidden=hidden, options=options)
-        output, errors = process.communicate(timeout=300)
+        output, errors = process.communicate(timeout=timeout)
         assert (0, "") == (process.returncode, errors if process.returncode else "")
         return output
 

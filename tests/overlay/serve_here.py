@@ -1,13 +1,15 @@
 """Mounts an overlay in the user namespace that we are root of, serves it, and runs a command in it.
 
 serve_here.py live|layer LOWER UPPER WORK MERGED [OPTION…] -- COMMAND…
-OPTION: --hide=PATH, as often as you like; --bytes-max=N; --audit=FILE; --count=FILE; --libfuse-alone; --all-local
+OPTION: --hide=PATH, as often as you like; --bytes-max=N; --audit=FILE; --count=FILE; --nodes=FILE; --libfuse-alone;
+--all-local
 
 With --all-local the server takes no file system for one that may not answer soon.
 
 With --libfuse-alone the server can't amend the first exchange with the kernel, as where no descriptors are left.
 
-With --count=FILE the numbers of requests are written there: see counting.py.
+With --count=FILE the numbers of requests are written there: see counting.py. With --nodes=FILE each statfs(2) has the
+number of files written there that the server remembers.
 
 Both are done as `sb` does them: /dev/fuse is opened and mounted here, and the server gets the descriptor.
 """
@@ -33,6 +35,20 @@ def no_handshake(fd: int) -> NoReturn:
 def values(given: list[str], name: str) -> list[str]:
     """The values of an option."""
     return [option.removeprefix(name) for option in given if option.startswith(name)]
+
+
+def tell_nodes(path: str) -> None:
+    """Have each statfs write how many nodes the overlay has."""
+    from fuse_overlay.overlay import Overlay
+
+    look = Overlay.statfs
+
+    def statfs(self: Overlay) -> os.statvfs_result:
+        with open(path, "w", encoding="ascii") as file:
+            file.write(str(len(self.tree.table)))
+        return look(self)
+
+    Overlay.statfs = statfs  # type: ignore[method-assign]
 
 
 def main() -> int:
@@ -75,6 +91,8 @@ def main() -> int:
             import counting  # from beside this file
 
             seen = counting.watch()
+        for path in values(given, "--nodes="):
+            tell_nodes(path)
         process.serve(unpack(pack(config)), fuse, audit_fd)
         if counted:
             counting.write(counted, seen)

@@ -124,6 +124,7 @@ assert longest < min(listings) / 2
 """
         ),
         live=True,
+        timeout=count(300, 3000),
     )
 
 

@@ -39,6 +39,10 @@ ROWS = {
     "write": (":", "head -c 4M /dev/zero >large"),
     "sqlite": ("sqlite3 base 'create table t (a)'", "for n in 1 2 3; do sqlite3 base 'insert into t values (1)'; done"),
 }
+OWNERS = """python3 -c '
+import os
+with open("f", "w") as file:
+    for _ in range(20): os.fchown(file.fileno(), os.getuid(), os.getgid())'"""
 WAYS = ("helper", "python")
 # How data is divided among requests, and whether its times go along, depends on when the kernel gets round to it.
 TIMED = {"getattr", "read", "setattr", "write"}
@@ -95,6 +99,28 @@ def test_what_was_read_is_opened_by_the_helper(mounted: Mounted, monkeypatch: py
     """Of two readers one after the other, the second is answered by the helper."""
     to_python, counts = count(mounted, "grep -r, twice", "helper", monkeypatch)
     assert (200, 100) == (counts["open"], to_python["open"])
+
+
+def test_missing_names_are_the_helpers(mounted: Mounted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the names that an archive's files are to get, Python looks for the first in each directory only."""
+    to_python, counts = count(mounted, "untar", "helper", monkeypatch)
+    assert counts["lookup"] > 100
+    assert to_python["lookup"] <= 10
+
+
+def test_a_long_listing_asks_python_for_few_attributes(mounted: Mounted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it is seen that who lists asks for each file's attributes, they are looked at beforehand."""
+    to_python, counts = count(mounted, "ls -lR", "helper", monkeypatch)
+    assert counts["getxattr"] > 200
+    assert to_python["getxattr"] < counts["getxattr"] // 4
+
+
+def test_an_owner_that_stays_is_set_by_the_helper(mounted: Mounted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who sets the owner of an open file to what it is, doesn't come to Python."""
+    monkeypatch.setitem(ROWS, "chown", (":", OWNERS))
+    to_python, counts = count(mounted, "chown", "helper", monkeypatch)
+    assert counts["setattr"] >= 20
+    assert to_python.get("setattr", 0) == 0
 
 
 @pytest.mark.parametrize(("row", "kind"), [("read, twice", "read"), ("write", "write"), ("grep -r", "release")])

@@ -262,3 +262,68 @@ for number in range(5): os.utime("f", ns=(number, number))
     lines = [json.loads(line) for line in report.read_text().splitlines()]
     counts = Counter(line["op"] for line in lines if line["path"] == "/f")
     assert {"open": 5, "utimens": 5} == counts
+
+
+def test_a_name_that_was_missing_is_found_when_it_is_there(mounted: Mounted, way: str) -> None:
+    """A name that was looked for in vain is found once something has it, in a directory of any origin."""
+    for name in ("lower", "merged", "moved"):
+        (mounted.lower / name).mkdir()
+    (mounted.lower / "merged/taken").touch()
+    program = """
+import os
+os.mkdir("upper"); os.unlink("merged/taken")
+def there(directory): return [os.path.lexists(f"{directory}/{name}") for name in ("new", "taken", "link", "other")]
+for directory in ("lower", "merged", "upper", "moved"):
+    print(there(directory))
+    os.mkdir(f"{directory}/new"); os.mkdir(f"{directory}/new/below")
+    print(os.path.exists(f"{directory}/new/below/none"), os.path.exists(f"{directory}/new/below/one"))
+    open(f"{directory}/new/below/one", "w").close()
+    os.link(f"{directory}/new/below/one", f"{directory}/taken"); os.symlink("none", f"{directory}/link")
+    os.rename(f"{directory}/new/below", f"{directory}/other")
+    print(there(directory), os.listdir(f"{directory}/other"), os.path.exists(f"{directory}/other/none"))
+os.rename("upper", "elsewhere")
+print(there("upper"), there("elsewhere"))
+"""
+    each = "[False, False, False, False]\nFalse False\n[True, True, True, True] ['one'] False\n"
+    assert each * 4 + "[False, False, False, False] [True, True, True, True]\n" == mounted.run(python(program))
+
+
+def test_names_too_long_and_names_of_marks(mounted: Mounted, way: str) -> None:
+    """Also after a look-up in vain in the same directory, they are what they were before."""
+    program = """
+import errno, os
+os.mkdir("d")
+for name in ("none", "n" * 256, "none", ".wh.none", "x" * 255):
+    try: os.stat("d/" + name)
+    except OSError as error: print(errno.errorcode[error.errno])
+"""
+    assert "ENOENT\nENAMETOOLONG\nENOENT\nENOENT\nENOENT\n" == mounted.run(python(program))
+
+
+@pytest.mark.parametrize(("mode", "after"), [(0o644, 0o644), (0o6755, 0o755)])
+def test_an_owner_that_stays_is_a_change_of_the_file(mounted: Mounted, way: str, mode: int, after: int) -> None:
+    """chown(2) to the same owner moves st_ctime, and takes setuid away."""
+    program = f"""
+import os, stat, time
+file = os.open("f", os.O_RDWR | os.O_CREAT)
+os.fchmod(file, {mode}); os.utime(file, ns=(1, 2))
+before = os.fstat(file).st_ctime_ns
+time.sleep(0.05)
+os.fchown(file, os.getuid(), os.getgid())
+st = os.fstat(file)
+print(oct(stat.S_IMODE(st.st_mode)), st.st_ctime_ns > before, st.st_mtime_ns)
+"""
+    assert f"{after:#o} True 2\n" == mounted.run(python(program))
+
+
+def test_a_capability_goes_with_an_owner_that_stays(mounted: Mounted, way: str) -> None:
+    """chown(2) to the same owner takes a file's capabilities away."""
+    program = """
+import errno, os
+file = os.open("f", os.O_RDWR | os.O_CREAT)
+os.setxattr(file, "security.capability", b"\\1\\0\\0\\2\\0\\4" + bytes(14))
+os.fchown(file, os.getuid(), os.getgid())
+try: print(os.getxattr(file, "security.capability"))
+except OSError as error: print(errno.errorcode[error.errno])
+"""
+    assert "ENODATA\n" == mounted.run(python(program))

@@ -94,6 +94,13 @@ def test_named_changes(sb: Sandboxes, host: Path) -> None:
     assert said.startswith(f"sb: nothing has changed at {host}/othre\n\nhint: did you mean {host}/other?")
 
 
+def test_options_after_the_name(sb: Sandboxes, host: Path) -> None:
+    """Options may come between the name and the paths."""
+    change(sb, host, "echo x >.bashrc; echo two >file; echo y >other")
+    apply(sb, "box", "--allow-risky", str(host / ".bashrc"), "-q", str(host / "file"))
+    assert ["x\n", "two\n", "other\n"] == [(host / name).read_text() for name in (".bashrc", "file", "other")]
+
+
 @pytest.mark.parametrize(
     ("inside", "outside", "what"),
     [

@@ -7,10 +7,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
+from fuse_overlay.kernel import paths
 from tests.sandbox import processes
 from tests.sandbox.reviewing import change, diff, snapshot
 from tests.sandbox.running import PATIENCE, SB, eventually
@@ -136,6 +138,39 @@ def test_a_full_disk(sb: Sandboxes, host: Path, program: Callable[[str], Path]) 
     assert 300000 == (host / "small/large").stat().st_size
 
 
+# A small file system over the sandbox's directory, over the same layer: what is there but for the journal stays.
+SMALL_STATE = """set -e
+own=$(readlink -f $1); aside=$4; mkdir $aside
+mount --bind $own $aside; mount -t tmpfs -o size=$2,mode=700 none $own
+mkdir $own/upper; mount --bind $aside/upper $own/upper
+cp $aside/state $own; : >$own/lock
+status=0; $3 apply box $5 || status=$?
+ls $own | grep '^apply[.]' || exit $status
+"""
+
+
+@pytest.mark.parametrize("kilobytes", [16, 36, 1000])
+def test_the_disk_of_the_sandbox_is_full(
+    sb: Sandboxes, host: Path, tmp_path: Path, program: Callable[[str], Path], kilobytes: int
+) -> None:
+    """A journal for which there is no space changes nothing, and none is left."""
+    # In kB: there is space for the whole with 1000, the control.
+    change(sb, host, f"{CHANGES} mkdir many; for n in $(seq 300); do echo $n >shut/$n; done")
+    before = snapshot(host)
+    ids = ("--map-user", str(os.getuid()), "--map-group", str(os.getgid()), "--keep-caps")
+    own = f"{sb.environment['XDG_DATA_HOME']}/sb/sandboxes/names/box"
+    words = ("-", own, f"{kilobytes}k", SB, tmp_path / "aside", host)
+    command = [program("unshare"), "-Um", *ids, "bash", "-c", SMALL_STATE, *words]
+    done = subprocess.run(command, env=sb.environment, capture_output=True, text=True, check=False)
+    if kilobytes == 1000:
+        assert (0, "") == (done.returncode, done.stdout), done.stderr
+        assert (host / "shut/300").exists()
+        return
+    why = "No space left on device\n\nhint: nothing was changed\n"
+    assert (125, "", f"sb: cannot apply the changes: {why}") == (done.returncode, done.stdout, done.stderr)
+    assert before == snapshot(host)
+
+
 class Stopped:
     """An `sb apply box` that is stopped at a point."""
 
@@ -251,6 +286,39 @@ def test_a_directory_vanishes_meanwhile(sb: Sandboxes, host: Path, point: str) -
     assert f"sb: conflict: {host}/mode: the host has removed it" in sb.command("apply", "box").stderr
     assert 0 == sb.command("apply", "--conflicts", "host", "box").returncode
     assert ["file", "gone", "new", "shut"] == sorted(os.listdir(host))
+
+
+def test_a_symlink_comes_and_goes(sb: Sandboxes, host: Path, tmp_path: Path) -> None:
+    """Nothing is written where a link leads that is exchanged with a directory all the time; who follows it does."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (host / "way").symlink_to(elsewhere)
+    change(sb, host, "for n in $(seq 200); do echo x >mode/$n; done")
+    over = threading.Event()
+    directory = os.open(host, os.O_RDONLY)
+
+    def swap() -> None:
+        while not over.is_set():
+            paths.rename(directory, b"mode", directory, b"way", paths.RENAME_EXCHANGE)
+
+    swapper = threading.Thread(target=swap)
+    swapper.start()
+    try:
+        eventually(lambda: touched(host / "mode/control") and (elsewhere / "control").exists())
+        (elsewhere / "control").unlink()
+        statuses = {sb.command("apply", "box").returncode for _ in range(10)}
+    finally:
+        over.set()
+        swapper.join()
+        os.close(directory)
+    assert statuses <= {0, 125}
+    assert [] == os.listdir(elsewhere)
+
+
+def touched(path: Path) -> bool:
+    """Make a file, by whichever way leads there now."""
+    path.touch()
+    return True
 
 
 # Where renameat2(2) knows no flags, as on NFS.

@@ -203,6 +203,12 @@ def test_a_sandbox_that_is_not_there(sb: Sandboxes, host: Path) -> None:
     assert unknown.stderr.startswith("sb: there is no sandbox bulid\n\nhint: did you mean build?")
 
 
+def test_too_many_arguments(sb: Sandboxes) -> None:
+    """An argument more is called that, and not an option."""
+    done = sb.command("diff", "box", "extra")
+    assert (125, "sb: unexpected argument extra\n\nhint: sb diff --help\n") == (done.returncode, done.stderr)
+
+
 @pytest.mark.parametrize("words", [("diff",), ("diff", "--patch"), ("export",)])
 def test_a_reader_that_has_had_enough(sb: Sandboxes, host: Path, words: tuple[str, ...]) -> None:
     """Who closes the other end of stdout ends it quietly."""
