@@ -1,10 +1,10 @@
-"""Has a sandbox in which very many processes want to run at once let a few of them run at a time, by turns.
+"""Has a sandbox with very many shares of the processors let a few processes run at a time, by turns.
 
-Where no control group makes the sandbox one of those that share the processors, each of its processes is. Nice values
-and SCHED_IDLE would hold them only against what is in the same session: every setsid(2) makes a group with a full share
-of its own (autogroups, sched(7)), whose nice value nobody but an administrator can set as often as that takes
-(kernel/sched/autogroup.c). What is stopped takes no share. So all are stopped together, and for a moment each time some
-are continued, in the order of their pids, whoever they are and whatever session they are in.
+Where no control group gives the sandbox one share, each of its sessions has one (autogroups, sched(7)), or without
+these each of its threads. So a build in one session is nobody's harm, however wide; a bomb that calls setsid(2) each
+time it forks is. Nice values and SCHED_IDLE would hold it only against what is in the same session, and the nice value of a
+session nobody but an administrator can set as often as that takes (kernel/sched/autogroup.c). What is stopped takes no
+share. So all are stopped together, and for a moment each time some are continued, in the order of their pids.
 
 kill(2) with -1 reaches all processes of the caller's PID namespace at one moment: no child is forked past it. So it is
 sent by a process in there, which the watcher forks when it is needed.
@@ -12,7 +12,6 @@ sent by a process in there, which the watcher forks when it is needed.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import time
@@ -29,8 +28,10 @@ _QUIET = 64  # processes, besides, that just wait for something
 _TURN = 0.025  # seconds
 _REST = 2  # times as long as a turn took nobody has one: the host has two thirds of the time to itself
 _BETWEEN = 1.0  # seconds between two looks
-_PATIENCE, _A_MOMENT = 0.5, 0.001  # seconds, for one process to stop
+_SHARE_OF_TIME = 0.05  # of one processor, that the looks may take
 _AFTERWARDS = 10.0  # seconds until the next look when turns have just ended
+_STATE, _SESSION = 0, 3  # fields of proc_pid_stat(5) behind the name
+_GONE = ["X", "0", "0", "0"]
 _OTHER_LINKS = 2  # of a directory, besides those that lead to what is in it
 
 
@@ -39,10 +40,18 @@ def running(loadavg: str) -> int:
     return int(loadavg.split()[3].partition("/")[0])
 
 
+def are_by_session() -> bool:
+    """Whether the processors are shared among sessions: sched(7), autogroups."""
+    try:
+        return _text("/proc/sys/kernel/sched_autogroup_enabled").strip() == "1"
+    except FileNotFoundError:  # the kernel was built without
+        return False
+
+
 class Watch:
     """Looks whether turns are due in one sandbox, and has them taken. `due`: when to look next, as time.monotonic()."""
 
-    __slots__ = ("_mark", "_most", "_pid", "_proc", "due")
+    __slots__ = ("_by_session", "_mark", "_most", "_pid", "_proc", "due")
 
     def __init__(self, init: int, most: int, mark: int) -> None:
         """`init`: the host's pid of the sandbox's pid 1, once it has entered its root; it was our first child in its
@@ -50,6 +59,7 @@ class Watch:
         Raises OSError.
         """
         self._most = most
+        self._by_session = are_by_session()
         self._mark = mark
         self._pid = 0
         self._proc = os.open(f"/proc/{init}/root/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -60,9 +70,11 @@ class Watch:
         os.close(self._proc)
 
     def look(self) -> None:
-        """Have turns taken if too many run, and many of these can only be the sandbox's."""
-        self.due = time.monotonic() + _BETWEEN
-        if not self._pid and running(_loadavg()) > self._most and self._is_crowded():
+        """Have turns taken if too many run, and the sandbox has as many shares."""
+        begin = time.thread_time()
+        crowded = not self._pid and running(_loadavg()) > self._most and self._is_crowded()
+        self.due = time.monotonic() + max(_BETWEEN, (time.thread_time() - begin) / _SHARE_OF_TIME)
+        if crowded:
             role = partial(_take_turns, self._proc, self._most, self._mark)
             try:
                 self._pid = processes.fork(role, {self._proc, self._mark})
@@ -80,11 +92,18 @@ class Watch:
         return not ended or wait_status == 0
 
     def _is_crowded(self) -> bool:
-        """Whether the sandbox has more threads than may run at once. (In as little time as can be: that we get none is
-        what we are here for.)
+        """Whether the sandbox has more shares than it may. (In as little time as can be: that we get none is what we
+        are here for.)
         """
         pids = _pids(self._proc)
-        return len(pids) > self._most or sum(_threads(self._proc, pid) for pid in pids) > self._most
+        if not self._by_session:
+            return len(pids) > self._most or sum(_threads(self._proc, pid) for pid in pids) > self._most
+        sessions = set()
+        for pid in pids if len(pids) > self._most else ():
+            sessions.add(_stat(self._proc, pid)[_SESSION])
+            if len(sessions) > self._most:
+                return True
+        return False
 
 
 def are_taken(mark: int) -> bool:
@@ -103,7 +122,7 @@ def _take_turns(proc: int, most: int, mark: int) -> int:
     os.eventfd_write(mark, 1)
     together = _EACH * len(os.sched_getaffinity(0))
     quiet: list[int] = []
-    there = _stop(proc)
+    there = _send_all(signal.SIGSTOP)
     while there:
         wanted = 0
         for pids in _batches(proc, together, quiet):
@@ -124,15 +143,15 @@ def _turn(proc: int, pids: list[int]) -> tuple[bool, int, list[int]]:
     too.
     """
     begin = time.monotonic()
-    for pid in reversed(pids):  # children first: a shell that goes on doesn't find its job stopped
+    for pid in pids:
         try:
             os.kill(pid, signal.SIGCONT)
         except ProcessLookupError:  # it was killed
             continue
     time.sleep(_TURN)
     during = running(_loadavg())
-    quiet = [pid for pid in pids if _state(proc, pid) == "S"]
-    there = _stop(proc)
+    quiet = [pid for pid in pids if _stat(proc, str(pid))[_STATE] == "S"]
+    there = _send_all(signal.SIGSTOP)
     time.sleep((time.monotonic() - begin) * _REST)
     return there, during - running(_loadavg()), quiet[:_QUIET]
 
@@ -145,30 +164,16 @@ def _batches(proc: int, size: int, others: list[int]) -> Iterator[list[int]]:
         yield pids[begin : begin + size]
 
 
-def _stop(proc: int) -> bool:
-    """Stop all; whether there is anybody. The oldest, which may be a shell that looks after jobs, mostly has stopped
-    before its children do: wait(2) looks at children first and at signals afterwards.
-    """
-    oldest = next((int(pid) for pid in _pids(proc) if int(pid) not in (1, os.getpid())), 0)
-    if oldest:
-        with contextlib.suppress(ProcessLookupError):  # it was killed
-            os.kill(oldest, signal.SIGSTOP)
-    latest = time.monotonic() + _PATIENCE
-    while oldest and _state(proc, oldest) in "RSD" and time.monotonic() < latest:
-        time.sleep(_A_MOMENT)
-    return _send_all(signal.SIGSTOP)
-
-
-def _state(proc: int, pid: int) -> str:
-    """A process's state, proc_pid_stat(5); X when it is gone."""
+def _stat(proc: int, pid: str) -> list[str]:
+    """What proc_pid_stat(5) says of a process behind its name; of one that is gone, that it is."""
     try:
         descriptor = os.open(f"{pid}/stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
     except OSError:
-        return "X"
+        return _GONE
     try:
-        return os.read(descriptor, 200).decode("ascii", "replace").rpartition(")")[2].split()[0]
+        return os.read(descriptor, 4096).decode("ascii", "replace").rpartition(")")[2].split()
     except OSError:
-        return "X"
+        return _GONE
     finally:
         os.close(descriptor)
 
@@ -194,8 +199,9 @@ def _threads(proc: int, pid: str) -> int:
 
 
 def _loadavg() -> str:
-    descriptor = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(descriptor, 100).decode()
-    finally:
-        os.close(descriptor)
+    return _text("/proc/loadavg")
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.read()
