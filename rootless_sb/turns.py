@@ -2,9 +2,9 @@
 
 Where no control group gives the sandbox one share, each of its sessions has one (autogroups, sched(7)), or without
 these each of its threads. So a build in one session is nobody's harm, however wide; a bomb that calls setsid(2) each
-time it forks is. Nice values and SCHED_IDLE would hold it only against what is in the same session, and the nice value of a
-session nobody but an administrator can set as often as that takes (kernel/sched/autogroup.c). What is stopped takes no
-share. So all are stopped together, and for a moment each time some are continued, in the order of their pids.
+time it forks is. Nice values and SCHED_IDLE would hold it only against what is in the same session, and the nice value
+of a session nobody but an administrator can set as often as that takes (kernel/sched/autogroup.c). What is stopped
+takes no share. So all are stopped together, and for a moment each time some are continued, in the order of their pids.
 
 kill(2) with -1 reaches all processes of the caller's PID namespace at one moment: no child is forked past it. So it is
 sent by a process in there, which the watcher forks when it is needed.
