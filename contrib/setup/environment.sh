@@ -14,8 +14,11 @@ finished() {
 # up_to_date run|test: the same, and what is built from is as it was then. contrib/sb asks this in its own words, so as
 # to read no other file.
 up_to_date() {
-    finished "$1" && ! [ "$checkout/pyproject.toml" -nt "$venv/set-up.$1" ] &&
-        ! [ "$checkout/fuse_overlay/kernel/shortcut.c" -nt "$venv/set-up.$1" ]
+    newest=$checkout/pyproject.toml
+    for source in "$checkout"/fuse_overlay/kernel/shortcut*.[ch]; do
+        ! [ "$source" -nt "$newest" ] || newest=$source
+    done
+    finished "$1" && ! [ "$newest" -nt "$venv/set-up.$1" ]
 }
 
 # One set-up at a time. The lock is held by descriptor 9 and so by the processes started here too: when this shell is

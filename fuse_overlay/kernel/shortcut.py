@@ -1,4 +1,4 @@
-"""The compiled helper, if there is one: reads and writes of open files that never come to Python (shortcut.c).
+"""The compiled helper, if there is one: reads and writes of open files that never come to Python (shortcut*.c).
 
 It is built where there was a compiler at the installation. The environment variable FUSE_OVERLAY_SHORTCUT=off does
 without; so does an installation that has none. What it does is decided here, by what is allowed of a descriptor.
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "FUSE_OVERLAY_SHORTCUT"
 
-# As in shortcut.c, which says what each is.
+# As in shortcut*.[ch], which say what each is.
 _READ, _WRITE, _KEEP = 1, 2, 4
 _DESCRIPTORS = 1 << 20
 CACHED_DIRECTORY = 1 << 62

@@ -1,0 +1,160 @@
+/* Requests for what is shown of files, beside their data: shortcut.h. */
+#define _GNU_SOURCE
+#define _FILE_OFFSET_BITS 64
+
+#include "shortcut.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* Inodes that have no extended attributes, each at its number modulo the size: one that finds its place taken is asked
+ * for as ever. */
+#define BARE (1 << 17)
+uint64_t shortcut_bare[BARE];
+
+/* What is shown of files and directories beside what fstat(2) says of a descriptor of them, each at its inode number
+ * modulo the size, as in shortcut_bare. `fd` -1: there is no such file any more. `links`: the link count to show, 0 for
+ * the real one. SETTABLE: times may be set without asking, and owners to what they are. WHOLE: what this directory
+ * lacks, there is not. */
+#define SHOWN (1 << 14)
+
+enum { SETTABLE = 1, WHOLE = 2 };
+
+struct shortcut_shown {
+	uint64_t number;
+	int32_t fd;
+	uint32_t mode, uid, gid, links, may;
+} shortcut_shown[SHOWN];
+
+static int is_bare(uint64_t number)
+{
+	return number && shortcut_bare[number % BARE] == number;
+}
+
+/* For names of the system's there are other errors, and Python knows which; ACLs are asked for so often that it
+ * matters. */
+int answer_getxattr(int device, const struct fuse_in_header *header, const char *name, size_t room)
+{
+	if (!is_bare(header->nodeid) || !memchr(name, 0, room))
+		return 0;
+	if (!strncmp(name, "system.", 7) && strncmp(name, "system.posix_acl_", 17))
+		return 0;
+	reply(device, header->unique, -ENODATA, NULL, 0);
+	return 1;
+}
+
+/* What only we change, the kernel may keep until it is short of memory: a year. */
+enum { LASTING = 365 * 86400 };
+
+/* The attributes of what is shown. A file with several names, or none, is Python's to count. */
+static int reply_shown(int device, uint64_t unique, const struct shortcut_shown *shown)
+{
+	struct fuse_attr_out out = {.attr_valid = LASTING};
+	struct stat st;
+
+	if (fstat(shown->fd, &st) == -1 || (shown->links == 0 && !S_ISDIR(st.st_mode) && st.st_nlink != 1))
+		return 0;
+	out.attr = (struct fuse_attr){
+		.ino = shown->number,
+		.size = (uint64_t)st.st_size,
+		.blocks = (uint64_t)st.st_blocks,
+		.atime = (uint64_t)st.st_atim.tv_sec,
+		.mtime = (uint64_t)st.st_mtim.tv_sec,
+		.ctime = (uint64_t)st.st_ctim.tv_sec,
+		.atimensec = (uint32_t)st.st_atim.tv_nsec,
+		.mtimensec = (uint32_t)st.st_mtim.tv_nsec,
+		.ctimensec = (uint32_t)st.st_ctim.tv_nsec,
+		.mode = shown->mode,
+		.nlink = shown->links ? shown->links : (uint32_t)st.st_nlink,
+		.uid = shown->uid,
+		.gid = shown->gid,
+		.blksize = (uint32_t)st.st_blksize,
+	};
+	reply(device, unique, 0, &out, sizeof out);
+	return 1;
+}
+
+static const struct shortcut_shown *find_shown(uint64_t number)
+{
+	const struct shortcut_shown *shown = &shortcut_shown[number % SHOWN];
+
+	return number && shown->number == number ? shown : NULL;
+}
+
+int answer_getattr(int device, const struct fuse_in_header *header)
+{
+	const struct shortcut_shown *shown = find_shown(header->nodeid);
+
+	if (shown == NULL)
+		return 0;
+	if (shown->fd >= 0)
+		return reply_shown(device, header->unique, shown);
+	reply(device, header->unique, -ENOENT, NULL, 0);
+	return 1;
+}
+
+/* A name that a directory without layers below lacks stands for nothing. What it has is Python's to look at. */
+int answer_lookup(int device, const struct fuse_in_header *header, const char *name, size_t room)
+{
+	const struct shortcut_shown *shown = find_shown(header->nodeid);
+	struct fuse_entry_out out = {.entry_valid = LASTING};
+	struct stat st;
+
+	if (shown == NULL || !(shown->may & WHOLE) || !memchr(name, 0, room))
+		return 0;
+	if (fstatat(shown->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT)
+		return 0;
+	reply(device, header->unique, 0, &out, sizeof out);
+	return 1;
+}
+
+static struct timespec time_to_set(uint32_t valid, uint32_t wanted, uint32_t now, uint64_t seconds, uint32_t nanoseconds)
+{
+	if (!(valid & wanted))
+		return (struct timespec){.tv_nsec = UTIME_OMIT};
+	if (valid & now)
+		return (struct timespec){.tv_nsec = UTIME_NOW};
+	return (struct timespec){(time_t)seconds, nanoseconds};
+}
+
+/* Times alone, which the kernel sends along with what it has written, and of files that are gone. st_ctime moves by
+ * itself. */
+int answer_times(int device, const struct fuse_in_header *header, const struct fuse_setattr_in *in)
+{
+	const uint32_t others = ~(uint32_t)(FATTR_ATIME | FATTR_MTIME | FATTR_ATIME_NOW | FATTR_MTIME_NOW | FATTR_CTIME |
+					    FATTR_FH | FATTR_LOCKOWNER);
+	const struct shortcut_shown *shown = find_shown(header->nodeid);
+	const struct timespec times[2] = {
+		time_to_set(in->valid, FATTR_ATIME, FATTR_ATIME_NOW, in->atime, in->atimensec),
+		time_to_set(in->valid, FATTR_MTIME, FATTR_MTIME_NOW, in->mtime, in->mtimensec),
+	};
+
+	if (shown == NULL || !(shown->may & SETTABLE) || in->valid & others || !(in->valid & (FATTR_ATIME | FATTR_MTIME)))
+		return 0;
+	if (shown->fd < 0) {
+		reply(device, header->unique, -ENOENT, NULL, 0);
+		return 1;
+	}
+	return futimens(shown->fd, times) == 0 && reply_shown(device, header->unique, shown);
+}
+
+/* An owner that is the owner already, which whoever unpacks an archive sets of each file: st_ctime alone moves. Setuid,
+ * setgid and capabilities would go. */
+int answer_owner(int device, const struct fuse_in_header *header, const struct fuse_setattr_in *in)
+{
+	const uint32_t others =
+		~(uint32_t)(FATTR_UID | FATTR_GID | FATTR_CTIME | FATTR_FH | FATTR_LOCKOWNER | FATTR_KILL_SUIDGID);
+	const struct shortcut_shown *shown = find_shown(header->nodeid);
+	struct stat st;
+
+	if (shown == NULL || shown->fd < 0 || !(shown->may & SETTABLE) || shown->mode & (S_ISUID | S_ISGID))
+		return 0;
+	if (in->valid & others || !(in->valid & (FATTR_UID | FATTR_GID)) || !is_bare(header->nodeid))
+		return 0;
+	if ((in->valid & FATTR_UID && in->uid != shown->uid) || (in->valid & FATTR_GID && in->gid != shown->gid))
+		return 0;
+	return fstat(shown->fd, &st) == 0 && fchmod(shown->fd, st.st_mode & 07777) == 0 &&
+	       reply_shown(device, header->unique, shown);
+}
