@@ -183,7 +183,8 @@ class Table:
         """Take a new node in, with `number` if that is free and with a fresh number if not."""
         node.ino = self.numbers.fresh() if number in self.nodes or number <= ROOT else number
         self.nodes[node.ino] = node
-        self._most = max(self._most, len(self.nodes))
+        if len(self.nodes) > self._most:
+            self._most = len(self.nodes)
         if node.parent is not None:
             node.parent.children += 1
         self.attach(node)

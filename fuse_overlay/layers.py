@@ -293,8 +293,7 @@ class Directories:
         """Close the descriptor held for this directory, if there is one."""
         found = self._open.pop((node, layer.number), None)
         if found is not None:
-            SHORTCUT.hide(node.ino)
-            os.close(found.fd)
+            _close(node, found)
 
     def make_room(self, files: int) -> bool:
         """See that so many files can be open beside the directories. False: there are too many."""
@@ -309,13 +308,13 @@ class Directories:
     def _fit(self) -> None:
         if len(self._open) > IN_USE:
             self._shrink(max(IN_USE, min(self._budget.directories, self._budget.together - self._files)))
+        SHORTCUT.leave_room(self._budget.together - self._files - max(len(self._open), IN_USE))
 
     def _shrink(self, count: int) -> None:
         """Close the descriptors used longest ago until `count` are left."""
         while len(self._open) > count:
             (node, _), oldest = self._open.popitem(last=False)
-            SHORTCUT.hide(node.ino)
-            os.close(oldest.fd)
+            _close(node, oldest)
 
     def _reach(self, node: Node, layer: Layer) -> int:
         """Open a directory from the nearest one above it that is open."""
@@ -329,6 +328,12 @@ class Directories:
             names.append(above.name)
         names.reverse()
         return open_directory(start.fd, names) if layer.gate is None else _walk(start.fd, names, layer.gate)
+
+
+def _close(node: Node, opened: OpenDirectory) -> None:
+    SHORTCUT.hide(node.ino)
+    SHORTCUT.let_go(opened.fd)
+    os.close(opened.fd)
 
 
 def open_directory(start: int, names: list[bytes]) -> int:

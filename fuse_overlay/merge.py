@@ -31,24 +31,30 @@ def merge(scans: Iterable[Scan]) -> dict[bytes, int]:
     merged: dict[bytes, int] = {}
     gone: set[bytes] = set()
     for position, scan in enumerate(scans):
-        if not scan.layer:
+        marks = _marks(scan)
+        not_shown = gone.union(marks, scan.whiteouts if scan.layer else ())
+        if merged or not_shown:
             for name in scan.names:
-                if name not in gone:
+                if name not in not_shown:
                     merged.setdefault(name, position)
-            continue
-        dots = scan.mark_names
-        for name in scan.names:
-            if name not in gone and name not in scan.whiteouts and not (dots and whiteout.is_mark(name)):
-                merged.setdefault(name, position)
-        gone |= taken_away(scan)
+        else:
+            merged = dict.fromkeys(scan.names, position)  # most directories are in one layer, without any mark
+        gone |= _taken_away(scan, marks)
     return merged
 
 
 def taken_away(scan: Scan) -> set[bytes]:
     """The names that a layer takes away from those below it."""
+    return _taken_away(scan, _marks(scan))
+
+
+def _marks(scan: Scan) -> list[bytes]:
+    prefix = whiteout.PREFIX
+    return [name for name in scan.names if name.startswith(prefix)] if scan.layer and scan.mark_names else []
+
+
+def _taken_away(scan: Scan, marks: list[bytes]) -> set[bytes]:
     if not scan.layer:
         return set()
-    if not scan.mark_names:
-        return set(scan.whiteouts)
-    marked = (whiteout.hidden_by(name) for name in scan.names if whiteout.is_mark(name))
-    return scan.whiteouts.union(name for name in marked if name is not None)
+    hidden = map(whiteout.hidden_by, marks)
+    return scan.whiteouts.union(name for name in hidden if name is not None)

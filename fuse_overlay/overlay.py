@@ -116,6 +116,8 @@ class Overlay:
         self._given = 0  # entries since the last listing began, and how often attributes had been asked for by then
         self._asked = 0
         self._is_asked = False
+        self._opened = 0
+        self._is_opened = False
 
     def close(self) -> None:
         """Close all descriptors. The overlay is of no use any more."""
@@ -132,6 +134,7 @@ class Overlay:
         entry = self.tree.lookup(above, name)
         if not isinstance(entry, Missing):
             entry.node.lookups += 1
+            self._handles.offer(entry.node)
         elif not entry.live:
             self.tree.show(above)  # who looks for a name that isn't there often looks for more
         return entry
@@ -188,7 +191,9 @@ class Overlay:
     def readdir(self, handle: int, start: int) -> Iterator[tuple[bytes, Entry, int]]:
         """Names, entries and cookies from the cookie `start` on. The caller reports what it used to `count`."""
         entries = self._listings[handle].entries(self.tree, start)
-        return self._looked_at(entries) if self._is_asked_for_attributes() else entries
+        if start == 0:
+            self._notice_readers()
+        return self._looked_at(entries) if self._is_asked else entries
 
     def listing(self, handle: int) -> Listing:
         """An open directory."""
@@ -198,6 +203,8 @@ class Overlay:
         """An entry that `readdir` gave went to the kernel, which counts as a look-up."""
         node.lookups += 1
         self._given += 1
+        if self._is_opened:
+            self._handles.offer(node)
 
     def settle(self, node: Node) -> None:
         """An entry that `readdir` gave did not go to the kernel."""
@@ -275,6 +282,10 @@ class Overlay:
             self._guard.change(node)
         return self._handles.open(node, flags)
 
+    def opened(self, ino: int, fd: int) -> None:
+        """The helper has opened a file that was offered to it, for reading."""
+        self._handles.opened(self.tree.node(ino), fd)
+
     def read(self, handle: int, size: int, offset: int) -> bytes:
         """Read from an open file."""
         return self._handles.read(handle, size, offset)
@@ -322,13 +333,15 @@ class Overlay:
         node = self._changing(ino)
         self._weighed(node, lambda: self._metadata.remove(node, name))
 
-    def _is_asked_for_attributes(self) -> bool:
-        """Whether who lists directories asks for the extended attributes of all that is in them, as `ls -l` does."""
+    def _notice_readers(self) -> None:
+        """Notice what who lists directories does with what is in them: asks for the extended attributes of all, as
+        `ls -l` does, or opens most, as `grep -r` does.
+        """
         if self._given:
-            asked = shortcut.SHORTCUT.asked_for_attributes()
+            asked, opened = shortcut.SHORTCUT.asked_for_attributes(), shortcut.SHORTCUT.opened_so_far()
             self._is_asked = self._given <= asked - self._asked
-            self._given, self._asked = 0, asked
-        return self._is_asked
+            self._is_opened = self._given <= 2 * (opened - self._opened)
+            self._given, self._asked, self._opened = 0, asked, opened
 
     def _looked_at(self, entries: Iterator[tuple[bytes, Entry, int]]) -> Iterator[tuple[bytes, Entry, int]]:
         """Find out which files have no extended attributes before anybody asks, so that the helper can say it."""

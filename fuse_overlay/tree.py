@@ -399,7 +399,7 @@ class Tree:
 
     def _is_slow(self, found: Found) -> bool:
         remote = self.mounts.remote
-        return found.st.st_dev in remote or any(device in remote for device, _ in found.keys)
+        return found.st.st_dev in remote or (bool(found.keys) and any(device in remote for device, _ in found.keys))
 
     def _known_stat(
         self, known: Known, parent: Node, layer: Layer, name: bytes

@@ -35,9 +35,10 @@ enum { TURNS = 256, PATIENCE = 5 };
 
 unsigned char shortcut_allowed[DESCRIPTORS];
 
-/* What Python is to know of, and nobody waits for: a file handle that was released (the count is 0), or look-ups of an
- * inode that the kernel has forgotten. */
+/* What Python is to know of, and nobody waits for: a file handle that was released (the count is 0), look-ups of an inode
+ * that the kernel has forgotten, or with OPENED the descriptor by which one was opened. */
 #define NOTES (1 << 14)
+#define OPENED (UINT64_C(1) << 63)
 
 struct shortcut_note {
 	uint64_t number, count;
@@ -55,6 +56,23 @@ struct shortcut_kept {
 	uint32_t used;
 } shortcut_kept[KEPT];
 unsigned shortcut_places;
+
+/* Files that stay as they are: whoever opens one for reading gets `name` in the directory `fd`, as long as that is the
+ * descriptor that it was (`serial`). Each is at its inode number modulo the size. `flags`: for openat(2). */
+#define OFFERED (1 << 14)
+
+struct shortcut_offered {
+	uint64_t number;
+	int32_t fd;
+	uint32_t serial, flags;
+	char name[44];
+} shortcut_offered[OFFERED];
+
+/* How often each descriptor of a directory was closed. */
+uint32_t shortcut_serials[DESCRIPTORS];
+
+/* How many files may be opened before Python is asked for room. */
+unsigned shortcut_openable;
 
 /* Whether requests to set an attribute are the longer ones of FUSE_SETXATTR_EXT, which libfuse didn't ask for, and what
  * the last one had more, and for which inode. */
@@ -120,21 +138,57 @@ static int keep(uint64_t number, uint64_t handle)
 	return 1;
 }
 
+/* Returns a descriptor, -1 if Python is to see to it. */
+static int take_kept(uint64_t number)
+{
+	struct shortcut_kept *kept = &shortcut_kept[number % shortcut_places];
+	int fd = kept->fd;
+
+	if (kept->number != number)
+		return -1;
+	*kept = (struct shortcut_kept){0};
+	shortcut_allowed[fd] |= WAS_KEPT;
+	return fd;
+}
+
+/* The same. */
+static int open_offered(uint64_t number)
+{
+	const struct shortcut_offered *offered = &shortcut_offered[number % OFFERED];
+	int fd;
+
+	if (offered->number != number || offered->serial != shortcut_serials[offered->fd])
+		return -1;
+	if (shortcut_openable == 0 || shortcut_noted == NOTES)
+		return -1;
+	fd = openat(offered->fd, offered->name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | (int)offered->flags);
+	if (fd >= DESCRIPTORS) {
+		close(fd);
+		return -1;
+	}
+	if (fd >= 0) {
+		note(number, OPENED | (uint64_t)fd);
+		shortcut_openable--;
+		shortcut_allowed[fd] = MAY_READ | MAY_KEEP;
+	}
+	return fd;
+}
+
 static int answer_open(int device, const struct fuse_in_header *header, const struct fuse_open_in *in)
 {
 	/* The kernel's O_LARGEFILE and __FMODE_EXEC, on whatever architecture (linux/fs.h, asm-generic/fcntl.h). */
 	const uint32_t harmless = O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOATIME | 0100000 | 040;
-	struct shortcut_kept *kept;
 	struct fuse_open_out out = {.open_flags = FOPEN_KEEP_CACHE};
+	int fd;
 
 	if (shortcut_places == 0 || (in->flags & ~harmless) != O_RDONLY)
 		return 0;
-	kept = &shortcut_kept[header->nodeid % shortcut_places];
-	if (kept->number != header->nodeid)
+	fd = take_kept(header->nodeid);
+	if (fd < 0)
+		fd = open_offered(header->nodeid);
+	if (fd < 0)
 		return 0;
-	out.fh = (uint64_t)kept->fd;
-	*kept = (struct shortcut_kept){0};
-	shortcut_allowed[out.fh] |= WAS_KEPT;
+	out.fh = (uint64_t)fd;
 	reply(device, header->unique, 0, &out, sizeof out);
 	return 1;
 }

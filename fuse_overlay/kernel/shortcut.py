@@ -24,11 +24,15 @@ CACHED_DIRECTORY = 1 << 62
 _NOTES = 1 << 14
 _BARE = 1 << 17
 _OPCODES = 64
-_GETXATTR = 22  # FUSE_GETXATTR, linux/fuse.h
+_OPEN, _GETXATTR = 14, 22  # linux/fuse.h
 _PATIENCE = 5
 _SHOWN = 1 << 14
 _KEPT = 1 << 13
 _KEPT_FORM = struct.Struct("=QiI")
+_OFFERED = 1 << 14
+_NAME_ROOM = 44
+_OFFERED_FORM = struct.Struct(f"=QiII{_NAME_ROOM}s")
+_OPENED = 1 << 63
 _NUMBER = struct.Struct("=Q")
 _SHOWN_FORM = struct.Struct("=QiIIIII")
 _GONE = -1
@@ -42,8 +46,8 @@ class Shortcut:
 
     __slots__ = (
         "_allowed", "_bare", "_counts", "_forgotten", "_free", "_idle", "_kept", "_longer", "_noted", "_notes",
-        "_patience", "_places", "_released", "_released_directory", "_room", "_setxattr_flags", "_setxattr_inode",
-        "_shown", "_watched", "loaded",
+        "_offered", "_openable", "_opened", "_patience", "_places", "_released", "_released_directory", "_room",
+        "_serials", "_setxattr_flags", "_setxattr_inode", "_shown", "_watched", "loaded",
     )  # fmt: skip
 
     def __init__(self, library: ctypes.CDLL | None) -> None:
@@ -63,6 +67,9 @@ class Shortcut:
             self._shown = (ctypes.c_ubyte * (_SHOWN * _SHOWN_FORM.size)).in_dll(library, "shortcut_shown")
             self._kept = (ctypes.c_ubyte * (_KEPT * _KEPT_FORM.size)).in_dll(library, "shortcut_kept")
             self._places = ctypes.c_uint.in_dll(library, "shortcut_places")
+            self._offered = (ctypes.c_ubyte * (_OFFERED * _OFFERED_FORM.size)).in_dll(library, "shortcut_offered")
+            self._serials = (ctypes.c_uint32 * _DESCRIPTORS).in_dll(library, "shortcut_serials")
+            self._openable = ctypes.c_uint.in_dll(library, "shortcut_openable")
             self._longer = ctypes.c_int.in_dll(library, "shortcut_longer")
             self._setxattr_flags = ctypes.c_uint32.in_dll(library, "shortcut_setxattr_flags")
             self._setxattr_inode = ctypes.c_uint64.in_dll(library, "shortcut_setxattr_inode")
@@ -112,9 +119,13 @@ class Shortcut:
         released: Callable[[int], None],
         released_directory: Callable[[int], None],
         forgotten: Callable[[int, int], None],
+        opened: Callable[[int, int], None],
     ) -> None:
-        """Whom `settle` is to tell of released handles, and of inodes that so many look-ups were taken back of."""
+        """Whom `settle` is to tell of released handles, of inodes that so many look-ups were taken back of, and of
+        inodes that were opened, with their descriptors.
+        """
         self._released, self._released_directory, self._forgotten = released, released_directory, forgotten
+        self._opened = opened
 
     def watch(self) -> None:
         """Leave it to Python to open files and to change attributes: who audits is to see each time."""
@@ -146,6 +157,25 @@ class Shortcut:
         ctypes.memset(self._kept, 0, ctypes.sizeof(self._kept))
         return kept
 
+    def offer(self, ino: int, directory: int, name: bytes, flags: int) -> None:
+        """Let a file be opened for reading by its name in this open directory, and open(2)'s `flags` besides.
+
+        It stays that file until `hide` or `let_go`.
+        """
+        if self.loaded and len(name) < _NAME_ROOM and directory < _DESCRIPTORS:
+            place = ino % _OFFERED * _OFFERED_FORM.size
+            _OFFERED_FORM.pack_into(self._offered, place, ino, directory, self._serials[directory], flags, name)
+
+    def let_go(self, directory: int) -> None:
+        """Take back what was offered by way of a directory's descriptor, as before that is closed."""
+        if self.loaded and directory < _DESCRIPTORS:
+            self._serials[directory] += 1
+
+    def leave_room(self, files: int) -> None:
+        """Say how many files may be opened before we are asked again."""
+        if self.loaded:
+            self._openable.value = max(0, files)
+
     def show(
         self, ino: int, fd: int, owner: tuple[int, int, int], *, links: int, settable: bool = False, whole: bool = False
     ) -> None:
@@ -166,11 +196,14 @@ class Shortcut:
         self.show(ino, _GONE, (0, 0, 0), links=0, settable=True)
 
     def hide(self, ino: int) -> None:
-        """Take back what was said of an inode's attributes, as before its descriptor is closed."""
+        """Take back what was said and offered of an inode, as before its descriptor is closed."""
         if self.loaded:
             place = ino % _SHOWN * _SHOWN_FORM.size
             if _NUMBER.unpack_from(self._shown, place)[0] == ino:
                 _NUMBER.pack_into(self._shown, place, 0)
+            place = ino % _OFFERED * _OFFERED_FORM.size
+            if _NUMBER.unpack_from(self._offered, place)[0] == ino:
+                _NUMBER.pack_into(self._offered, place, 0)
 
     def counts(self) -> list[int]:
         """How many requests came so far, by opcode (linux/fuse.h); nothing without the helper."""
@@ -179,6 +212,10 @@ class Shortcut:
     def asked_for_attributes(self) -> int:
         """How often extended attributes were asked for so far; 0 without the helper."""
         return self._counts[_GETXATTR] if self.loaded else 0
+
+    def opened_so_far(self) -> int:
+        """How often files were opened so far; 0 without the helper."""
+        return self._counts[_OPEN] if self.loaded else 0
 
     def settle(self) -> bool:
         """Tell of what was done. Returns whether to wait for requests: not if the helper itself does."""
@@ -189,6 +226,9 @@ class Shortcut:
             notes = self._notes[: 2 * count]
             self._noted.value = 0
             for number, lookups in zip(notes[::2], notes[1::2], strict=True):
+                if lookups & _OPENED:
+                    self._opened(number, lookups ^ _OPENED)
+                    continue
                 if lookups:
                     self._forgotten(number, lookups)
                     continue

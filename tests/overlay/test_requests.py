@@ -96,9 +96,18 @@ def test_open_files_do_not_come_to_python(
 
 
 def test_what_was_read_is_opened_by_the_helper(mounted: Mounted, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two readers one after the other, the second is answered by the helper."""
-    to_python, counts = count(mounted, "grep -r, twice", "helper", monkeypatch)
+    """Of two readers of files of the upper one after the other, the second is answered by the helper."""
+    read = "grep -r nothing . || true"
+    monkeypatch.setitem(ROWS, "upper, twice", (":", f"{FILES}; {read}; {read}"))
+    to_python, counts = count(mounted, "upper, twice", "helper", monkeypatch)
     assert (200, 100) == (counts["open"], to_python["open"])
+
+
+def test_what_is_read_all_through_is_opened_by_the_helper(mounted: Mounted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of five directories whose files are all opened, Python opens those of the first two at most."""
+    to_python, counts = count(mounted, "grep -r", "helper", monkeypatch)
+    assert counts["open"] == 100
+    assert to_python["open"] <= 40
 
 
 def test_missing_names_are_the_helpers(mounted: Mounted, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -226,6 +226,72 @@ for _ in range(3): print([read(name) for name in (*names[:-1], "there")])
     assert before * 3 + after * 3 == mounted.run(python(program))
 
 
+@pytest.mark.parametrize("live", [False, True])
+def test_a_file_is_first_opened_as_it_is_by_then(mounted: Mounted, way: str, live: bool) -> None:
+    """Who opens a file that was only looked at before gets its data of now, whatever was done to it."""
+    long = "l" * 200
+    before = ("kept", "changed", "removed", "replaced", "moved", "linked", "truncated", long)
+    for name in before:
+        for directory in ("d", "e"):
+            (mounted.lower / directory).mkdir(exist_ok=True)
+            (mounted.lower / directory / name).write_bytes(b"old")
+    program = f"""
+import os
+def read(name):
+    with open(name) as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # else the kernel knows, whatever was opened
+        return file.read()
+for directory in ("d", "e"):
+    os.chdir(directory)
+    for name in {before}: os.stat(name)
+    with open("changed", "a") as file: file.write(" new")
+    os.unlink("removed")
+    with open("removed", "w") as file: file.write("another")
+    with open("other", "w") as file: file.write("other")
+    os.rename("other", "replaced"); os.rename("moved", "there"); os.mkdir("moved")
+    os.link("linked", "link"); os.truncate("truncated", 1)
+    os.chdir("..")
+    if directory == "e": os.rename("e", "renamed"); directory = "renamed"
+    names = ("kept", "changed", "removed", "replaced", "there", "linked", "link", "truncated", "{long}")
+    print([read(directory + "/" + name) for name in names])
+"""
+    each = "['old', 'old new', 'another', 'other', 'old', 'old', 'old', 'o', 'old']\n"
+    assert each * 2 == mounted.run(python(program), live=live)
+
+
+def test_what_the_helper_opens_is_moved_to_the_copy(mounted: Mounted, way: str) -> None:
+    """A file that was opened after a look-up alone, and is written by somebody else then, shows what was written."""
+    for number in range(20):
+        (mounted.lower / f"f{number}").write_bytes(b"before")
+    program = """
+import os
+for number in range(20):
+    reader = os.open(f"f{number}", os.O_RDONLY)
+    with open(f"f{number}", "r+b") as writer: writer.write(b"after!")
+    os.posix_fadvise(reader, 0, 0, os.POSIX_FADV_DONTNEED)
+    assert os.pread(reader, 10, 0) == b"after!"
+    os.unlink(f"f{number}")
+    assert os.pread(reader, 10, 0) == b"after!" and os.fstat(reader).st_nlink == 0
+"""
+    mounted.run(python(program))
+    assert b"before" == (mounted.lower / "f0").read_bytes()
+
+
+def test_directories_that_were_closed_open_no_files(mounted: Mounted, way: str) -> None:
+    """Each file is opened as itself when more directories were looked at than the server may hold open."""
+    for number in range(300):
+        (mounted.lower / f"d{number}").mkdir()
+        (mounted.lower / f"d{number}/f").write_text(str(number))
+    program = """
+import os
+for number in range(300): os.stat(f"d{number}/f")
+for number in range(300):
+    with open(f"d{number}/f") as file: assert file.read() == str(number)
+"""
+    mounted.server(python(program), "prlimit --nofile=300")
+
+
 def test_what_is_removed_is_given_back(mounted: Mounted, way: str) -> None:
     """A file that was read and closed takes no space once it has no name: the server doesn't hold it open."""
     program = """
