@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,7 +20,7 @@ from rootless_sb.kernel.signals import SignalPipe
 from rootless_sb.maps import map_text
 from rootless_sb.plan import with_layer
 from rootless_sb.requirements import Lacking, hint
-from rootless_sb.volumes import with_held
+from rootless_sb.volumes import parse_volume, with_held
 
 if TYPE_CHECKING:
     from rootless_sb.control_group import ControlGroup
@@ -133,13 +134,29 @@ def _clean_up(
             links.server.wait_for_end()
         if not kept:
             with Doing(f"cannot remove {sandbox.directory}"):
+                ours = _files_for_volumes(plan, sandbox)
                 removed = sandboxes.remove(sandbox, plan.uid)
-            links.supervisor.try_send(protocol.encode(protocol.REMOVED, *removed))
+            links.supervisor.try_send(protocol.encode(protocol.REMOVED, removed.files - ours, removed.bytes))
         leftovers.sweep((*plan.places, plan.store), plan.uid)
     except SbError as error:
         links.supervisor.try_send(protocol.failed(error))
         return error.status
     return 0
+
+
+def _files_for_volumes(plan: Plan, sandbox: Sandbox) -> int:
+    """How many files of the layer were made for a volume to be mounted on: nobody's changes. Raises OSError.
+
+    What is found through a symbolic link of the layer is only counted.
+    """
+    files = 0
+    for text in plan.record.wanted.volumes:
+        try:
+            st = os.lstat(f"{sandbox.directory}/upper{parse_volume(text, '/').target}")
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        files += stat.S_ISREG(st.st_mode) and not st.st_size
+    return files
 
 
 def _start(
