@@ -47,7 +47,7 @@ def _do(directory: int, action: Action) -> None:
             _exchange(directory, action)
         else:
             _move(directory, action.name, action.staged)
-        if not _is_old(directory, action):
+        if not _is_old(action, os.stat(action.staged, dir_fd=directory, follow_symlinks=False)):
             _take_back(directory, action)
             raise failure(errno.ESTALE)
     faults.point("apply-action-done")
@@ -125,9 +125,8 @@ def _undo(directory: int, action: Action) -> None:
         sites.discard(directory, action.staged)
 
 
-def _is_old(directory: int, action: Action) -> bool:
-    """Whether what was replaced is what was to be."""
-    st = os.stat(action.staged, dir_fd=directory, follow_symlinks=False)
+def _is_old(action: Action, st: os.stat_result) -> bool:
+    """Whether a file is what was to be replaced, and nobody has written to it since."""
     same = action.stamp is None or action.stamp == (st.st_size, st.st_mtime_ns)
     return same and (st.st_dev, st.st_ino) == action.old
 
@@ -169,12 +168,12 @@ def _clear(directory: int, action: Action) -> None:
 
 
 def restored(root: int, journal: Journal) -> list[tuple[bytes, os.stat_result]]:
-    """What is at its place again after an undo, by its path. Raises OSError."""
+    """What is at its place again after an undo, by its path, but for what the host has changed. Raises OSError."""
     found: list[tuple[bytes, os.stat_result]] = []
 
     def look(directory: int, action: Action) -> None:
-        if sites.key_of(directory, action.name) == action.old:
-            st = os.stat(action.name, dir_fd=directory, follow_symlinks=False)
+        st = os.stat(action.name, dir_fd=directory, follow_symlinks=False)
+        if _is_old(action, st):
             found.append((os.path.join(journal.sites[action.site].path, action.name), st))
 
     if journal.phase != STAGING:
