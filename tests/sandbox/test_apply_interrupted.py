@@ -107,6 +107,20 @@ def test_killed_while_it_undoes(sb: Sandboxes, host: Path) -> None:
     assert before == snapshot(host)
 
 
+def test_killed_while_many_are_cleared(sb: Sandboxes, host: Path) -> None:
+    """What several threads clear away, the next apply clears away to the last."""
+    for number in range(1200):
+        (host / str(number)).write_text("before\n")
+    change(sb, host, "for f in [0-9]*; do echo after >$f; done")
+    assert -signal.SIGKILL == sb.command("apply", "box", fault="apply-cleared:700").returncode
+    left = [each for each in os.listdir(host) if each.startswith(".sb-apply-")]
+    assert 0 < len(left) < 1200
+    again = sb.command("apply", "box")
+    assert (0, True) == (again.returncode, "it is finished now" in again.stderr)
+    assert [] == [each for each in os.listdir(host) if each.startswith(".sb-apply-")]
+    assert {"after\n"} == {path.read_text() for path in host.glob("[0-9]*")}
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted(sb: Sandboxes, host: Path, number: signal.Signals) -> None:
     """Ctrl-C undoes what was begun at once, and says so."""
