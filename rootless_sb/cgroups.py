@@ -32,6 +32,10 @@ OF_MEMORY = Hierarchy(f"{ROOT}/memory", "memory", "memory.limit_in_bytes", "memo
 # The limits that a group can hold, as `sb inspect` calls them, and their files.
 FILES = {"memory": "memory.max", "pids": "pids.max", "cpus": "cpu.max"}
 CONTROLLERS = ("memory", "pids", "cpu")
+# Where this is, a group as a whole has one share of the processors, however many of its processes run: cgroup-v2.rst,
+# cpu.weight. `sb inspect` calls that "running".
+SHARE = "cpu.weight"
+_DEFAULT_SHARE = 100
 # All of a group's processes end together when one has to (memory.oom.group).
 TOGETHER = ("memory.oom.group", "1")
 
@@ -94,6 +98,8 @@ def properties(limits: Limits) -> tuple[tuple[str, int], ...]:
         found.append(("MemorySwapMax", 0))
     if limits.processes:
         found.append(("TasksMax", limits.processes + _SPARE_PROCESSES))
+    if limits.running:  # the controller is only there where something is wanted of it
+        found.append(("CPUWeight", _DEFAULT_SHARE))
     if limits.cpus:
         found.append(("CPUQuotaPerSecUSec", max(int(limits.cpus * _SECOND), _SECOND // 100)))
     return tuple(found)
@@ -103,7 +109,8 @@ def held(values: Mapping[str, str]) -> tuple[str, ...]:
     """Which limits a group holds whose files, by their names, say this."""
     together = values.get(TOGETHER[0]) == TOGETHER[1]
     set_ = [name for name, file in FILES.items() if values.get(file, _UNLIMITED).split()[0] != _UNLIMITED]
-    return tuple(name for name in set_ if name != "memory" or together)
+    share = ("running",) if values.get(SHARE) else ()
+    return (*(name for name in set_ if name != "memory" or together), *share)
 
 
 def kills(events: str) -> int:

@@ -114,7 +114,7 @@ def _make(directory: str, pid: int, wanted: dict[str, str]) -> ControlGroup | No
 def _described(directory: str, *, made: bool) -> ControlGroup | None:
     """The group there, if it holds anything."""
     _try_to_write(f"{directory}/{cgroups.TOGETHER[0]}", cgroups.TOGETHER[1])
-    files = (*cgroups.FILES.values(), cgroups.TOGETHER[0])
+    files = (*cgroups.FILES.values(), cgroups.TOGETHER[0], cgroups.SHARE)
     held = cgroups.held({name: text for name in files if (text := _read(f"{directory}/{name}").strip())})
     return ControlGroup(directory, held, made, _kills_around(directory)) if held else None
 

@@ -53,6 +53,7 @@ def _wanted(root: str, home: str) -> Iterator[tuple[str, Unasked, bool]]:
         if names >= _REPOSITORY:
             yield from ((directory, each, True) for each in unasked.GIT)
         if ".git" in names:
+            yield from ((directory, each, True) for each in unasked.PROJECT if not each.path.startswith(".git/"))
             submodules = (each for each, inside in _directories(f"{directory}/.git/modules") if inside >= _REPOSITORY)
             yield from ((submodule, each, True) for submodule in submodules for each in unasked.GIT)
         for name in sorted(names & _BY_NAME.keys()):

@@ -47,12 +47,13 @@ _counted_apart = False  # whether it is known that the kernel can bound the proc
 
 class Ends(NamedTuple):
     """pid 1's connections: its channel to the supervisor, that which tells of its control group, where `sb exec`
-    connects, and the target's 0, 1 and 2.
+    connects, the mark of `turns`, and the target's 0, 1 and 2.
     """
 
     supervisor: Channel
     group: Channel
     control: Listener
+    mark: int
     standard: Standard
 
 
@@ -78,7 +79,8 @@ def run(plan: Plan, directory: str, ends: Ends) -> int:
     phases.mark(phases.COMMAND)
     supervisor.try_send(protocol.encode(protocol.PHASES, phases.own()))
     supervisor.try_send(protocol.encode(protocol.STARTED, pid))
-    wait_status = tending.tend(pid, events, supervisor, (ends.control, lambda: _open_session(ends.control, lent)))
+    visitors = (ends.control, lambda: _open_session(ends.control, lent))
+    wait_status = tending.tend(pid, events, supervisor, ends.mark, visitors)
     if wait_status is not None:  # else nobody is left to tell; the rest of this namespace ends with us
         supervisor.try_send(protocol.encode(protocol.EXITED, wait_status))
     return 0
@@ -89,7 +91,7 @@ def _open_session(control: Listener, lent: session.Lent) -> None:
     connection = control.accept()
     if connection is None:
         return
-    keep = {connection.fileno(), lent.devpts, lent.null}
+    keep = {connection.fileno(), lent.devpts, lent.null, lent.mark}
     if lent.inner is not None:
         keep |= lent.inner.opened()
     try:
@@ -132,7 +134,8 @@ def _start(plan: Plan, directory: str, ends: Ends, null: int) -> tuple[int, sess
     ends.supervisor.try_send(protocol.encode(protocol.LIMITED, ",".join(grouped), ",".join(own)))
     started = _start_limited(most, lambda: target.start(plan.target, around))
     _give_up_power(barriers)
-    return started.pid, session.Lent(builder.devpts, null, started.inner, barriers, plan.limits.own, started.pid)
+    lent = session.Lent(builder.devpts, null, started.inner, barriers, plan.limits.own, started.pid, ends.mark)
+    return started.pid, lent
 
 
 def find_out() -> None:

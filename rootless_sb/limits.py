@@ -24,12 +24,15 @@ GROUP = "control group"
 WATCH = "watch"  # memory.py
 COUNTED = "RLIMIT_NPROC"
 BOUND = "affinity"
+TURNS = "turns"  # turns.py
 SETRLIMIT = "setrlimit"
 OVERLAY = "overlay"  # its quota
 SUPERVISOR = "supervisor"
 _BY_PID1 = {"pids": COUNTED, "cpus": BOUND}
 _FEWEST_PROCESSES = 4096
 _PROCESSES_EACH = 32  # for each processor
+_FEWEST_RUNNING = 128  # `make -j64` on a small machine is nobody's harm
+_RUNNING_EACH = 32  # for each processor
 _FEWEST_CPUS = 0.01  # as docker has it: a quota of a millisecond (cgroup-v2.rst, cpu.max)
 _SHARE_OF_MEMORY = 0.9  # of what is available at the start
 _LEAST_MEMORY = 16 << 20  # bytes: with less nothing starts
@@ -56,7 +59,8 @@ class Limits(NamedTuple):
     """`processes`: how many there may be at once, threads included, all users' of the sandbox together; 0 for any
     number. `memory`: bytes, all processes together; 0 for any number; `swap`: whether there may be more of it that is
     swapped out. `cpus`: processors' time that they may use, all together, 0 for any; `processors`: those to which they
-    are bound where no control group counts that. `own`: what each process is held to.
+    are bound where no control group counts that. `own`: what each process is held to. `running`: how many threads may
+    run or be ready to at once before they take turns; 0 for any number.
     """
 
     processes: int
@@ -65,6 +69,7 @@ class Limits(NamedTuple):
     cpus: float
     processors: tuple[int, ...]
     own: tuple[Limit, ...]
+    running: int
 
 
 def decide(wanted: RunSpec, host: Host, identifier: str = "0") -> Limits:
@@ -78,13 +83,16 @@ def decide(wanted: RunSpec, host: Host, identifier: str = "0") -> Limits:
     cpus = parse_processors(wanted.cpus) if wanted.cpus else 0.0
     if cpus >= len(host.affinity):  # no more than there are, whoever counts
         cpus = 0.0
+    processes = max(wanted.pids_limit or default, 0)
+    running = max(_FEWEST_RUNNING, _RUNNING_EACH * host.processors)
     return Limits(
-        processes=max(wanted.pids_limit or default, 0),
+        processes=processes,
         memory=memory,
         swap=not wanted.memory,
         cpus=cpus,
         processors=_some(host.affinity, math.ceil(cpus), int(identifier, 16)) if cpus else (),
         own=tuple(own.values()),
+        running=0 if 0 < processes <= running else running,
     )
 
 
@@ -112,6 +120,9 @@ def held(limits: Limits, grouped: Sequence[str], own: Sequence[str]) -> tuple[He
         holders += [WATCH] if name == "memory" and not holders else []
         if value:
             found.append(Held(name, f"{value:g}" if name == "cpus" else str(value), tuple(holders)))
+    if limits.running:
+        shared = "running" in grouped
+        found.append(Held("running", "one share" if shared else str(limits.running), (GROUP if shared else TURNS,)))
     return (*found, *(Held(each.name, f"{each.soft}:{each.hard}", (SETRLIMIT,)) for each in limits.own))
 
 

@@ -33,6 +33,7 @@ _DATABASE = "passwords of databases"
 _AGENT = "an account's token, and what was said to an agent"
 _BROWSER = "cookies and passwords of a browser"
 _KEYRING = "a keyring"
+_WALLET = "a wallet"
 _HISTORY = "what was typed, passwords by mistake included"
 _OBEYS = "the socket of a program that does as it is told, with your rights"
 
@@ -45,8 +46,13 @@ SECRETS = (
     Secret("~/.config/doctl", _CLOUD),
     Secret("~/.config/hcloud", _CLOUD),
     Secret("~/.oci", _CLOUD),
+    Secret("~/.boto", _CLOUD),
+    Secret("~/.s3cfg", _CLOUD),
+    Secret("~/.databrickscfg", _CLOUD),
+    Secret("~/.fly", _CLOUD),
     Secret("~/.terraform.d/credentials.tfrc.json", _CLOUD),
     Secret("~/.config/gh", "a token of GitHub's"),
+    Secret("~/.config/hub", "a token of GitHub's"),
     Secret("~/.config/glab-cli", "a token of GitLab's"),
     Secret("~/.config/rclone", "accounts of remote storage"),
     Secret("~/.kube", "credentials of clusters"),
@@ -63,9 +69,15 @@ SECRETS = (
     Secret("~/.gem/credentials", _REGISTRY),
     Secret("~/.m2/settings*.xml", _REGISTRY),
     Secret("~/.gradle/gradle.properties", _REGISTRY),
+    Secret("~/.composer/auth.json", _REGISTRY),
+    Secret("~/.config/composer/auth.json", _REGISTRY),
+    Secret("~/.bundle/config", _REGISTRY),
     Secret("~/.pgpass", _DATABASE),
     Secret("~/.my.cnf", _DATABASE),
     Secret("~/.vault-token", "a token that opens other secrets"),
+    Secret("~/.config/sops", "keys that open other secrets"),
+    Secret("~/.config/age", "keys that open other secrets"),
+    Secret("~/.vault_pass*", "what opens the vaults of ansible"),
     Secret("~/.password-store", "passwords"),
     Secret("~/.config/op", "passwords"),
     Secret("~/.config/Bitwarden*", "passwords"),
@@ -77,8 +89,13 @@ SECRETS = (
     Secret("~/.codex", _AGENT),
     Secret("~/.gemini", _AGENT),
     Secret("~/.config/github-copilot", _AGENT),
+    Secret("~/.codeium", _AGENT),
     Secret("~/.local/share/keyrings", _KEYRING),
     Secret("~/.local/share/kwalletd", _KEYRING),
+    Secret("~/.local/share/python_keyring", _KEYRING),
+    Secret("~/.bitcoin", _WALLET),
+    Secret("~/.electrum", _WALLET),
+    Secret("~/.ethereum", _WALLET),
     Secret("~/.mozilla", _BROWSER),
     Secret("~/.thunderbird", "mail and its passwords"),
     Secret("~/.config/google-chrome*", _BROWSER),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 class Lent(NamedTuple):
     """What pid 1 lends: descriptors of its devpts' root and /dev/null, user namespace B if there is one; the barriers
-    that the sandbox stands behind, and the limits of each process; the target's pid.
+    that the sandbox stands behind, and the limits of each process; the target's pid; the mark of `turns`.
     """
 
     devpts: int
@@ -31,6 +31,7 @@ class Lent(NamedTuple):
     barriers: Barriers
     limits: tuple[Limit, ...]
     target: int
+    mark: int
 
 
 def serve(client: Channel, lent: Lent) -> int:
@@ -51,7 +52,7 @@ def serve(client: Channel, lent: Lent) -> int:
         client.try_send(protocol.failed(error))
         return error.status
     client.try_send(protocol.encode(protocol.STARTED, pid))
-    wait_status = tending.tend(pid, events, client)
+    wait_status = tending.tend(pid, events, client, lent.mark)
     if wait_status is None:  # the client is gone, and the command goes with it
         os.killpg(pid, signal.SIGKILL)
         return 0

@@ -10,7 +10,7 @@ import select
 import signal
 from typing import TYPE_CHECKING
 
-from rootless_sb import protocol
+from rootless_sb import protocol, turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,12 +23,12 @@ _OF_TERMINALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGCONT)
 
 
 def tend(
-    pid: int, events: SignalPipe, owner: Channel, visitors: tuple[Listener, Callable[[], None]] | None = None
+    pid: int, events: SignalPipe, owner: Channel, mark: int, visitors: tuple[Listener, Callable[[], None]] | None = None
 ) -> int | None:
     """Tend the child `pid` until it ends; its wait status is returned, or None if its owner's end came first.
 
-    `events` must turn SIGCHLD readable. Signals come from the owner. `visitors`: where else somebody may connect, and
-    what to do then.
+    `events` must turn SIGCHLD readable. Signals come from the owner. `mark`: whether turns are
+    being taken, `turns.are_taken`. `visitors`: where else somebody may connect, and what to do then.
     """
     poll = select.poll()
     poll.register(events.reader, select.POLLIN)
@@ -38,6 +38,8 @@ def tend(
     while True:
         for child, wait_status in _changed_children():
             if child == pid and os.WIFSTOPPED(wait_status):
+                if os.WSTOPSIG(wait_status) == signal.SIGSTOP and turns.are_taken(mark):
+                    continue
                 owner.try_send(protocol.encode(protocol.STOPPED, os.WSTOPSIG(wait_status)))
             elif child == pid:
                 return wait_status

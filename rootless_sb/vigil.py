@@ -6,23 +6,34 @@ import os
 import select
 import signal
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from rootless_sb import memory, protocol
+from rootless_sb import memory, protocol, turns
 
 if TYPE_CHECKING:
     from rootless_sb.kernel.channel import Channel
     from rootless_sb.kernel.signals import SignalPipe
 
 
+class Bounds(NamedTuple):
+    """`backstop`: seconds from the command's start until all is ended, None for ever; `memory`: bytes, and `running`:
+    threads that may run at once, 0 for any number; `mark`: see `turns.are_taken`.
+    """
+
+    backstop: float | None
+    memory: int
+    running: int
+    mark: int
+
+
 class Vigil:
     """Waits for pid 1's end. It is ended with the supervisor and with the server, some time after the command's start,
-    and when the sandbox uses more memory than it may.
+    and when the sandbox uses more memory than it may. Meanwhile turns are taken where too many run.
     """
 
     __slots__ = (
-        "_backstop", "_deadline", "_events", "_look_due", "_memory", "_most", "_own_ipc", "_pid", "_server",
-        "_supervisor",
+        "_bounds", "_deadline", "_events", "_look_due", "_memory", "_own_ipc", "_pid", "_server", "_supervisor",
+        "_turns",
     )  # fmt: skip
 
     def __init__(
@@ -36,23 +47,24 @@ class Vigil:
         self._events = events
         self._supervisor = supervisor
         self._server = server
-        self._backstop: float | None = None
-        self._most = 0
+        self._bounds = Bounds(None, 0, 0, -1)
         self._deadline: float | None = None
         self._memory: memory.MemoryWatch | None = None
         self._look_due = 0.0
+        self._turns: turns.Watch | None = None
 
-    def wait(self, backstop: float | None, most: int) -> int:
-        """Returns pid 1's wait status. `backstop`: seconds from the command's start until all is ended, None for ever;
-        `most`: bytes of memory, 0 for any number.
+    def wait(self, bounds: Bounds) -> int:
+        """Returns pid 1's wait status.
 
         waitpid(2) for the first process of a PID namespace returns after all others in it are gone: pid_namespaces(7).
         """
-        self._backstop, self._most = backstop, most
+        self._bounds = bounds
         try:
             return self._wait()
         finally:
             self._forget_memory()
+            if self._turns is not None:
+                self._turns.close()
 
     def _wait(self) -> int:
         poll = select.poll()
@@ -60,6 +72,9 @@ class Vigil:
         for descriptor in (self._events.reader, *(link.fileno() for link in links)):
             poll.register(descriptor, select.POLLIN)
         while True:
+            # Before pid 1, which has its end only when all in its PID namespace have been reaped.
+            if self._turns is not None and not self._turns.is_well():
+                self._end()
             ended, wait_status = os.waitpid(self._pid, os.WNOHANG)
             if ended:
                 self._hear_rest()
@@ -98,17 +113,21 @@ class Vigil:
 
     def _begin(self) -> None:
         """The command has started: its limits count from now."""
-        if self._backstop is not None:
-            self._deadline = time.monotonic() + self._backstop
-        if self._most:
-            try:
-                self._memory = memory.MemoryWatch(self._pid, self._most, own_ipc=self._own_ipc)
-            except OSError:  # it has just ended
-                return
+        bounds = self._bounds
+        if bounds.backstop is not None:
+            self._deadline = time.monotonic() + bounds.backstop
+        try:
+            if bounds.memory:
+                self._memory = memory.MemoryWatch(self._pid, bounds.memory, own_ipc=self._own_ipc)
+            if bounds.running:
+                self._turns = turns.Watch(self._pid, bounds.running, bounds.mark)
+        except OSError:  # it has just ended
+            return
 
     def _patience(self) -> int | None:
         """Milliseconds until something is due."""
-        due = [each for each in (self._deadline, self._look_due if self._memory else None) if each is not None]
+        looks = (self._look_due if self._memory else None, self._turns.due if self._turns else None)
+        due = [each for each in (self._deadline, *looks) if each is not None]
         return int(max(min(due) - time.monotonic(), 0.0) * 1000) + 1 if due else None
 
     def _look(self, poll: select.poll) -> None:
@@ -117,6 +136,8 @@ class Vigil:
         if self._deadline is not None and now >= self._deadline:
             self._deadline = None
             self._end()
+        if self._turns is not None and now >= self._turns.due:
+            self._turns.look()
         if self._memory is not None and now >= self._look_due:
             try:
                 left = self._memory.left(lambda: self._is_pressed(poll))

@@ -66,7 +66,8 @@ def watch(plan: Plan, links: Links, standard: Standard, audit: tuple[int, ...]) 
         with Doing("cannot listen for other commands"):
             control = channel.listen(sandbox.own, "control")
         gate, pid1s = channel.pair()
-        ends = init.Ends(links.init, pid1s, control, standard)
+        mark = os.eventfd(0, os.EFD_CLOEXEC)
+        ends = init.Ends(links.init, pid1s, control, mark, standard)
         pid = _start(with_layer(plan, sandbox.directory), sandbox, links, ends, audit, taken)
         for end in (control, links.init, pid1s):
             end.close()
@@ -74,8 +75,10 @@ def watch(plan: Plan, links: Links, standard: Standard, audit: tuple[int, ...]) 
         group = _place_in_group(plan, pid, gate)
         descriptors.shut((0, 1), descriptors.open_null())  # their other ends are to see the sandbox's end, not ours
         waiting = vigil.Vigil(pid, events, links.supervisor, links.server, own_ipc="ipc" in plan.namespaces)
-        watched = 0 if group is not None and "memory" in group.held else plan.limits.memory
-        wait_status = waiting.wait(ending.backstop(plan.timeout), watched)
+        held = group.held if group is not None else ()
+        memory = 0 if "memory" in held else plan.limits.memory
+        running = 0 if "running" in held else plan.limits.running
+        wait_status = waiting.wait(vigil.Bounds(ending.backstop(plan.timeout), memory, running, mark))
         if group is not None:
             _leave_group(group, links.supervisor, killed=os.WIFSIGNALED(wait_status))
         # What a command does once its files are gone, and what status that gives it, says nothing: tell it apart.
@@ -179,7 +182,8 @@ def _start(
         from rootless_sb import holding
 
         plan = plan._replace(steps=with_held(plan.steps, holding.hold(plan.guarded, taken)))
-    keep = {ends.supervisor.fileno(), ends.group.fileno(), ends.control.fileno(), *relay.opened(ends.standard)}
+    ours = (ends.supervisor.fileno(), ends.group.fileno(), ends.control.fileno(), ends.mark)
+    keep = {*ours, *relay.opened(ends.standard)}
     with Doing("cannot start pid 1"):
         pid = processes.fork(lambda: init.run(plan, sandbox.directory, ends), keep)
     links.supervisor.try_send(protocol.encode(protocol.PHASES, phases.own()))

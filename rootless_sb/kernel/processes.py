@@ -210,16 +210,17 @@ def die_with(pipe: int) -> None:
     fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(pipe, _F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
-    if _is_readable(pipe):  # it was closed before
+    if is_readable(pipe):  # it was closed before
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def has_ended(pidfd: int) -> bool:
     """Whether the process of a pidfd has ended (pidfd_open(2))."""
-    return _is_readable(pidfd)
+    return is_readable(pidfd)
 
 
-def _is_readable(descriptor: int) -> bool:
+def is_readable(descriptor: int) -> bool:
+    """Whether there is something to read, or an end, on a descriptor now."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(0))

@@ -104,6 +104,7 @@ def test_the_sandbox_is_in_a_group_of_its_own(ends: Ends) -> None:
     (known,) = json.loads(ends["inspected"].stdout)["sandboxes"]
     assert ["control group"] == known["limits"]["memory"]["held_by"]
     assert ["control group", "RLIMIT_NPROC"] == known["limits"]["pids"]["held_by"]
+    assert ["control group"] == known["limits"]["running"]["held_by"]
     assert ["overlay"] == known["limits"]["disk"]["held_by"]
 
 

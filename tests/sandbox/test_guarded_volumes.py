@@ -126,6 +126,20 @@ def test_what_is_missing_cannot_be_made(sb: Sandboxes, tmp_path: Path) -> None:
     assert names == list(everything(place))
 
 
+@pytest.mark.parametrize("name", sorted({unasked.first_name(each.path) for each in unasked.PROJECT} - {".git"}))
+def test_what_is_missing_in_an_inner_repository_cannot_be_made(sb: Sandboxes, project: Path, name: str) -> None:
+    """Each name, in a repository deeper down; with --show, and where no repository is, it can be made."""
+    inner = project / "libs/inner"
+    make = ("-v", str(project), "--", "mkdir")
+    before = everything(project)
+    assert 0 != sb(*make, str(inner / name)).returncode
+    assert before == everything(project)
+    assert 0 == sb("--show", str(inner / name), *make, str(inner / name)).returncode
+    assert 0 == sb(*make, str(project / "libs" / name)).returncode
+    assert (inner / name).is_dir()
+    assert (project / "libs" / name).is_dir()
+
+
 def test_what_is_missing_in_a_home_cannot_be_made(sb: Sandboxes, home: Path) -> None:
     """What shells and sessions run isn't made there either, nor the directory that it would be in replaced."""
     (home / ".ssh/id").unlink()

@@ -183,6 +183,7 @@ def test_inspect_tells_what_holds_them(sb: Sandboxes) -> None:
         "memory": ("1073741824", ["watch"]),
         "pids": (str(max(4096, 32 * (os.cpu_count() or 1))), ["RLIMIT_NPROC"]),
         "cpus": ("1", ["affinity"]),
+        "running": (str(max(128, 32 * (os.cpu_count() or 1))), ["turns"]),
         "core": ("0:0", ["setrlimit"]),
         "nofile": ("100:100", ["setrlimit"]),
         "disk": ("5% free", ["overlay"]),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rootless_sb.secrets import SECRETS
+from rootless_sb.secrets import SECRETS, stands_for
 from tests.sandbox.running import python
 
 if TYPE_CHECKING:
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.sandbox.running import Sandboxes
+
+def _and_above(name: str) -> list[str]:
+    """A relative path and the directories above it."""
+    parts = name.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
+
 
 HIDDEN = (".ssh/id_ed25519", ".aws/credentials", ".netrc", ".config/gh/hosts.yml", ".claude/x", ".bash_history")
 
@@ -30,6 +36,14 @@ FILES = (
     *(".claude/settings.json", ".codex/auth.json", ".local/share/keyrings/login.keyring", ".mozilla/firefox/x/key4.db"),
     *(".config/google-chrome/Default/Cookies", ".config/chromium/Default/Cookies", ".bash_history", ".zsh_history"),
     *(".python_history", ".local/share/fish/fish_history", ".histfile", ".Xauthority", ".password-store/x.gpg"),
+)
+# The rest of the list, so that a name that is added has its control: whether it is a file or a directory is all one.
+OTHERS = tuple(
+    name
+    for secret in SECRETS
+    if secret.path.startswith("~/")
+    and (name := secret.path.removeprefix("~/").replace("*", "x"))
+    and not any(stands_for(secret.path, f"~/{part}") for file in FILES for part in _and_above(file))
 )
 SOCKETS = (
     *("bus", "docker.sock", "podman/podman.sock", "gnupg/S.gpg-agent", "ssh-agent.socket", "keyring/ssh", "wayland-0"),
@@ -86,16 +100,16 @@ def test_a_secret_is_not_there(sb: Sandboxes, home: Path, name: str) -> None:
 
 
 def test_all_of_them(sb: Sandboxes, tmp_path: Path) -> None:
-    """None of the files in a home can be read, and with --show of each all can."""
+    """No secret of the list in a home can be read, and with --show of each all can."""
     sb.environment["HOME"] = str(tmp_path)
-    for name in FILES:
+    for name in (*FILES, *OTHERS):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(f"{name}\n")
-    read = ("--", "cat", *(str(tmp_path / name) for name in FILES))
+    read = ("--", "cat", *(str(tmp_path / name) for name in (*FILES, *OTHERS)))
     assert "" == sb(*read).stdout
     shown = [option for secret in SECRETS if secret.path.startswith("~/") for option in ("--show", secret.path)]
     shown = [option.replace("~", str(tmp_path)) for option in shown]
-    assert [*FILES] == sb(*shown, *read).stdout.splitlines()
+    assert [*FILES, *OTHERS] == sb(*shown, *read).stdout.splitlines()
 
 
 def test_tickets_of_kerberos(sb: Sandboxes) -> None:

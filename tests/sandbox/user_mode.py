@@ -23,6 +23,7 @@ GROUP = f"/sys/fs/cgroup/user.slice/user-{os.getuid()}.slice"
 PATIENCE = 300.0  # seconds for what takes some ten, so that a hang is a failure
 
 _MACHINE = (
+    *("setpriv", "--pdeathsig", "TERM"),  # killed test runs take it along; by KILL its helpers would stay
     *("linux.uml", "mem=1G", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "rw", "umid=machine"),
     *("quiet", "loglevel=0", "con=null", "con0=null,fd:1"),
 )
@@ -80,16 +81,15 @@ def run(
 
 
 def _boot(place: Path) -> None:
-    try:
-        machine = subprocess.Popen(
-            [*_MACHINE, f"init={place}/init", f"uml_dir={place}"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    except FileNotFoundError:
+    if shutil.which("linux.uml") is None:
         pytest.skip("linux.uml (Debian's user-mode-linux) isn't installed")
+    machine = subprocess.Popen(
+        [*_MACHINE, f"init={place}/init", f"uml_dir={place}"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
     try:
         output, _ = machine.communicate(timeout=PATIENCE)
     finally:

@@ -51,6 +51,7 @@ def test_what_is_held() -> None:
     assert ("memory", "cpus") == cgroups.held(values)
     assert ("cpus",) == cgroups.held({**values, "memory.oom.group": "0"})
     assert () == cgroups.held({"cpu.max": "max 100000"})
+    assert ("running",) == cgroups.held({"cpu.max": "max 100000", "cpu.weight": "100"})
 
 
 def test_what_memory_is_left() -> None:

@@ -13,7 +13,7 @@ from tests.unit.hosts import HOST
 
 def test_defaults() -> None:
     """Thousands of processes, more on a large machine, and no core dumps."""
-    expected = limits.Limits(4096, 9_000_000_000, True, 0.0, (), (Limit("core", 0, 0),))
+    expected = limits.Limits(4096, 9_000_000_000, True, 0.0, (), (Limit("core", 0, 0),), 128)
     assert expected == limits.decide(RunSpec(), HOST)
     assert [16 << 20, 0] == [limits.decide(RunSpec(), HOST._replace(memory=n)).memory for n in (1, 0)]
     assert 6400 == limits.decide(RunSpec(), HOST._replace(processors=200)).processes
@@ -24,7 +24,7 @@ def test_what_is_asked_for_replaces_them() -> None:
     """A limit of the same name takes the default's place."""
     decided = limits.decide(RunSpec(pids_limit=7, memory="1m", ulimits=("core=-1", "nofile=10:20")), HOST)
     own = (Limit("core", -1, -1), Limit("nofile", 10, 20))
-    assert (7, 1 << 20, False, 0.0, (), own) == decided
+    assert (7, 1 << 20, False, 0.0, (), own, 0) == decided
 
 
 def test_processors() -> None:
@@ -47,12 +47,25 @@ def test_what_holds_them() -> None:
         each.holders for each in inside[:3]
     ]
     assert () == limits.loose(inside)
+    assert all(each.name != "running" for each in inside)  # so few processes that it doesn't matter
     outside = limits.held(decided, (), ("pids", "cpus"))
     assert [("watch",), ("RLIMIT_NPROC",), ("affinity",), ("setrlimit",)] == [each.holders for each in outside]
     (said,) = limits.loose(outside)
     assert said.endswith("bound to 2 processors")
     (said,) = limits.loose(limits.held(decided, (), ()))
     assert said.endswith("going on without")
+
+
+def test_what_runs_at_once() -> None:
+    """More than a wide build has; a control group gives all together one share instead."""
+    assert [128, 128, 640] == [
+        limits.decide(RunSpec(), HOST._replace(processors=number)).running for number in (1, 4, 20)
+    ]
+    assert [0, 128] == [limits.decide(RunSpec(pids_limit=number), HOST).running for number in (128, 129)]
+    decided = limits.decide(RunSpec(), HOST)
+    assert ("running", "128", ("turns",)) in limits.held(decided, (), ())
+    assert ("running", "one share", ("control group",)) in limits.held(decided, ("running",), ())
+
 
 @pytest.mark.parametrize(
     "text", ["nofile", "nofile=", "nofile=x", "nofile=5:4", "nofile=-2", "nofile=-1:5", "nofiel=5", "=5"]

@@ -1,0 +1,193 @@
+"""A sandbox in which very many processes want to run at once: they take turns, and others get to run."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from rootless_sb import host, limits
+from rootless_sb.spec import RunSpec
+from tests.sandbox import processes
+from tests.sandbox.running import PATIENCE, SB, eventually, stdout_until, tell
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tests.conftest import Count
+    from tests.sandbox.running import Sandboxes
+
+MOST = limits.decide(RunSpec(), host.probe()).running  # that run at once and take no turns
+ROUNDS = 5
+# How much longer something may take beside a bomb than beside a busy process for each processor.
+SLOWER = 8
+# Starts programs, a number of times for each line that it reads, and says how long that took.
+WORK = """
+import os, sys, time
+number, *command = sys.argv[1:]
+for line in sys.stdin:
+    begin = time.monotonic()
+    for _ in range(int(number)):
+        _, status = os.waitpid(os.posix_spawn(command[0], command, os.environ), 0)
+        assert status == 0
+    print(time.monotonic() - begin, flush=True)
+"""
+# Processes that fork as fast as they can, as three users, each in a session of its own; some live for a moment only.
+BOMB = """
+import os, signal
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for uid in range(3):
+    if os.fork() == 0:
+        os.setgid(1000 + uid)
+        os.setuid(1000 + uid)
+        break
+while True:
+    try:
+        if os.fork() == 0:
+            os.setsid()
+            if os.getpid() % 4 == 0:
+                os._exit(0)
+    except BlockingIOError:
+        pass
+"""
+# So many busy processes, in sessions of their own, until stdin ends.
+CROWD = """
+import os, select, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+reader, writer = os.pipe()
+for _ in range(int(sys.argv[1])):
+    if os.fork() == 0:
+        os.close(writer)
+        os.setsid()
+        os.read(reader, 1)
+        while not select.select([0], [], [], 0)[0]:
+            pass
+        os._exit(0)
+os.close(writer)
+for _ in range(int(sys.argv[1])):
+    os.wait()
+print("alone", flush=True)
+signal.pause()
+"""
+BUSY = "while True: pass"
+
+
+class Worker(NamedTuple):
+    """What is done on the host, in a session of its own as another terminal's programs are."""
+
+    process: subprocess.Popen[bytes]
+
+    def round_time(self) -> float:
+        """How long it takes."""
+        taken = []
+        for _ in range(ROUNDS):
+            tell(self.process, "go\n")
+            taken.append(float(stdout_until(self.process, b"\n")))
+        return statistics.median(taken)
+
+
+@pytest.fixture
+def started() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """What is killed at the test's end."""
+    found: list[subprocess.Popen[bytes]] = []
+    yield found
+    for process in found:
+        process.kill()
+        process.communicate()
+
+
+def works(sb: Sandboxes, started: list[subprocess.Popen[bytes]], number: int, command: Sequence[str]) -> Worker:
+    """A worker who starts this command so often."""
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-c", WORK, str(number), *command],
+        bufsize=0,
+        env=sb.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    sb.adopt(process)
+    started.append(process)
+    return Worker(process)
+
+
+def takers(sb: subprocess.Popen[bytes]) -> list[processes.Process]:
+    """Who has turns taken in this sandbox."""
+    return [process for process in processes.descendants(sb.pid) if process.name == "sb-turns"]
+
+
+@pytest.mark.usefixtures("subordinate_ids")
+def test_the_host_and_a_second_sandbox_go_on(
+    sb: Sandboxes, started: list[subprocess.Popen[bytes]], count: Count
+) -> None:
+    """Beside a bomb the host starts programs, and sandboxes, nearly as fast as beside a busy process for each
+    processor. Beside one that is too small for turns, it doesn't: that is what they are for.
+    """
+    programs, second = works(sb, started, 10, ["/bin/true"]), works(sb, started, 1, [str(SB), "run", "-q", "true"])
+    workers = (programs, second)
+    busy = [subprocess.Popen([sys.executable, "-c", BUSY], start_new_session=True) for _ in os.sched_getaffinity(0)]
+    for process in busy:
+        sb.adopt(process)
+    usual = [worker.round_time() for worker in workers]
+    for process in busy:
+        process.kill()
+        process.wait()
+
+    bomb = ("--", sys.executable, "-I", "-c", BOMB)
+    small = sb.start("--pids-limit", str(MOST), *bomb)
+    eventually(lambda: len(processes.descendants(small.pid)) > MOST // 2)
+    beside_small = programs.round_time()
+    assert [] == takers(small)
+    small.kill()
+    small.communicate(timeout=PATIENCE)
+
+    large = sb.start("--pids-limit", str(count(2 * MOST, max(4096, MOST))), *bomb)
+    eventually(lambda: takers(large))
+    beside = [worker.round_time() for worker in workers]
+    assert large.poll() is None
+    large.kill()
+    large.communicate(timeout=PATIENCE)
+    print("beside the busy, the small bomb, the large one:", usual, beside_small, beside)
+    assert all(time < SLOWER * before for time, before in zip(beside, usual, strict=True)), (usual, beside)
+    assert beside_small > SLOWER * usual[0], (usual, beside_small)
+
+
+def test_turns_have_an_end(sb: Sandboxes) -> None:
+    """Once few want to run all go on at once; what had its turns ends as it would have. A sandbox beside it that is
+    smaller has none taken.
+    """
+    reader, writer = os.pipe()
+    command = ("--", sys.executable, "-I", "-c", CROWD)
+    modest = sb.start(*command, str(MOST // 4))
+    crowd = sb.start("--status-fd", str(writer), *command, str(MOST + 40), descriptors=[writer])
+    os.close(writer)
+    eventually(lambda: takers(crowd))
+    assert [] == takers(modest)
+    for run in (crowd, modest):
+        assert run.stdin is not None
+        run.stdin.close()
+        run.stdin = None
+        stdout_until(run, b"alone\n")
+    eventually(lambda: not takers(crowd))
+    for run in (crowd, modest):
+        run.terminate()
+        run.communicate(timeout=PATIENCE)
+        assert 7 == run.returncode
+    with open(reader, encoding="utf-8") as file:
+        told = [json.loads(line) for line in file]
+    assert ["started", "exited"] == [line["event"] for line in told]
+
+
+def test_who_has_the_turns_taken_is_missed(sb: Sandboxes) -> None:
+    """A sandbox that would stand still for ever is ended, and that isn't the command's doing."""
+    crowd = sb.start("--", sys.executable, "-I", "-c", CROWD, str(MOST + 40))
+    eventually(lambda: takers(crowd))
+    (taker,) = takers(crowd)
+    os.kill(taker.pid, 9)
+    crowd.communicate(timeout=PATIENCE)
+    assert 125 == crowd.returncode
