@@ -98,7 +98,8 @@ def _run(command: options.Command, ready: int = -1) -> int:
 
 
 def _libfuse_options(command: options.Command) -> set[str]:
-    wanted = {"fsname=fuse-overlay", "subtype=fuse-overlay", "default_permissions", *command.mount}
+    source = command.source.replace("\\", "\\\\").replace(",", "\\,")  # as fuse_opt.c undoes it
+    wanted = {f"fsname={source}", "subtype=fuse-overlay", "default_permissions", *command.mount}
     if os.geteuid() == 0:
         wanted.add("allow_other")  # as a container's root: its other users are to see the files too
     if command.debug:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from fuse_overlay.errors import OverlayError
 
-USAGE = "usage: fuse-overlay [-f] [-d] -o lowerdir=DIR[:DIR…][,upperdir=DIR,workdir=DIR][,live][,…] MOUNTPOINT"
+USAGE = "usage: fuse-overlay [-f] [-d] -o lowerdir=DIR[:DIR…][,upperdir=DIR,workdir=DIR][,live][,…] [NAME] MOUNTPOINT"
 
 # Options of mount(8) that go to libfuse as they are.
 _MOUNT = frozenset(
@@ -24,10 +24,12 @@ _OPPOSITES = (
 class Command(NamedTuple):
     """What was asked: the directories, libfuse's own options, and the options that mean nothing to us.
 
-    `live`: the lower directories are no layers but plain trees, which may change underneath.
+    `source`: what /proc/self/mounts is to name as what is mounted. `live`: the lower directories are no layers but
+    plain trees, which may change underneath.
     """
 
     mountpoint: bytes = b""
+    source: str = "fuse-overlay"
     lowers: tuple[bytes, ...] = ()
     upper: bytes | None = None
     work: bytes | None = None
@@ -65,9 +67,14 @@ def parse(arguments: list[str]) -> Command:
             places.append(argument)
     if command.version or command.help:
         return command
-    if len(places) != 1:
-        raise OverlayError("no mountpoint" if not places else f"more than one mountpoint: {' '.join(places)}")
-    return _checked(_with_options(command._replace(mountpoint=os.fsencode(places[0])), options))
+    if not places:
+        raise OverlayError("no mountpoint")
+    *sources, mountpoint = places
+    if len(sources) > 1:
+        raise OverlayError(f"more than one mountpoint: {' '.join(places)}")
+    if sources:  # mount.fuse3(8) puts it there, for `mount -t fuse.fuse-overlay`
+        command = command._replace(source=sources[0])
+    return _checked(_with_options(command._replace(mountpoint=os.fsencode(mountpoint)), options))
 
 
 def split(text: str, separator: str) -> list[str]:

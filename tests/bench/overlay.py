@@ -71,7 +71,7 @@ def race(wanted: argparse.Namespace, place: Path) -> None:
     sizes = rows.QUICK if wanted.quick else rows.FULL
     words = [word for word in wanted.rows.split(",") if word]
     chosen = [row for row in rows.rows(sizes) if not words or any(word in row.name for word in words)]
-    named = [name for name in wanted.contestants.split(":") if name]
+    named = [name for name in wanted.contestants.split(",") if name]
     entered = [each for each in CONTESTANTS if not named or each.name in named]
     rounds = wanted.rounds if wanted.quick else max(wanted.rounds, _FEWEST)
     trees.make(place / "trees", sizes, {row.tree for row in chosen})

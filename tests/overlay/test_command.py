@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -44,7 +46,7 @@ def test_options_in_several_pieces() -> None:
         (["-o", "lowerdir=a,upperdir=b", "m"], "upperdir and workdir need each other"),
         (["-o", "lowerdir=", "m"], "lowerdir needs a directory"),
         (["-x", "m"], "unknown option -x"),
-        (["-o", "lowerdir=a", "m", "n"], "more than one mountpoint: m n"),
+        (["-o", "lowerdir=a", "name", "m", "n"], "more than one mountpoint: name m n"),
         (["-o", "lowerdir=a", "-o", "lowerdir=b", "m"], "lowerdir is given twice: a and b"),
         (["-o", "lowerdir=a,upperdir=b,workdir=c,upperdir=d", "m"], "upperdir is given twice: b and d"),
         (["-o", "lowerdir=a,ro", "-o", "rw", "m"], "ro and rw contradict each other"),
@@ -61,6 +63,23 @@ def test_version_and_help() -> None:
     """Both go to stdout and succeed."""
     assert fuse_overlay("--version").stdout.startswith("fuse-overlay: version ")
     assert fuse_overlay("--help").stdout.startswith("usage: fuse-overlay ")
+
+
+def test_it_is_a_type_for_mount(mounted: Mounted) -> None:
+    """`mount -t fuse.fuse-overlay NAME MOUNTPOINT`, as in fstab(5): mount.fuse3(8) calls it with the name first."""
+    (mounted.lower / "f").write_text("below")
+    if (place := shutil.which("fuse-overlayfs")) is None:
+        pytest.skip("no fuse-overlayfs")
+    where = f"lowerdir={mounted.lower},upperdir={mounted.upper},workdir={mounted.work}"
+    script = (
+        # mount.fuse3 looks for the command in a PATH of its own; any file there serves as its place.
+        f"mount --bind {Path(sys.executable).with_name('fuse-overlay')} {place}; "
+        f"mount -t fuse.fuse-overlayfs my,name {mounted.merged} -o {where},noatime; "
+        f"cat {mounted.merged}/f; findmnt -n -o SOURCE,FSTYPE {mounted.merged}; umount {mounted.merged}"
+    )
+    result = in_namespace(script)
+    assert (0, "") == (result.returncode, result.stderr)
+    assert ["belowmy,name", "fuse.fuse-overlay"] == result.stdout.split()
 
 
 def test_it_mounts_behind_the_scenes(mounted: Mounted) -> None:
