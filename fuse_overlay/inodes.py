@@ -25,7 +25,8 @@ _LOW_BITS = 48
 _LOW_MASK = (1 << _LOW_BITS) - 1
 _TAGS = 0x7FFF
 _FRESH_TAG = _TAGS << _LOW_BITS
-_FEW = 1 << 10  # nodes: tables that never held more aren't worth shrinking
+_MANY = 1 << 12  # nodes: tables that never held more aren't worth shrinking
+_FEW = 64  # nodes: what is worth it is shrunk again and again, until there are no more
 
 # Types and devices of files: an int of its own for each of them would be a ninth of a node's memory.
 _SHARED: dict[int, int] = {}
@@ -165,7 +166,8 @@ class Table:
         self._released = released
         self._places: dict[tuple[Node, bytes], Node] = {}
         self._keys: dict[Key, Node] = {}
-        self._most = _FEW  # nodes since the tables were made
+        self._most = 0  # nodes since the tables were made, and since there were few
+        self._most_of_all = 0
         self.numbers = Numbers()
 
     def __len__(self) -> int:
@@ -183,8 +185,8 @@ class Table:
         """Take a new node in, with `number` if that is free and with a fresh number if not."""
         node.ino = self.numbers.fresh() if number in self.nodes or number <= ROOT else number
         self.nodes[node.ino] = node
-        if len(self.nodes) > self._most:
-            self._most = len(self.nodes)
+        self._most = max(self._most, len(self.nodes))
+        self._most_of_all = max(self._most_of_all, self._most)
         if node.parent is not None:
             node.parent.children += 1
         self.attach(node)
@@ -289,8 +291,10 @@ class Table:
         """Make the tables anew if there is much less in them than there was: a dict keeps the room that it once took.
         Returns whether they were.
         """
-        if self._most <= _FEW or len(self.nodes) >= self._most // 8:
+        if len(self.nodes) >= self._most // 8 or self._most_of_all <= _MANY:
             return False
         self.nodes, self._places, self._keys = dict(self.nodes), dict(self._places), dict(self._keys)
-        self._most = max(len(self.nodes), _FEW)
+        self._most = len(self.nodes)
+        if self._most < _FEW:
+            self._most_of_all = self._most
         return True

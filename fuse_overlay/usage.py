@@ -11,6 +11,7 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from fuse_overlay import quota, whiteout
+from fuse_overlay.descent import Descent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,28 +68,22 @@ def count(upper: int, work: int) -> Usage:
 
 def _entries(top: int) -> Iterator[os.stat_result]:
     """All that is below a directory but whiteouts and marks; os.fwalk recurses, and what is deep would stop it."""
-    opened = [_listed(top, b".")]
-    try:
-        while opened:
-            fd, left = opened[-1]
-            if not left:
-                opened.pop()
-                os.close(fd)
+    with Descent(top, b".") as way:
+        left = [os.listdir(way.fd)]
+        while True:
+            if not left[-1]:
+                left.pop()
+                if not left:
+                    return
+                way.leave()
                 continue
-            name = os.fsencode(left.pop())
-            st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            name = os.fsencode(left[-1].pop())
+            st = os.stat(name, dir_fd=way.fd, follow_symlinks=False)
             if not (whiteout.is_whiteout(st) or whiteout.is_mark(name)):
                 yield st
             if stat.S_ISDIR(st.st_mode):
                 try:
-                    opened.append(_listed(fd, name))
+                    way.enter(name)
                 except PermissionError:
                     continue  # not of our making, and nothing that we can count
-    finally:
-        for fd, _ in opened:
-            os.close(fd)
-
-
-def _listed(directory: int, name: bytes) -> tuple[int, list[str]]:
-    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-    return fd, os.listdir(fd)
+                left.append(os.listdir(way.fd))

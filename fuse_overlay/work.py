@@ -8,6 +8,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from fuse_overlay import whiteout
+from fuse_overlay.descent import Descent
 from fuse_overlay.errors import OverlayError
 from fuse_overlay.kernel import paths
 from fuse_overlay.layers import at
@@ -126,26 +127,25 @@ class Work:
 
 def remove_tree(directory: int, name: bytes) -> None:
     """Remove a directory and all in it, following no symbolic link. Raises OSError."""
-    opened = [(directory, name, _open_directory(directory, name))]
-    try:
-        while opened:
-            above, called, fd = opened[-1]
-            below = _remove_entries(fd)
-            if below is not None:
-                opened.append((fd, below, _open_directory(fd, below)))
-                continue
-            opened.pop()
-            os.close(fd)
-            os.rmdir(called, dir_fd=above)
-    finally:
-        for _, _, fd in opened:
-            os.close(fd)
+    with Descent(directory, name) as way:
+        called: list[bytes] = []
+        left = [_remove_entries(way.fd)]
+        while left[-1] or called:
+            if left[-1]:
+                called.append(left[-1].pop())
+                way.enter(called[-1])
+                left.append(_remove_entries(way.fd))
+            else:
+                left.pop()
+                way.leave()
+                os.rmdir(called.pop(), dir_fd=way.fd)
+    os.rmdir(name, dir_fd=directory)
 
 
-def _remove_entries(fd: int) -> bytes | None:
-    """Remove the files in a directory; stop at the first directory that isn't empty, and return its name."""
-    for listed in os.listdir(fd):
-        name = os.fsencode(listed)
+def _remove_entries(fd: int) -> list[bytes]:
+    """Remove all in a directory but the directories that aren't empty. Returns their names."""
+    full = []
+    for name in map(os.fsencode, os.listdir(fd)):
         try:
             os.unlink(name, dir_fd=fd)
         except IsADirectoryError:
@@ -154,9 +154,5 @@ def _remove_entries(fd: int) -> bytes | None:
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-                return name
-    return None
-
-
-def _open_directory(directory: int, name: bytes) -> int:
-    return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+                full.append(name)
+    return full

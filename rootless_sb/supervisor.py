@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from rootless_sb.kernel.channel import Channel
     from rootless_sb.overlay_server import OverlayServer
     from rootless_sb.plan import Plan
+    from rootless_sb.prepared import Prepared
     from rootless_sb.status_stream import StatusStream
 
 _FULL = "the sandbox couldn't write all that it wanted: its limit of disk was reached (--disk and --inodes set it)"
@@ -45,14 +46,21 @@ _FLUSH = 60.0  # seconds that the server has to bring what a kept layer still la
 _LOOK_AROUND = 1.0  # seconds between looks at the parent, where it can't be watched
 
 
-def run(plan: Plan, server: OverlayServer, status: StatusStream, background: Background | None = None) -> int:
+def run(
+    plan: Plan,
+    server: OverlayServer,
+    status: StatusStream,
+    background: Background | None = None,
+    prepared: Prepared | None = None,
+) -> int:
     """Run a plan to its end and return the exit status that `sb run` ends with, told to `status` too. Raises SbError.
 
-    `background`: whom to tell of the start and where the output goes, for a sandbox in the background.
+    `background`: whom to tell of the start and where the output goes, for a sandbox in the background; `prepared`:
+    namespaces that are there already.
     """
     supervisor = Supervisor(plan, server, status, background)
     try:
-        supervisor.start()
+        supervisor.start(prepared)
         supervisor.loop()
     finally:
         supervisor.relay.restore()
@@ -127,7 +135,7 @@ class Supervisor:
         self._init_pid = 0
         self._started = False
 
-    def start(self) -> None:
+    def start(self, prepared: Prepared | None) -> None:
         """Fork the watcher, which does the rest. Raises SbError."""
         if self._plan.image:
             from rootless_sb.image import store
@@ -140,8 +148,14 @@ class Supervisor:
         standard = self.relay.inside
         audit = _open_audit(self._plan.record.wanted.audit)
         keep = {*(link.fileno() for link in links if link is not None), *relay.opened(standard), *audit}
+        if prepared is not None:
+            keep |= prepared.descriptors()
         with Doing("cannot fork"):
-            self._watcher_pid = processes.fork(lambda: watcher.watch(self._plan, links, standard, audit), keep)
+            self._watcher_pid = processes.fork(
+                lambda: watcher.watch(self._plan, links, standard, audit, prepared), keep
+            )
+        if prepared is not None:
+            prepared.close()
         for link in links:
             if link is not None:
                 link.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,13 +20,14 @@ from rootless_sb.kernel.signals import SignalPipe
 from rootless_sb.maps import map_text
 from rootless_sb.plan import with_layer
 from rootless_sb.requirements import Lacking, hint
-from rootless_sb.volumes import with_held
+from rootless_sb.volumes import parse_volume, with_held
 
 if TYPE_CHECKING:
     from rootless_sb.control_group import ControlGroup
     from rootless_sb.kernel.channel import Channel
     from rootless_sb.placeholders import Placeholders
     from rootless_sb.plan import Plan
+    from rootless_sb.prepared import Prepared
     from rootless_sb.relay import Standard
     from rootless_sb.sandboxes import Sandbox
 
@@ -38,8 +40,12 @@ class Links(NamedTuple):
     init: Channel
 
 
-def watch(plan: Plan, links: Links, standard: Standard, audit: tuple[int, ...]) -> int:
-    """The watcher's life. Returns its exit status. `audit`: where the server is to write records, if it is."""
+def watch(
+    plan: Plan, links: Links, standard: Standard, audit: tuple[int, ...], prepared: Prepared | None
+) -> int:
+    """The watcher's life. Returns its exit status. `audit`: where the server is to write records, if it is;
+    `prepared`: namespaces that are there already.
+    """
     os.setsid()
     os.umask(0o022)  # the caller's is for what its command makes
     phases.forked()
@@ -67,7 +73,7 @@ def watch(plan: Plan, links: Links, standard: Standard, audit: tuple[int, ...]) 
         gate, pid1s = channel.pair()
         mark = os.eventfd(0, os.EFD_CLOEXEC)
         ends = init.Ends(links.init, pid1s, control, mark, standard)
-        pid = _start(with_layer(plan, sandbox.directory), sandbox, links, ends, audit, taken)
+        pid = _start(with_layer(plan, sandbox.directory), sandbox, links, ends, audit, taken, prepared)
         for end in (control, links.init, pid1s):
             end.close()
         relay.release(standard)
@@ -136,13 +142,29 @@ def _clean_up(
             links.server.wait_for_end()
         if not kept:
             with Doing(f"cannot remove {sandbox.directory}"):
+                ours = _files_for_volumes(plan, sandbox)
                 removed = sandboxes.remove(sandbox, plan.uid)
-            links.supervisor.try_send(protocol.encode(protocol.REMOVED, *removed))
+            links.supervisor.try_send(protocol.encode(protocol.REMOVED, removed.files - ours, removed.bytes))
         leftovers.sweep((*plan.places, plan.store), plan.uid)
     except SbError as error:
         links.supervisor.try_send(protocol.failed(error))
         return error.status
     return 0
+
+
+def _files_for_volumes(plan: Plan, sandbox: Sandbox) -> int:
+    """How many files of the layer were made for a volume to be mounted on: nobody's changes. Raises OSError.
+
+    What is found through a symbolic link of the layer is only counted.
+    """
+    files = 0
+    for text in plan.record.wanted.volumes:
+        try:
+            st = os.lstat(f"{sandbox.directory}/upper{parse_volume(text, '/').target}")
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        files += stat.S_ISREG(st.st_mode) and not st.st_size
+    return files
 
 
 def _start(
@@ -152,9 +174,10 @@ def _start(
     ends: init.Ends,
     audit: tuple[int, ...],
     taken: Placeholders | None,
+    prepared: Prepared | None,
 ) -> int:
     """Everything up to a running pid 1, whose pid is returned. Raises SbError."""
-    plan = _enter_namespaces(plan, links.supervisor)
+    plan = _enter_namespaces(plan, links.supervisor, prepared)
     phases.mark(phases.NAMESPACES)
     if links.server is not None:
         _mount_overlay(plan, sandbox, links.server, audit)
@@ -191,8 +214,28 @@ def _leave_group(group: ControlGroup, supervisor: Channel, *, killed: bool) -> N
     group.remove()
 
 
-def _enter_namespaces(plan: Plan, supervisor: Channel) -> Plan:
-    """Make A and the others; the plan in force is returned (other if the id map helpers refuse). Raises SbError."""
+def _enter_namespaces(plan: Plan, supervisor: Channel, prepared: Prepared | None) -> Plan:
+    """Make A and the others, or enter what is there already; the plan in force is returned. Raises SbError."""
+    entered: tuple[str, ...] = ()
+    if prepared is not None and prepared.suit(plan.id_maps):
+        with Lacking("user"):
+            entered = prepared.enter(plan.namespaces)
+    else:
+        plan = _make_first_namespace(plan, supervisor)
+    if prepared is not None:
+        prepared.close()
+    for name in plan.namespaces:
+        if name not in (init.OWN, *entered):
+            with Lacking(name):
+                namespaces.unshare(namespaces.KINDS[name])
+    with Lacking("mounts"):
+        # Slave, not private: what the host unmounts isn't kept busy by us for as long as the sandbox lives.
+        mounts.mount(None, "/", None, mounts.REC | mounts.SLAVE)
+    return plan
+
+
+def _make_first_namespace(plan: Plan, supervisor: Channel) -> Plan:
+    """Make A; the plan in force is returned (other if the id map helpers refuse). Raises SbError."""
     with Lacking("user"):
         namespaces.unshare(namespaces.NEWUSER)
     if plan.id_maps.helpers:
@@ -205,13 +248,6 @@ def _enter_namespaces(plan: Plan, supervisor: Channel) -> Plan:
     if not plan.id_maps.helpers:
         with Doing("cannot map the user to root", hint("user")):
             _map_single_id(plan)
-    for name in plan.namespaces:
-        if name != init.OWN:
-            with Lacking(name):
-                namespaces.unshare(namespaces.KINDS[name])
-    with Lacking("mounts"):
-        # Slave, not private: what the host unmounts isn't kept busy by us for as long as the sandbox lives.
-        mounts.mount(None, "/", None, mounts.REC | mounts.SLAVE)
     return plan
 
 

@@ -14,6 +14,7 @@ from rootless_sb.kernel import channel, descriptors, processes
 
 if TYPE_CHECKING:
     from rootless_sb.kernel.channel import Channel
+    from rootless_sb.prepared import Prepared
 
 _PATIENCE = 10  # seconds for a caller to answer
 
@@ -37,13 +38,14 @@ class ColdError(Exception):
     """The caller has to do it by itself."""
 
 
-def serve(peer: Channel) -> int:
-    """A worker's life. Returns its exit status."""
+def serve(peer: Channel, others: tuple[Channel, ...], prepared: Prepared | None = None) -> int:
+    """A worker's life. Returns its exit status. `others`: channels that stay open until then."""
     processes.set_title("sb-run")
     os.setsid()  # a process group of its own too, for `processes.suspend`
     try:
-        call = _take(peer)
-        status = __main__.finish(lambda: run.main(call.arguments, Accepted(peer, call)))
+        own = (peer, *others, *((prepared,) if prepared is not None else ()))
+        call = _take(peer, own)
+        status = __main__.finish(lambda: run.main(call.arguments, Accepted(peer, call, prepared)))
     except (ColdError, OSError):
         peer.try_send(client.COLD)
         return 0
@@ -52,13 +54,14 @@ def serve(peer: Channel) -> int:
 
 
 class Accepted:
-    """The caller as `sb run` sees it: whose child it would be, and whom to tell that it goes on here."""
+    """The caller as `sb run` sees it: whose child it would be, whom to tell that it goes on here, and what is there."""
 
-    __slots__ = ("_peer", "parent")
+    __slots__ = ("_peer", "parent", "prepared")
 
-    def __init__(self, peer: Channel, call: Call) -> None:
+    def __init__(self, peer: Channel, call: Call, prepared: Prepared | None) -> None:
         self._peer = peer
         self.parent = call.parent
+        self.prepared = prepared
 
     def agree(self, *, wanted: bool) -> None:
         """Tell the caller that this process runs the command, if an agent is wanted. Raises ColdError."""
@@ -67,8 +70,9 @@ class Accepted:
         self._peer.try_send(client.WARM)
 
 
-def _take(peer: Channel) -> Call:
-    """Take a call from whoever may do what this process may, and become like them. Raises ColdError and OSError.
+def _take(peer: Channel, own: tuple[Channel | Prepared, ...]) -> Call:
+    """Take a call from whoever may do what this process may, and become like them: their descriptors have the numbers
+    that they have there, so our `own` get others. Raises ColdError and OSError.
 
     The caller is the process that sends the call: the kernel adds its pid (SCM_CREDENTIALS, unix(7)), and the process
     of that pid is the same one from before the challenge until after the looks at it, since it is alive all the time.
@@ -95,7 +99,8 @@ def _take(peer: Channel) -> Call:
     if call.likeness != client.likeness() or len(numbered) != len(call.numbers):
         raise ColdError
     highest = max((*call.numbers, *passed))
-    peer.move_above(highest)
+    for each in own:
+        each.move_above(highest)
     processes.die_with(descriptors.move_above(alive, highest))
     adoption.adopt(sender, caller, call, directory, numbered)
     phases.begin(*call.began)

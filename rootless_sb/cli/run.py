@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rootless_sb.image.running import Base
     from rootless_sb.overlay_server import OverlayServer
     from rootless_sb.plan import Plan
+    from rootless_sb.prepared import Prepared
     from rootless_sb.status_stream import StatusStream
 
 _DESCRIPTION = """\
@@ -52,7 +53,8 @@ def main(arguments: list[str], caller: Accepted | None = None) -> int:
             from rootless_sb.agent import launching
 
             launching.launch()  # for the next one
-        return _carry_out(decided, server, status) if decided is not None else 0
+        prepared = caller.prepared if caller is not None else None
+        return _carry_out(decided, server, status, prepared) if decided is not None else 0
     finally:
         server.stop()
 
@@ -77,7 +79,7 @@ def parse(options: Parser, arguments: list[str]) -> argparse.Namespace:
     return options.parse_strictly([*defaults.words(sources, known, given), *arguments])
 
 
-def _carry_out(decided: Plan, server: OverlayServer, status: StatusStream) -> int:
+def _carry_out(decided: Plan, server: OverlayServer, status: StatusStream, prepared: Prepared | None) -> int:
     if decided.record.wanted.detach:
         from rootless_sb import background
 
@@ -87,7 +89,7 @@ def _carry_out(decided: Plan, server: OverlayServer, status: StatusStream) -> in
 
     try:
         with status:
-            return supervisor.run(decided, server, status)
+            return supervisor.run(decided, server, status, prepared=prepared)
     except SbError as error:
         if error.status == EXIT_NOT_FOUND:
             _hint_at_image(error, decided.record.wanted)

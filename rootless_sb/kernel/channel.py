@@ -198,6 +198,11 @@ def _credentials(connection: socket.socket) -> tuple[int, int, int]:
     return pid, uid, gid
 
 
+def from_descriptor(descriptor: int) -> Channel:
+    """The end of a channel that another process has passed."""
+    return Channel(socket.socket(fileno=descriptor))
+
+
 def pair() -> tuple[Channel, Channel]:
     """Two connected ends."""
     one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

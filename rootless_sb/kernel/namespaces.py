@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 
 from rootless_sb.kernel import libc
 
@@ -14,6 +15,9 @@ NEWIPC = 0x08000000
 NEWUSER = 0x10000000
 NEWPID = 0x20000000
 NEWNET = 0x40000000
+
+# What bounds a user namespace by the limits of whoever makes it: create_user_ns (kernel/user_namespace.c).
+_BOUNDS = (resource.RLIMIT_NPROC, resource.RLIMIT_MSGQUEUE, resource.RLIMIT_SIGPENDING, resource.RLIMIT_MEMLOCK)
 
 # The kinds besides the user namespace, in the order in which they are made.
 KINDS = {
@@ -34,6 +38,11 @@ def unshare(flags: int) -> None:
 def setns(descriptor: int, kind: int) -> None:
     """Enter the namespace that `descriptor` refers to; `kind` is one of the flags above. Raises OSError."""
     libc.call("setns", descriptor, kind)
+
+
+def bounds() -> tuple[int, ...]:
+    """What a user namespace that this process made now would be bounded by."""
+    return tuple(resource.getrlimit(kind)[0] for kind in _BOUNDS)
 
 
 def write_id_map(process_directory: int, name: str, text: str) -> None:

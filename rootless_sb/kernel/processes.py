@@ -7,6 +7,7 @@ import _signal  # type: ignore[import-not-found]
 import ctypes
 import errno
 import fcntl
+import gc
 import os
 import resource
 import select
@@ -35,6 +36,7 @@ def fork(role: Callable[[], int], keep: set[int]) -> int:
     The process starts with default signal handling and no descriptor but 0, 1, 2 and `keep`. Signals are blocked until
     then, so none meant for the parent is handled twice. Raises OSError.
     """
+    gc.freeze()  # a look at what is there by now would write to all of it, and end that both share its memory
     before = _signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
     try:
         pid = os.fork()

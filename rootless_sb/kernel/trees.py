@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Deeper than this a subdirectory is first moved up to the top, so that the number of open descriptors stays bounded.
 _DEPTH = 64
@@ -31,8 +35,9 @@ def remove_tree(parent: int, name: str) -> Removed:
     On a network's file system a file that somebody has open leaves a file behind until it is closed, and so the
     directories that it lies in: a second removal takes them away.
     """
-    files = size = hoisted = 0
+    files = size = 0
     levels: list[_Level] = []
+    free: Iterator[str] = iter(())
     descending: str | None = name
     try:
         while descending is not None or levels:
@@ -41,6 +46,8 @@ def remove_tree(parent: int, name: str) -> Removed:
                 levels.append(level)
                 removed = _remove_files(level)
                 files, size = files + removed.files, size + removed.bytes
+                if len(levels) == 1:
+                    free = _free_names(frozenset(level.subdirectories))
             level = levels[-1]
             descending = None
             if not level.subdirectories:
@@ -48,9 +55,8 @@ def remove_tree(parent: int, name: str) -> Removed:
                 os.close(level.descriptor)
                 _remove_directory(levels[-1].descriptor if levels else parent, level.name)
             elif len(levels) > _DEPTH:
-                hoisted += 1
                 top = levels[0]
-                top.subdirectories.append(f".sb-removing-{hoisted}")
+                top.subdirectories.append(next(free))
                 os.rename(
                     level.subdirectories.pop(),
                     top.subdirectories[-1],
@@ -82,6 +88,12 @@ def remove_if_there(parent: int, name: str) -> Removed:
         return remove_tree(parent, name)
     except FileNotFoundError:
         return Removed(0, 0)
+
+
+def _free_names(taken: frozenset[str]) -> Iterator[str]:
+    """Names for what is moved up. Whoever made the tree may have used such names, and a removal that was killed has."""
+    names = (f".sb-removing-{number}" for number in itertools.count())
+    return (name for name in names if name not in taken)
 
 
 def _remove_directory(parent: int, name: str) -> None:

@@ -75,8 +75,9 @@ def _apply(own: int, view: LayerView, notes: Journal, top: int, verdicts: Sequen
         finally:
             stage.close()
         staged = [action._replace(new=stage.keys.get(action.staged)) for action in notes.actions]
-        notes = notes._replace(phase=COMMITTING, actions=tuple(staged))
-        journal.write(own, notes)
+        committing_notes = notes._replace(phase=COMMITTING, actions=tuple(staged))
+        journal.write(own, committing_notes)
+        notes = committing_notes  # not before: until it is written nothing is put into place
         committing.commit(top, notes)
         _hold_signals()
         done = journal.advance(own, notes, COMMITTED)
@@ -116,13 +117,15 @@ def settle(own: int) -> str:
 
 
 def _undo(own: int, top: int, notes: Journal) -> None:
-    """Undo what was begun. Raises OSError.
+    """Undo what was begun. Raises OSError; SbError if only the notes of it can't be brought up to date.
 
     That changes the times of what is put in its place again, which is none of the host's doing.
     """
     committing.undo(top, notes)
-    history.add(own, committing.restored(top, notes))
-    journal.remove(own)
+    with Doing("all is undone, but that can't be noted", _AGAIN):
+        if restored := committing.restored(top, notes):
+            history.add(own, restored)
+        journal.remove(own)
 
 
 def _with_attributes(

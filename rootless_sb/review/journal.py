@@ -12,11 +12,14 @@ from __future__ import annotations
 import base64
 import json
 import os
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rootless_sb import faults
 from rootless_sb.kernel import files
 from rootless_sb.review.actions import Action, Attributes, Site
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 STAGING, COMMITTING, COMMITTED = "staging", "committing", "committed"
 
@@ -34,8 +37,9 @@ class Journal(NamedTuple):
 
 
 def write(own: int, journal: Journal) -> None:
-    """Write it down, in the sandbox's directory `own`, for good. Raises OSError."""
+    """Write it down, in the sandbox's directory `own`, for good, in place of earlier phases' ones. Raises OSError."""
     files.write_atomically(own, _name(journal.phase), encode(journal), durable=True)
+    _unlink(own, _PHASES[_PHASES.index(journal.phase) + 1 :])
     faults.point(f"apply-{journal.phase}")
 
 
@@ -65,7 +69,11 @@ def is_there(own: int) -> bool:
 def remove(own: int) -> None:
     """The apply is over. Raises OSError."""
     faults.point("apply-over")
-    for phase in reversed(_PHASES):
+    _unlink(own, _PHASES[::-1])
+
+
+def _unlink(own: int, phases: Iterable[str]) -> None:
+    for phase in phases:
         try:
             os.unlink(_name(phase), dir_fd=own)
         except FileNotFoundError:

@@ -51,7 +51,9 @@ def once(place: Path, before: Path | None, after: Path, number: int) -> dict[str
     """Have both make the tree `after` of what was `before`, or of nothing; the seconds that each took.
 
     Neither they nor their targets are removed before all is measured, and they take turns in being first: after many
-    files were removed, ext4 makes new ones slowly for minutes (`recently_deleted` in fs/ext4/ialloc.c).
+    files were removed, ext4 makes new ones slowly for minutes (`recently_deleted` in fs/ext4/ialloc.c). What there is
+    before is on the disk, as files are that aren't of this very moment: to replace such a file takes longer than one
+    that has no blocks yet, for both.
     """
     targets = {name: place / f"{name}-{number}" for name in ("host", "copy")}
     for target in targets.values():
@@ -68,8 +70,11 @@ def once(place: Path, before: Path | None, after: Path, number: int) -> dict[str
         _RSYNC: lambda: seconds("rsync", "-a", f"{after}/", f"{targets['copy']}/"),
         _REVIEW: lambda: seconds(SB, "diff", name) + seconds(SB, "apply", name),
     }
-    order = sorted(contestants, reverse=number % 2 == 0)
-    return {contestant: contestants[contestant]() for contestant in order}
+    times = {}
+    for contestant in sorted(contestants, reverse=number % 2 == 0):
+        os.sync()
+        times[contestant] = contestants[contestant]()
+    return times
 
 
 def compare(title: str, place: Path, before: Path | None, after: Path, numbers: range) -> str:

@@ -73,6 +73,7 @@ def kinds(podman: measuring.Podman, root: Path) -> list[Kind]:
     sb = (str(SB), "run", "-q", "-i")
     return [
         Kind("sb run", (*sb, "--")),
+        Kind("sb run --agent", (*sb, "--agent", "--")),
         Kind("sb run --engine kernel", (*sb, "--engine", "kernel", "--rootfs", str(root), "--")),
         Kind("podman run", podman.run("-i", "--rm"), podman.missing),
     ]

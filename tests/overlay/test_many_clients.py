@@ -155,27 +155,3 @@ def test_what_is_forgotten_takes_no_memory(stage: Stage, count: Count) -> None:
     tracemalloc.stop()
     assert 1 == len(overlay.tree.table)
     assert 0 < left <= grown / 20, (grown, left)
-
-
-def test_memory_of_a_walk_is_given_back(mounted: Mounted, count: Count) -> None:
-    """A walk makes the server larger; once the kernel has forgotten what it saw, the machine has that memory again."""
-    for each in range(count(60, 1000)):
-        (mounted.lower / f"d{each}").mkdir()
-        for name in range(1000):
-            (mounted.lower / f"d{each}" / str(name)).touch()
-    # reconfigure_super() in fs/super.c empties the cache of names. What is forgotten is told soon after.
-    sizes = mounted.server(r"""
-        server=$(cut -d" " -f1 /proc/$PPID/task/$PPID/children)
-        size() { sed -n 's/^VmRSS:[^0-9]*\([0-9]*\).*/\1/p' /proc/$server/status; }
-        ls >/dev/null; before=$(size)
-        test -z "$(find . -type f -size +0)"; grown=$(($(size) - before))
-        mount -i -o remount .
-        for turn in $(seq 100); do
-            left=$(($(size) - before))
-            [ $left -gt $((grown / 2)) ] || break
-            sleep 0.1
-        done
-        echo "$grown $left"
-    """)
-    grown, left = map(int, sizes.split())
-    assert left <= grown / 2, sizes

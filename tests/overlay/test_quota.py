@@ -6,19 +6,21 @@ import contextlib
 import errno
 import os
 import random
+import resource
 import stat
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from fuse_overlay import overlay, quota, usage
 from fuse_overlay.creation import Caller
+from fuse_overlay.descent import Descent
 from fuse_overlay.layers import IN_USE, Budget
 from fuse_overlay.work import remove_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.conftest import Count
     from tests.overlay.conftest import Driver, Mounted, Stage
@@ -49,6 +51,28 @@ def counted(stage: Stage) -> tuple[int, int]:
     finally:
         os.close(upper)
         os.close(work)
+
+
+def make_deep(top: Path, depth: int) -> None:
+    """Directories in a directory, one in the other."""
+    fd = os.open(top, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+
+
+@contextlib.contextmanager
+def few_descriptors() -> Iterator[None]:
+    """As many as most users have."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def used(driver: Driver) -> tuple[int, int]:
@@ -177,22 +201,40 @@ def test_what_is_used_survives(stage: Stage) -> None:
 
 
 def test_a_deep_tree_is_counted(stage: Stage) -> None:
-    """After a kill, too, when it is deeper than Python recurses."""
+    """After a kill, too, when it is deeper than Python recurses and than there are descriptors; so it is removed."""
     config = stage.config(stage.lower("lower", {}))._replace(bytes_max=1 << 30)
-    fd = os.open(stage.upper, os.O_RDONLY)
-    depth = sys.getrecursionlimit() + 200
-    for _ in range(depth):
-        os.mkdir("d", dir_fd=fd)
-        below = os.open("d", os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = below
-    os.close(fd)
+    depth = 5000
+    make_deep(stage.upper, depth)
     above = os.open(stage.base, os.O_RDONLY)
     try:
+        with few_descriptors():
+            assert (depth * quota.DIRECTORY, depth) == counted(stage)
         assert (depth * quota.DIRECTORY, depth) == used(stage.drive(config))
     finally:
-        remove_tree(above, b"upper")  # which pytest couldn't
+        with few_descriptors():
+            remove_tree(above, b"upper")
         os.close(above)
+    assert not stage.upper.exists()
+
+
+def test_a_tree_that_is_moved_while_it_is_walked(tmp_path: Path) -> None:
+    """Who comes up to another directory than the one that they went down from, goes no further."""
+    make_deep(tmp_path, 200)
+    directory = os.open(tmp_path, os.O_RDONLY)
+    for moved in (False, True):
+        with Descent(directory, b"d") as way:
+            for _ in range(199):
+                way.enter(b"d")
+            if moved:
+                os.rename(tmp_path.joinpath(*["d"] * 130), tmp_path / "elsewhere")
+            left = 0
+            with contextlib.suppress(OSError) if moved else contextlib.nullcontext():
+                while left < 199:
+                    way.leave()
+                    left += 1
+            assert (70 if moved else 199) == left
+            assert moved or os.fstat(way.fd).st_ino == (tmp_path / "d").stat().st_ino
+    os.close(directory)
 
 
 @pytest.mark.parametrize(

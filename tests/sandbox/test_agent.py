@@ -32,6 +32,7 @@ class Agent:
     def __init__(self, sb: Sandboxes, runtime: Path) -> None:
         self.sb = sb
         self.runtime = runtime
+        self.held: list[int] = []  # descriptors
         sb.environment |= {"XDG_RUNTIME_DIR": str(runtime), "SB_AGENT": "1", "SB_TRACE": "1"}
 
     def run(self, *words: str, through: tuple[str, ...] = (), given: str = "") -> subprocess.CompletedProcess[str]:
@@ -81,6 +82,8 @@ class Agent:
         for pid in self.pids():
             os.kill(pid, signal.SIGKILL)
         eventually(lambda: not self.pids())
+        while self.held:
+            os.close(self.held.pop())
 
 
 def _arguments(pid: int) -> bytes:
@@ -208,7 +211,7 @@ def test_signals_reach_the_command(agent: Agent) -> None:
 
 
 def _left(agent: Agent) -> list[str]:
-    return [each for each in agent.sb.left_behind() if not each.startswith("sb-agent ")]
+    return [each for each in agent.sb.left_behind() if not each.startswith(("sb-agent ", "sb-ready "))]
 
 
 def test_sb_run_is_killed(agent: Agent) -> None:
@@ -260,7 +263,7 @@ def test_the_supervisor_is_killed(agent: Agent) -> None:
     """`sb run` says so, exits with 125, and nothing is left."""
     run = agent.sb.start("-q", "--", "sh", "-c", "echo ready; exec sleep 1000")
     stdout_until(run, b"ready\n")
-    (worker,) = (each.pid for each in processes.descendants(agent.pids()[0]) if each.parent == agent.pids()[0])
+    (worker,) = (each.pid for each in processes.descendants(agent.pids()[0]) if each.name == "sb-run")
     os.kill(worker, signal.SIGKILL)
     _, errors = run.communicate(timeout=PATIENCE)
     assert (125, True) == (run.returncode, b"its supervisor was killed" in errors)
@@ -273,6 +276,89 @@ def test_it_ends_when_idle(unstarted: Agent) -> None:
     unstarted.start()
     eventually(lambda: not unstarted.pids() and not unstarted.sockets())
     unstarted.cold("--", "true")
+
+
+def _standby() -> tuple[int, str]:
+    """The pid of the worker that waits for the next caller, and where /proc has the network that it has made for it."""
+    for each in processes.descendants(os.getpid()):
+        if each.name == "sb-ready":
+            paths = [f"/proc/{each.pid}/fd/{number}" for number in os.listdir(f"/proc/{each.pid}/fd")]
+            return each.pid, next((path for path in paths if _link(path).startswith("net:")), "")
+    return 0, ""
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except FileNotFoundError:  # closed meanwhile
+        return ""
+
+
+def _prepared(agent: Agent) -> tuple[int, str]:
+    """Once a worker waits and has made a network: its pid, and what /proc calls that. Nothing else is called so as long
+    as the agent lives: the test holds it.
+    """
+    eventually(lambda: _standby()[1])
+    pid, path = _standby()
+    agent.held.append(os.open(path, os.O_RDONLY))
+    return pid, os.readlink(path)
+
+
+NETWORK = ("readlink", "/proc/self/ns/net")
+
+
+@pytest.fixture
+def with_many_ids(agent: Agent) -> Agent:
+    """One whose sandboxes have subordinate ids: those are prepared."""
+    if len(agent.cold("--no-agent", "--", "cat", "/proc/self/uid_map").splitlines()) < 2:
+        pytest.skip("no subordinate ids")
+    return agent
+
+
+def test_what_is_prepared_is_used_once(with_many_ids: Agent) -> None:
+    """Each run has the network that was made for it in advance, and nobody else's; so have two at once."""
+    agent = with_many_ids
+    seen = set()
+    for _ in range(3):
+        _, network = _prepared(agent)
+        first = agent.sb.start("-q", "-i", "--", "sh", "-c", f"{' '.join(NETWORK)}; read line")
+        assert f"{network}\n".encode() == stdout_until(first, b"\n")
+        second = agent.warm("--", *NETWORK)
+        assert second != f"{network}\n"
+        first.communicate(b"\n", timeout=PATIENCE)
+        seen.add(network)
+    assert 3 == len(seen)
+
+
+def test_what_is_prepared_does_not_suit(with_many_ids: Agent) -> None:
+    """Other ids, and a lower limit that holds for the user namespace too, take namespaces of their own."""
+    agent = with_many_ids
+    limit = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_NPROC, (5000, 5000))"
+    less = f"{limit}; os.execv(sys.argv[1], sys.argv[1:])"
+    for words, through in ((("--userns", "single"), ()), ((), (sys.executable, "-I", "-c", less))):
+        _, network = _prepared(agent)
+        found = agent.warm(*words, "--", *NETWORK, through=through)
+        assert found.startswith("net:")
+        assert f"{network}\n" != found
+    _prepared(agent)
+    own = os.readlink("/proc/self/ns/net")
+    assert f"{own}\n" == agent.warm("--allow-degraded", "net", "--", *NETWORK)
+
+
+def test_who_waits_is_killed(with_many_ids: Agent) -> None:
+    """The next run makes all by itself, and has somebody wait again."""
+    agent = with_many_ids
+    pid, network = _prepared(agent)
+    os.kill(pid, signal.SIGKILL)
+    assert f"{network}\n" != agent.warm("--", *NETWORK)
+    assert pid != _prepared(agent)[0]
+
+
+def test_who_waits_ends_with_the_agent(with_many_ids: Agent) -> None:
+    """The agent is killed: nobody waits for a call that can't come."""
+    _prepared(with_many_ids)
+    with_many_ids.close()
+    eventually(lambda: not with_many_ids.sb.left_behind())
 
 
 def test_on_a_terminal(agent: Agent) -> None:
@@ -296,6 +382,7 @@ def test_runs_leave_nothing(agent: Agent, count: Count) -> None:
 
     def held() -> tuple[int, int]:
         status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        eventually(lambda: _standby()[0])
         return len(os.listdir(f"/proc/{pid}/fd")), int(status["VmRSS"].split()[0])
 
     for _ in range(3):
@@ -303,7 +390,7 @@ def test_runs_leave_nothing(agent: Agent, count: Count) -> None:
     descriptors, memory = held()
     for _ in range(count(20, 1000)):
         agent.warm("--", "true")
-    assert descriptors == held()[0]
+    eventually(lambda: held()[0] <= descriptors)
     assert held()[1] < memory + 512  # KiB
     eventually(lambda: not _left(agent))
 

@@ -107,6 +107,20 @@ def test_killed_while_it_undoes(sb: Sandboxes, host: Path) -> None:
     assert before == snapshot(host)
 
 
+def test_killed_while_many_are_cleared(sb: Sandboxes, host: Path) -> None:
+    """What several threads clear away, the next apply clears away to the last."""
+    for number in range(1200):
+        (host / str(number)).write_text("before\n")
+    change(sb, host, "for f in [0-9]*; do echo after >$f; done")
+    assert -signal.SIGKILL == sb.command("apply", "box", fault="apply-cleared:700").returncode
+    left = [each for each in os.listdir(host) if each.startswith(".sb-apply-")]
+    assert 0 < len(left) < 1200
+    again = sb.command("apply", "box")
+    assert (0, True) == (again.returncode, "it is finished now" in again.stderr)
+    assert [] == [each for each in os.listdir(host) if each.startswith(".sb-apply-")]
+    assert {"after\n"} == {path.read_text() for path in host.glob("[0-9]*")}
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted(sb: Sandboxes, host: Path, number: signal.Signals) -> None:
     """Ctrl-C undoes what was begun at once, and says so."""
@@ -140,16 +154,41 @@ def test_a_full_disk(sb: Sandboxes, host: Path, program: Callable[[str], Path]) 
 
 # A small file system over the sandbox's directory, over the same layer: what is there but for the journal stays.
 SMALL_STATE = """set -e
-own=$(readlink -f $1); aside=$4; mkdir $aside
-mount --bind $own $aside; mount -t tmpfs -o size=$2,mode=700 none $own
+own=$(readlink -f $1); aside=$2; sb=$3; host=$4
+mkdir $aside
+mount --bind $own $aside; mount -t tmpfs -o size=$5,mode=700 none $own
 mkdir $own/upper; mount --bind $aside/upper $own/upper
 cp $aside/state $own; : >$own/lock
-status=0; $3 apply box $5 || status=$?
+"""
+APPLY = """
+status=0; $sb apply box $host || status=$?
 ls $own | grep '^apply[.]' || exit $status
+"""
+# Filled to the last byte when the apply comes to the point $6 for the first time, and $7 is done to the host.
+APPLY_AND_FILL = """
+SB_FAULT=$6:stop $sb apply box $host & pid=$!
+until grep -q '^State:.T' /proc/$pid/status; do sleep 0.01; done
+ls $own | grep '^apply[.]'
+cat /dev/zero >$own/filler 2>$aside/full || [ -s $aside/full ]
+eval "$7"
+while kill -CONT $pid 2>$aside/ended; do sleep 0.01; done
+status=0; wait $pid || status=$?
+echo $status $(ls $own | grep '^apply[.]')
+rm $own/filler; exec $sb apply box $host
 """
 
 
-@pytest.mark.parametrize("kilobytes", [16, 36, 1000])
+def with_small_state(
+    sb: Sandboxes, program: Callable[[str], Path], script: str, *words: str | Path
+) -> subprocess.CompletedProcess[str]:
+    """Run a script in namespaces of its own, after SMALL_STATE."""
+    ids = ("--map-user", str(os.getuid()), "--map-group", str(os.getgid()), "--keep-caps")
+    own = f"{sb.environment['XDG_DATA_HOME']}/sb/sandboxes/names/box"
+    command = [program("unshare"), "-Um", *ids, "bash", "-c", SMALL_STATE + script, "-", own, *words]
+    return subprocess.run(command, env=sb.environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("kilobytes", [16, 1000])
 def test_the_disk_of_the_sandbox_is_full(
     sb: Sandboxes, host: Path, tmp_path: Path, program: Callable[[str], Path], kilobytes: int
 ) -> None:
@@ -157,11 +196,7 @@ def test_the_disk_of_the_sandbox_is_full(
     # In kB: there is space for the whole with 1000, the control.
     change(sb, host, f"{CHANGES} mkdir many; for n in $(seq 300); do echo $n >shut/$n; done")
     before = snapshot(host)
-    ids = ("--map-user", str(os.getuid()), "--map-group", str(os.getgid()), "--keep-caps")
-    own = f"{sb.environment['XDG_DATA_HOME']}/sb/sandboxes/names/box"
-    words = ("-", own, f"{kilobytes}k", SB, tmp_path / "aside", host)
-    command = [program("unshare"), "-Um", *ids, "bash", "-c", SMALL_STATE, *words]
-    done = subprocess.run(command, env=sb.environment, capture_output=True, text=True, check=False)
+    done = with_small_state(sb, program, APPLY, tmp_path / "aside", SB, host, f"{kilobytes}k")
     if kilobytes == 1000:
         assert (0, "") == (done.returncode, done.stdout), done.stderr
         assert (host / "shut/300").exists()
@@ -169,6 +204,37 @@ def test_the_disk_of_the_sandbox_is_full(
     why = "No space left on device\n\nhint: nothing was changed\n"
     assert (125, "", f"sb: cannot apply the changes: {why}") == (done.returncode, done.stdout, done.stderr)
     assert before == snapshot(host)
+
+
+def test_the_disk_of_the_sandbox_becomes_full(
+    sb: Sandboxes, host: Path, tmp_path: Path, program: Callable[[str], Path]
+) -> None:
+    """Where all is staged, but no byte is left to note that, nothing was changed and nothing is left to be undone."""
+    change(sb, host, CHANGES)
+    words = (tmp_path / "aside", SB, host, "1000k", "apply-file-staged", ":")
+    done = with_small_state(sb, program, APPLY_AND_FILL, *words)
+    assert (0, "apply.staging\n125\n") == (done.returncode, done.stdout), done.stderr
+    first, _, second = done.stderr.partition("hint: nothing was changed\n")
+    assert "sb: cannot apply the changes: No space left on device\n\n" == first
+    assert second.startswith("sb: applied: ")
+    assert [] == diff(sb, host)
+
+
+def test_an_undoing_that_cannot_be_noted(
+    sb: Sandboxes, host: Path, tmp_path: Path, program: Callable[[str], Path]
+) -> None:
+    """Where no byte is left to note that all is undone, that is said; it is noted by the next apply."""
+    change(sb, host, CHANGES)
+    act = f"echo changed now >{host}/file"
+    words = (tmp_path / "aside", SB, host, "1000k", "apply-committing", act)
+    done = with_small_state(sb, program, APPLY_AND_FILL, *words)
+    assert (125, "apply.committing\n125 apply.committing\n") == (done.returncode, done.stdout), done.stderr
+    first, _, second = done.stderr.partition("hint: the next sb apply of this sandbox tries again\n")
+    assert "sb: all is undone, but that can't be noted: No space left on device\n\n" == first
+    assert second.startswith("sb: an earlier apply was cut short: it is undone now\n")
+    assert f"sb: conflict: {host}/file: " in second
+    assert ["file", "gone", "mode", "other", "shut"] == sorted(os.listdir(host))
+    assert ["changed now\n", "other\n"] == [(host / name).read_text() for name in ("file", "other")]
 
 
 class Stopped:
@@ -267,6 +333,12 @@ def test_the_target_changes_meanwhile(sb: Sandboxes, host: Path, act: Callable[[
         before = {name: what for name, what in snapshot(host).items() if ".sb-apply" not in name}
         said = go_on(process)
     assert said.startswith(f"sb: cannot apply {host}/")
+    assert before == snapshot(host)
+    again = sb.command("apply", "box")
+    if (host / "new").is_dir():  # the host has done the same
+        assert 0 == again.returncode
+        return
+    assert (125, True) == (again.returncode, "sb: conflict: " in again.stderr)
     assert before == snapshot(host)
 
 

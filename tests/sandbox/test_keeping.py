@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import signal
+import subprocess
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.sandbox import processes
-from tests.sandbox.running import PATIENCE, eventually, listed, stdout_until, store
+from tests.sandbox.running import PATIENCE, SB, eventually, listed, stdout_until, store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -247,3 +248,23 @@ def test_who_only_has_a_look_is_waited_for(sb: Sandboxes) -> None:
         threading.Timer(0.3, lambda: fcntl.flock(lock, fcntl.LOCK_UN)).start()
         assert 0 == sb.command(*words).returncode
     os.close(lock)
+
+
+def test_a_layer_that_is_hard_to_remove(sb: Sandboxes) -> None:
+    """One deeper than there are descriptors, with directories that are called as those that removal makes."""
+    script = (
+        "import os\n"
+        "for number in range(200):\n"
+        "    os.makedirs(f'/.sb-removing-{number}/x')\n"
+        "os.chdir('/')\n"
+        "for _ in range(1200):\n"
+        "    os.mkdir('d')\n"
+        "    os.chdir('d')\n"
+    )
+    assert 0 == sb("--name", "box", "--", "python3", "-c", script).returncode
+    (found,) = listed(sb, "-a")
+    assert (store(sb) / found["id"] / "upper/.sb-removing-199/x").is_dir()
+    command = ["sh", "-c", 'ulimit -n 256; exec "$0" rm box', SB]
+    removed = subprocess.run(command, env=sb.environment, capture_output=True, text=True, check=False)
+    assert (0, "box\n", "") == (removed.returncode, removed.stdout, removed.stderr)
+    assert ["names"] == [path.name for path in store(sb).iterdir()]

@@ -6,7 +6,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from tests.sandbox.running import listed, stdout_until
+from tests.sandbox.running import eventually, listed, stdout_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +31,7 @@ def test_a_state_that_is_damaged_while_it_runs(sb: Sandboxes, tmp_path: Path) ->
     """The end says in a line what can't be read, and what was to be kept is still there."""
     run = sb.start("--name", "box", "--", "sh", "-c", f"echo changed >{tmp_path}/new; echo ready; read x")
     stdout_until(run, b"ready")
+    eventually(lambda: listed(sb)[0]["status"] == "running")  # that it runs is noted when it does already
     (directory,) = (sb.layers.parent / "data/sb/sandboxes").glob("[0-9a-f]*")
     (directory / "state").write_bytes(b"\xff no state")
     output, errors = run.communicate(b"\n", timeout=60)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from tests.sandbox.running import SB
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.sandbox.running import Sandboxes
 
 
@@ -23,6 +25,14 @@ def test_changes_that_are_thrown_away_are_named(sb: Sandboxes) -> None:
     assert "sb: 2 files (8.2 kB) thrown away; --keep keeps them\n" == sb(*change).stderr
     assert "" == sb("-q", *change).stderr
     assert "" == sb("--", "ls", "/").stderr
+
+
+def test_what_a_volume_needs_is_not_thrown_away(sb: Sandboxes, tmp_path: Path) -> None:
+    """The file that sb makes to mount a volume on is no change; what the command makes beside it is."""
+    (tmp_path / "file").write_text("x")
+    volume = ("-v", f"{tmp_path}/file:/tmp/new/file", "--", "sh", "-c")
+    assert "" == sb(*volume, "cat /tmp/new/file").stderr
+    assert sb(*volume, "echo y >/tmp/new/other").stderr.startswith("sb: 1 file (4.1 kB) thrown away")
 
 
 def test_doctor_finds_everything_required(sb: Sandboxes) -> None:
