@@ -95,14 +95,16 @@ class Watch:
         """Whether the sandbox has more shares than it may. (In as little time as can be: that we get none is what we
         are here for.)
         """
-        pids = _pids(self._proc)
-        if not self._by_session:
-            return len(pids) > self._most or sum(_threads(self._proc, pid) for pid in pids) > self._most
-        sessions = set()
-        for pid in pids if len(pids) > self._most else ():
-            sessions.add(_stat(self._proc, pid)[_SESSION])
-            if len(sessions) > self._most:
-                return True
+        sessions: set[str] = set()
+        threads = 0
+        with os.scandir(self._proc) as entries:
+            for pid in (entry.name for entry in entries if entry.name.isdecimal()):
+                if self._by_session:
+                    sessions.add(_stat(self._proc, pid)[_SESSION])
+                else:
+                    threads += max(_threads(self._proc, pid), 1)
+                if max(len(sessions), threads) > self._most:
+                    return True
         return False
 
 

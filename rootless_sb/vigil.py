@@ -136,8 +136,7 @@ class Vigil:
         if self._deadline is not None and now >= self._deadline:
             self._deadline = None
             self._end()
-        if self._turns is not None and now >= self._turns.due:
-            self._turns.look()
+        self._see_to_turns()
         if self._memory is not None and now >= self._look_due:
             try:
                 left = self._memory.left(lambda: self._is_pressed(poll))
@@ -150,8 +149,15 @@ class Vigil:
                 self._supervisor.try_send(protocol.encode(protocol.EXCEEDED, protocol.MEMORY))
                 self._end()
 
+    def _see_to_turns(self) -> None:
+        if self._turns is not None and time.monotonic() >= self._turns.due:
+            self._turns.look()
+
     def _is_pressed(self, poll: select.poll) -> bool:
-        """Whether there is something more urgent than a look at memory."""
+        """Whether there is something more urgent than a look at memory. That takes very long beside a crowd that takes
+        no turns, so these are seen to meanwhile.
+        """
+        self._see_to_turns()
         overdue = self._deadline is not None and time.monotonic() >= self._deadline
         return overdue or bool(poll.poll(0))
 
