@@ -3,8 +3,9 @@
 pyfuse3 takes a lock and waits with trio before each request; trio's way round its scheduler costs more than most
 requests. Here the descriptor itself is waited for, and trio is gone to only when nothing has come for some
 milliseconds, or when its other tasks (signals) have waited for long enough. A client that does one thing after another
-leaves a gap before each request, so asking without waiting would find nothing most of the time. With the compiled
-helper (kernel/shortcut.py) that wait is the helper's.
+leaves a gap before each request, so asking without waiting would find nothing most of the time; and to be woken takes
+longer than that gap, so at first we look again and again (`Rhythm`). With the compiled helper (kernel/shortcut.py) that
+wait is the helper's.
 
 Where there is no other task there is nothing for a scheduler to do, so trio isn't imported, which would take longer
 than all else at the start of a sandbox: see `_Alone`. A request that wants a thread (threads.py) has trio go on with
@@ -18,7 +19,9 @@ ClosedResourceError, open_nursery, and from lowlevel: wait_readable, notify_clos
 from __future__ import annotations
 
 import errno
+import os
 import select
+import time
 from typing import TYPE_CHECKING
 
 from fuse_overlay.kernel.shortcut import SHORTCUT
@@ -40,7 +43,13 @@ _TURNS = 256
 _FEW_TURNS = 8
 
 # How long a request may take to come before trio is asked to wait for it, in milliseconds.
-_GAP = 5
+_PATIENCE = 5
+
+# How long to look for a request before we let ourselves be woken, in nanoseconds; how far to remember what that was
+# worth; and what a failure weighs. shortcut.c has the same.
+_GAP = 60_000
+_WORTH = 16
+_FAILURE = 4
 
 
 class _NoLock:
@@ -59,14 +68,34 @@ class _ClosedError(Exception):
     """In place of trio.ClosedResourceError: the mount is gone."""
 
 
+class Rhythm:
+    """Whether requests come so soon after one another that looking for one again and again is of use, mostly. Pure.
+
+    `gap`: for how many nanoseconds; 0: not at all.
+    """
+
+    __slots__ = ("_worth", "gap")
+
+    def __init__(self) -> None:
+        self._worth = _WORTH
+        self.gap = _GAP
+
+    def heed(self, taken: int) -> None:
+        """Learn that a request that wasn't there took so many nanoseconds to come, or to wake us."""
+        success = taken < (self.gap or 2 * _GAP)
+        self._worth = max(-_WORTH, min(_WORTH, self._worth + (1 if success else -_FAILURE)))
+        self.gap = _GAP if self._worth > 0 else 0
+
+
 class _Descriptor:
     """/dev/fuse, as both ways to wait for a request see it."""
 
-    __slots__ = ("_fd", "_handshake", "_poll")
+    __slots__ = ("_fd", "_handshake", "_poll", "_rhythm")
 
     def __init__(self, handshake: Handshake | None) -> None:
         self._handshake = handshake
         self._poll = select.poll()
+        self._rhythm = Rhythm()
         self._fd = -1
 
     def comes(self, fd: int) -> bool:
@@ -82,12 +111,25 @@ class _Descriptor:
 
     def wait(self, milliseconds: int | None) -> bool:
         """Wait for a request; whether one is there. Raises _ClosedError when the mount is gone."""
-        ready = self._poll.poll(milliseconds)
+        ready = self._poll.poll(0)
+        if not ready and milliseconds != 0:
+            ready = self._poll.poll(milliseconds) if SHORTCUT.loaded else self._look(milliseconds)
         # A connection that has ended polls as an error (fuse_dev_poll in fs/fuse/dev.c). Reading would have libfuse
         # complain on stderr.
         if ready and ready[0][1] & select.POLLERR:
             raise _ClosedError
         return bool(ready)
+
+    def _look(self, milliseconds: int | None) -> list[tuple[int, int]]:
+        """What there is by then, as poll(2) says it. Whoever else wants the processor has it meanwhile."""
+        begin = time.monotonic_ns()
+        ready: list[tuple[int, int]] = []
+        while not ready and time.monotonic_ns() - begin < self._rhythm.gap:
+            os.sched_yield()
+            ready = self._poll.poll(0)
+        ready = ready or self._poll.poll(milliseconds)
+        self._rhythm.heed(time.monotonic_ns() - begin)
+        return ready
 
 
 class _Alone:
@@ -157,7 +199,7 @@ class _LowLevel:
             if is_others_turn:
                 await self._trio.checkpoint()
             return
-        if not self._descriptor.wait(0 if SHORTCUT.loaded or THREADS.busy else _GAP):
+        if not self._descriptor.wait(0 if SHORTCUT.loaded or THREADS.busy else _PATIENCE):
             await self._trio.wait_readable(fd)
             self._descriptor.wait(0)
         elif is_others_turn:
