@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from fuse_overlay import copydata, merge, xattrs
 from fuse_overlay.attributes import File
 from fuse_overlay.entries import Missing
-from fuse_overlay.layers import OpenDirectory, at, open_directory, open_regular
+from fuse_overlay.layers import OpenDirectory, at, open_directory, open_regular, scan
 from fuse_overlay.listing import continued, is_current
-from fuse_overlay.tree import scan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

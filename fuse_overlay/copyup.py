@@ -289,6 +289,7 @@ class CopyUp:
     def _now_upper(self, node: Node, st: os.stat_result, entry: Entry) -> None:
         self._tree.origins[st.st_dev, st.st_ino] = node.ino
         self._tree.table.rekey(node, (st.st_dev, st.st_ino))
+        SHORTCUT.take_number(node.ino)
         SHORTCUT.hide(node.ino)
         node.source = self._upper
         node.slow = node.slow and (node.kind == stat.S_IFDIR or self._upper.root.dev in self._tree.mounts.remote)

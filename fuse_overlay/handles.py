@@ -104,6 +104,7 @@ class Handles:
     def opened(self, node: Node, fd: int) -> None:
         """The helper has opened a file that was offered to it."""
         self._add(node, fd, os.O_RDONLY, lasting=True)
+        self._tree.show(node)
         self._tree.directories.make_room(len(self._nodes) - len(self._transient))
 
     @contextmanager

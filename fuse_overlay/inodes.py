@@ -103,6 +103,11 @@ class Node:
         return [handle for handle in self.handles or () if handle < TRANSIENT]
 
     @property
+    def settled(self) -> bool:
+        """Whether it is a directory, and nobody but us changes what is in it."""
+        return bool(self.dirs) and not any(layer.live for layer in self.dirs)
+
+    @property
     def path(self) -> bytes:
         """Where it is, relative to the root; of a file with hard links one of the places."""
         names = [above.name for above in self.lineage() if above.parent is not None]
@@ -122,11 +127,14 @@ class Node:
 
 
 class Numbers:
-    """Inode numbers from real ones."""
+    """Inode numbers from real ones. `tell` is called with each new device: its place, from 0, and number, and what the
+    inode numbers of its files begin with.
+    """
 
-    __slots__ = ("_fresh", "_tags")
+    __slots__ = ("_fresh", "_tags", "_tell")
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[int, int, int], None]) -> None:
+        self._tell = tell
         self._tags: dict[int, int] = {}
         self._fresh = 0
 
@@ -149,6 +157,7 @@ class Numbers:
         tag = (device * 0x9E3779B97F4A7C15 >> 40) % (_TAGS - 1) + 1
         while tag << _LOW_BITS in taken and len(taken) < _TAGS - 1:
             tag = tag % (_TAGS - 1) + 1
+        self._tell(len(self._tags), device, tag << _LOW_BITS)
         self._tags[device] = tag << _LOW_BITS
         return self._tags[device]
 
@@ -161,14 +170,14 @@ class Table:
     with each node that nobody refers to any more.
     """
 
-    def __init__(self, released: Callable[[Node], None]) -> None:
+    def __init__(self, released: Callable[[Node], None], numbers: Numbers) -> None:
         self.nodes: dict[int, Node] = {}
         self._released = released
         self._places: dict[tuple[Node, bytes], Node] = {}
         self._keys: dict[Key, Node] = {}
         self._most = 0  # nodes since the tables were made, and since there were few
         self._most_of_all = 0
-        self.numbers = Numbers()
+        self.numbers = numbers
 
     def __len__(self) -> int:
         return len(self.nodes)

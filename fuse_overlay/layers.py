@@ -19,6 +19,8 @@ from fuse_overlay.kernel import paths
 from fuse_overlay.kernel.shortcut import SHORTCUT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fuse_overlay.config import Config
     from fuse_overlay.inodes import Node
 
@@ -91,6 +93,12 @@ class Layer:
         self.dot_marks = self.mark_names = marks
         self.gate: Gate | None = None
         self.real = not self.writable
+
+    @property
+    def steady(self) -> bool:
+        """Whether nobody changes its files, anybody may know of all, and what is shown of one is in the file itself."""
+        beside = self.foreign_records or self.file_whiteouts or (self.records and self.indexed)
+        return not (self.writable or self.live or self.gate is not None or beside)
 
     def trust_the_kernel(self) -> None:
         """Take this upper for one that the kernel's overlay has written: whoever used that could make all else."""
@@ -229,6 +237,20 @@ def list_directory(fd: int, layer: Layer) -> merge.Scan:
             if layer.is_whiteout(fd, name, entry.stat(follow_symlinks=False)):
                 whiteouts.add(name)
     return merge.Scan(names, whiteouts, layer.marks, layer.mark_names)
+
+
+def scan(directory: Callable[[], int], layer: Layer) -> merge.Scan:
+    """What a layer has in a directory, whose descriptor (O_PATH) this returns. Raises OSError."""
+    try:
+        listed = open_for_listing(directory(), layer.gate)
+    except OSError as error:
+        if layer.writable or error.errno not in ABSENT:
+            raise  # no descriptors, say: a directory that isn't empty must not be taken for an empty one
+        return merge.Scan([], set(), layer.marks, layer.mark_names)  # what we may not list, appears empty
+    try:
+        return list_directory(listed, layer)
+    finally:
+        os.close(listed)
 
 
 class Budget(NamedTuple):

@@ -86,14 +86,9 @@ class Listing:
                 yield name, entry, cookies[index]
 
 
-def is_settled(node: Node) -> bool:
-    """Whether nobody but us changes what is in a directory."""
-    return not any(layer.live for layer in node.dirs)
-
-
 def is_current(node: Node) -> bool:
     """Whether what was last found in a directory is what is there."""
-    return node.snapshot is not None and node.snapshot.version == node.version and is_settled(node)
+    return node.snapshot is not None and node.snapshot.version == node.version and node.settled
 
 
 def continued(before: Snapshot | None, merged: dict[bytes, int], version: int) -> Snapshot:

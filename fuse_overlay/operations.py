@@ -122,7 +122,9 @@ class FuseOperations(pyfuse3.Operations):
         self._refused = refused
         self._ahead = Ahead(overlay)
         overlay.tree.close_later = THREADS.close
-        SHORTCUT.inform(overlay.release, overlay.releasedir, overlay.forget, overlay.opened)
+        SHORTCUT.inform(
+            overlay.release, overlay.releasedir, overlay.forget, overlay.opened, overlay.mode_set, overlay.found
+        )
 
     @_request_after(lambda ahead, parent, name, ctx: ahead.entry(parent, name))
     def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:

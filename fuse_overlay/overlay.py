@@ -22,7 +22,7 @@ from fuse_overlay.handles import Handles
 from fuse_overlay.kernel import shortcut
 from fuse_overlay.layers import Budget, at_fd, open_for_listing
 from fuse_overlay.links import Links
-from fuse_overlay.listing import Listing, is_settled
+from fuse_overlay.listing import Listing
 from fuse_overlay.metadata import Metadata
 from fuse_overlay.privileges import Privileges
 from fuse_overlay.rename import Rename
@@ -135,9 +135,19 @@ class Overlay:
         if not isinstance(entry, Missing):
             entry.node.lookups += 1
             self._handles.offer(entry.node)
+            if self.tree.is_findable(above):
+                self.tree.show(above)  # who looks for a name often looks for more
         elif not entry.live:
-            self.tree.show(above)  # who looks for a name that isn't there often looks for more
+            self.tree.show(above)
         return entry
+
+    def found(self, parent: int, name: bytes, ino: int) -> None:
+        """The helper has answered a look-up with this inode."""
+        with suppress(OSError):  # somebody changes the layer, and what is gone is ESTALE
+            entry = self.tree.enter(self.tree.node(parent), name)
+            if not isinstance(entry, Missing) and entry.node.ino == ino:
+                entry.node.lookups += 1
+                self._handles.offer(entry.node)
 
     def forget(self, ino: int, count: int) -> None:
         """The kernel has forgotten `count` look-ups of this inode."""
@@ -184,20 +194,24 @@ class Overlay:
         """Open a directory; returns a handle for `readdir` and `releasedir` that says if its entries can be cached."""
         node = self.tree.node(ino)
         self._last_listing += 1
-        handle = self._last_listing | (shortcut.CACHED_DIRECTORY if is_settled(node) else 0)
+        handle = self._last_listing | (shortcut.CACHED_DIRECTORY if node.settled else 0)
         self._listings[handle] = Listing(node)
         return handle
 
     def readdir(self, handle: int, start: int) -> Iterator[tuple[bytes, Entry, int]]:
         """Names, entries and cookies from the cookie `start` on. The caller reports what it used to `count`."""
-        entries = self._listings[handle].entries(self.tree, start)
+        entries = self.listing(handle).entries(self.tree, start)
         if start == 0:
             self._notice_readers()
         return self._looked_at(entries) if self._is_asked else entries
 
     def listing(self, handle: int) -> Listing:
-        """An open directory."""
-        return self._listings[handle]
+        """An open directory. Raises OSError."""
+        listing = self._listings.get(handle)
+        if listing is None:
+            listing = Listing(self.tree.node(shortcut.SHORTCUT.directory(handle)))
+            self._listings[handle] = listing
+        return listing
 
     def count(self, node: Node) -> None:
         """An entry that `readdir` gave went to the kernel, which counts as a look-up."""
@@ -211,12 +225,14 @@ class Overlay:
         self.tree.table.settle(node)
 
     def releasedir(self, handle: int) -> None:
-        """Close a directory."""
-        del self._listings[handle]
+        """Close a directory. Who opens it next need not ask."""
+        node = self._listings.pop(handle).node
+        if node.settled:
+            self.tree.show(node)
 
     def fsyncdir(self, handle: int) -> None:
         """Bring a directory's entries to the disk."""
-        node = self._listings[handle].node
+        node = self.listing(handle).node
         if node.source.writable and not node.gone:
             directory = self.tree.directories.get(node, node.source).fd
             indexes.sync(directory)
@@ -286,6 +302,11 @@ class Overlay:
         """The helper has opened a file that was offered to it, for reading."""
         self._handles.opened(self.tree.node(ino), fd)
 
+    def mode_set(self, ino: int, mode: int) -> None:
+        """The helper has set the permissions of a file that has no record."""
+        node = self.tree.node(ino)
+        node.owner = self.tree.owner(node)._replace(mode=mode)
+
     def read(self, handle: int, size: int, offset: int) -> bytes:
         """Read from an open file."""
         return self._handles.read(handle, size, offset)
@@ -335,13 +356,15 @@ class Overlay:
 
     def _notice_readers(self) -> None:
         """Notice what who lists directories does with what is in them: asks for the extended attributes of all, as
-        `ls -l` does, or opens most, as `grep -r` does.
+        `ls -l` does, or opens most, as `grep -r` does. Several may do so at once, hence some memory.
         """
         if self._given:
             asked, opened = shortcut.SHORTCUT.asked_for_attributes(), shortcut.SHORTCUT.opened_so_far()
             self._is_asked = self._given <= asked - self._asked
             self._is_opened = self._given <= 2 * (opened - self._opened)
-            self._given, self._asked, self._opened = 0, asked, opened
+            self._given //= 2
+            self._asked = asked - (asked - self._asked) // 2
+            self._opened = opened - (opened - self._opened) // 2
 
     def _looked_at(self, entries: Iterator[tuple[bytes, Entry, int]]) -> Iterator[tuple[bytes, Entry, int]]:
         """Find out which files have no extended attributes before anybody asks, so that the helper can say it."""

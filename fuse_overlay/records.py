@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fuse_overlay import ownership
 from fuse_overlay.attributes import File
 from fuse_overlay.errors import failure
+from fuse_overlay.kernel.shortcut import SHORTCUT
 from fuse_overlay.layers import at
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Records:
         if owner is None:
             owner = ownership.Owner(self._uids.shown(plain[0]), self._gids.shown(plain[1]), plain[2])
             self._plain[plain] = owner
+            SHORTCUT.show_ids((plain[0], owner.uid), (plain[1], owner.gid))
         return owner
 
     def device(self, layer: Layer, st: os.stat_result, fd: int, name: bytes) -> Device | None:
@@ -57,6 +59,13 @@ class Records:
         if owner.uid != self._uids.own or owner.gid != self._gids.own or kind in (stat.S_IFCHR, stat.S_IFBLK):
             return True
         return kind != stat.S_IFLNK and owner.mode != ownership.real_mode(kind, owner.mode)
+
+    def follows_mode(self, layer: Layer, kind: int, owner: Owner) -> bool:
+        """Whether a file of the upper, of this kind and with this owner, shows its real mode, whatever that becomes, as
+        long as it has no record.
+        """
+        beside = layer.foreign_records or isinstance(self._uids, ownership.RealIdMap)
+        return kind == stat.S_IFREG and not beside and not self.needed(kind, owner)
 
     def check(self, owner: Owner) -> None:
         """Raises OSError EINVAL for an owner that doesn't exist inside."""

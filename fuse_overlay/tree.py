@@ -14,8 +14,8 @@ from fuse_overlay.entries import Entry, Found, Missing, check_name
 from fuse_overlay.errors import OverlayError, failure
 from fuse_overlay.extended import Extended
 from fuse_overlay.hiding import Hiding
-from fuse_overlay.inodes import ROOT, Node, Table
-from fuse_overlay.kernel.shortcut import SHORTCUT
+from fuse_overlay.inodes import ROOT, Node, Numbers, Table
+from fuse_overlay.kernel.shortcut import FINDABLE, LISTED, MODED, OFFERED, RECORDED, SETTABLE, SHORTCUT, WHOLE
 from fuse_overlay.layers import (
     ABSENT,
     Budget,
@@ -24,9 +24,8 @@ from fuse_overlay.layers import (
     at,
     at_fd,
     is_opaque_self,
-    list_directory,
-    open_for_listing,
     open_layers,
+    scan,
 )
 from fuse_overlay.mounts import Mounts
 from fuse_overlay.origin import parse as parse_origin
@@ -70,7 +69,7 @@ class Tree:
         self.store = Store()
         self.extended = Extended(self.store, self.uids, self.gids)
         self.records = Records(self.uids, self.gids, self.store, self.upper)
-        self.table = Table(self._released)
+        self.table = Table(self._released, Numbers(SHORTCUT.show_device))
         self.links: Links | None = None
         self.relink: Callable[[Node, bytes, os.stat_result], bool] | None = None
         self.close_kept: Callable[[Node], None] = lambda _: None
@@ -245,20 +244,28 @@ class Tree:
         return st if st is not None and (st.st_dev, st.st_ino) == node.key else None
 
     def show(self, node: Node) -> None:
-        """Let the helper say what is shown of an open file or held directory, and what one layer's alone lacks."""
+        """Let the helper say what is shown of an open file or held directory, and what is in one layer's alone."""
         if node.gone or node.owner is None or node.source.live or node.slow:
             return
-        links, settable, whole = 0, False, False
+        links, may = 0, LISTED if node.settled else 0
         fd = node.descriptor
         if fd is not None:
-            settable = node.source.writable and not node.fixed and not self.quota.active
+            if node.source.writable and not node.fixed and not self.quota.active:
+                may = SETTABLE
+                may |= MODED if self.records.follows_mode(node.source, node.kind, node.owner) else 0
         elif node.dirs:
             fd, links = self.directories.held(node, node.source), self._merged_links(node)
             # Nothing else is mounted in the upper, so it doesn't keep waiting who looks at a name in it.
-            whole = not links and (node.source.writable or not (node.source.gate or self.mounts.remote_names))
-        if fd is not None and fd >= 0 and (whole or node.source.writable or not node.dirs):
-            uid, gid, mode = node.owner
-            SHORTCUT.show(node.ino, fd, (uid, gid, node.kind | mode), links=links, settable=settable, whole=whole)
+            may |= WHOLE if not links and (node.source.writable or self.mounts.avoidable) else 0
+            if may & WHOLE and self.is_findable(node):
+                may |= FINDABLE | (RECORDED if node.source.records else 0) | (0 if self.quota.active else OFFERED)
+        if fd is not None and fd >= 0 and not (node.dirs and node.source.gate):
+            owner = (node.owner.uid, node.owner.gid, node.kind | node.owner.mode)
+            SHORTCUT.show(node.ino, (node.key[0], fd), owner, links=links, may=may)
+
+    def is_findable(self, node: Node) -> bool:
+        """Whether what is in a directory, but for directories, is what one layer has there, and stays."""
+        return len(node.dirs) == 1 and node.source.steady and not self._hiding.active
 
     def link_count(self, node: Node, known: os.stat_result | None = None) -> int:
         """The link count that is shown of a file, that is `known` if that is given. Raises OSError."""
@@ -454,7 +461,10 @@ class Tree:
             known = parse_origin(value) if value is not None else None
             if known is not None:
                 origin = known.number
-        return self.table.numbers.derive(key) if origin is None else origin
+        if origin is None:
+            return self.table.numbers.derive(key)
+        SHORTCUT.take_number(origin)
+        return origin
 
     def _make_root(self) -> Node:
         first = self.layers[0]
@@ -471,20 +481,6 @@ class Tree:
         SHORTCUT.hide(node.ino)
         for layer in node.dirs:
             self.directories.close(node, layer)
-
-
-def scan(directory: Callable[[], int], layer: Layer) -> merge.Scan:
-    """What a layer has in a directory, whose descriptor (O_PATH) this returns. Raises OSError."""
-    try:
-        listed = open_for_listing(directory(), layer.gate)
-    except OSError as error:
-        if layer.writable or error.errno not in ABSENT:
-            raise  # no descriptors, say: a directory that isn't empty must not be taken for an empty one
-        return merge.Scan([], set(), layer.marks, layer.mark_names)  # what we may not list, appears empty
-    try:
-        return list_directory(listed, layer)
-    finally:
-        os.close(listed)
 
 
 def _has_changed(node: Node, found: Found) -> bool:

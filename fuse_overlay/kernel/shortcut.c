@@ -6,7 +6,8 @@
  * interface (fuse_lowlevel.h) that are defined here before libfuse's own. Which descriptors may be read and written is
  * in a table that Python keeps: shortcut.py. The layout of requests is that of linux/fuse.h.
  *
- * Here: the way of requests, opening and closing. shortcut_data.c: data; shortcut_attributes.c: what is shown besides.
+ * Here: the way of requests, opening and closing. shortcut_names.c: look-ups; shortcut_data.c: data;
+ * shortcut_attributes.c: what is shown besides.
  */
 #define _GNU_SOURCE
 #define _FILE_OFFSET_BITS 64
@@ -19,10 +20,12 @@
 #include <fcntl.h>
 #include <fuse3/fuse_lowlevel.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #define DESCRIPTORS (1 << 20)
@@ -30,15 +33,22 @@
 /* The handle of a directory whose entries the kernel may cache has this bit. */
 #define CACHED_DIRECTORY (UINT64_C(1) << 62)
 
+/* How long to look for the next request before we let ourselves be woken, in microseconds, and how far to remember what
+ * that was worth; loop.py has the same. */
+enum { GAP = 60, WORTH = 16 };
+
 /* Requests in a row before Python has a turn, and how long to wait for the next one, in milliseconds. */
 enum { TURNS = 256, PATIENCE = 5 };
 
 unsigned char shortcut_allowed[DESCRIPTORS];
 
 /* What Python is to know of, and nobody waits for: a file handle that was released (the count is 0), look-ups of an inode
- * that the kernel has forgotten, or with OPENED the descriptor by which one was opened. */
+ * that the kernel has forgotten, with OPENED the descriptor by which one was opened, with MODE_SET its permissions, or with FOUND where the name is under
+ * which it was found. */
 #define NOTES (1 << 14)
 #define OPENED (UINT64_C(1) << 63)
+#define MODE_SET (UINT64_C(1) << 62)
+#define FOUND (UINT64_C(1) << 61)
 
 struct shortcut_note {
 	uint64_t number, count;
@@ -59,17 +69,26 @@ unsigned shortcut_places;
 
 /* Files that stay as they are: whoever opens one for reading gets `name` in the directory `fd`, as long as that is the
  * descriptor that it was (`serial`). Each is at its inode number modulo the size. `flags`: for openat(2). */
-#define OFFERED (1 << 14)
+#define OFFERS (1 << 14)
 
 struct shortcut_offered {
 	uint64_t number;
 	int32_t fd;
 	uint32_t serial, flags;
-	char name[44];
-} shortcut_offered[OFFERED];
+	char name[NAME_ROOM];
+} shortcut_offered[OFFERS];
+_Static_assert(sizeof *shortcut_offered == 64, "shortcut.py");
 
 /* How often each descriptor of a directory was closed. */
 uint32_t shortcut_serials[DESCRIPTORS];
+
+/* Directories that were opened here: Python knows of those that were read. Each is at its handle modulo the size. */
+#define DIRECTORIES (1 << 10)
+#define OPENED_HERE (UINT64_C(1) << 61)
+
+struct shortcut_directory {
+	uint64_t handle, number, known;
+} shortcut_directories[DIRECTORIES];
 
 /* How many files may be opened before Python is asked for room. */
 unsigned shortcut_openable;
@@ -116,6 +135,16 @@ static int note(uint64_t number, uint64_t count)
 	return 1;
 }
 
+int note_mode(uint64_t number, uint32_t mode)
+{
+	return note(number, MODE_SET | mode);
+}
+
+int note_found(uint64_t number, unsigned place)
+{
+	return note(number, FOUND | place);
+}
+
 /* Keep a descriptor instead of closing it. Whoever has the place goes if it was of no use meanwhile. Not a file without
  * a name, whose blocks somebody may wait for, nor one with several, which is easily lost sight of. */
 static int keep(uint64_t number, uint64_t handle)
@@ -151,10 +180,22 @@ static int take_kept(uint64_t number)
 	return fd;
 }
 
-/* The same. */
+/* As shortcut.py does. The name is shorter than there is room for it. */
+void offer(uint64_t number, int directory, const char *name, int flags)
+{
+	struct shortcut_offered *offered = &shortcut_offered[number % OFFERS];
+
+	if (directory >= DESCRIPTORS)
+		return;
+	*offered = (struct shortcut_offered){
+		.number = number, .fd = directory, .serial = shortcut_serials[directory], .flags = (uint32_t)flags};
+	strcpy(offered->name, name);
+}
+
+/* Returns a descriptor, -1 if Python is to see to it. */
 static int open_offered(uint64_t number)
 {
-	const struct shortcut_offered *offered = &shortcut_offered[number % OFFERED];
+	const struct shortcut_offered *offered = &shortcut_offered[number % OFFERS];
 	int fd;
 
 	if (offered->number != number || offered->serial != shortcut_serials[offered->fd])
@@ -193,12 +234,46 @@ static int answer_open(int device, const struct fuse_in_header *header, const st
 	return 1;
 }
 
+static int answer_opendir(int device, const struct fuse_in_header *header)
+{
+	static uint64_t opened;
+	struct shortcut_directory *directory = &shortcut_directories[++opened % DIRECTORIES];
+	const struct shortcut_shown *shown = find_shown(header->nodeid);
+	struct fuse_open_out out = {.open_flags = FOPEN_KEEP_CACHE | FOPEN_CACHE_DIR};
+
+	if (directory->handle || shown == NULL || !(shown->may & LISTED))
+		return 0;
+	*directory = (struct shortcut_directory){CACHED_DIRECTORY | OPENED_HERE | opened, header->nodeid, 0};
+	out.fh = directory->handle;
+	reply(device, header->unique, 0, &out, sizeof out);
+	return 1;
+}
+
+/* Whether Python has to hear of a directory's end. */
+static int forget_directory(uint64_t handle)
+{
+	struct shortcut_directory *directory = &shortcut_directories[handle % DIRECTORIES];
+	int known = directory->handle != handle || directory->known;
+
+	if (directory->handle == handle)
+		*directory = (struct shortcut_directory){0};
+	return known;
+}
+
 /* The handle of a directory that isn't cached is no descriptor, though it may look like one: `known` says whether this
  * handle is ours to release. */
 static int answer_release(int device, const struct fuse_in_header *header, uint64_t handle, int known)
 {
 	if (!known || (!keep(header->nodeid, handle) && !note(handle, 0)))
 		return 0;
+	reply(device, header->unique, 0, NULL, 0);
+	return 1;
+}
+
+static int answer_releasedir(int device, const struct fuse_in_header *header, uint64_t handle)
+{
+	if (forget_directory(handle))
+		return answer_release(device, header, handle, (handle & CACHED_DIRECTORY) != 0);
 	reply(device, header->unique, 0, NULL, 0);
 	return 1;
 }
@@ -218,6 +293,39 @@ static int answer_forgets(const struct fuse_batch_forget_in *in, size_t room)
 	for (uint32_t number = 0; number < in->count; number++)
 		answer_forget(each[number].nodeid, each[number].nlookup);
 	return 1;
+}
+
+static int64_t microseconds(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec * INT64_C(1000000) + time.tv_nsec / 1000;
+}
+
+/* Wait for a request; whether one is there. A client that does one thing after another has its next request in some
+ * microseconds, and to be woken for it takes as long: so we look again and again, as long as that is of use mostly (a
+ * success weighs 1, a failure 4). Whoever else wants the processor has it meanwhile. */
+static int comes(int device)
+{
+	static int worth = WORTH;
+	struct pollfd wanted = {.fd = device, .events = POLLIN};
+	int there = poll(&wanted, 1, 0);
+
+	if (there == 0 && shortcut_patience > 0) {
+		const int looks = worth > 0;
+		const int64_t begin = microseconds(), gap = looks ? GAP : 2 * GAP;
+
+		while (looks && there == 0 && microseconds() - begin < GAP) {
+			sched_yield();
+			there = poll(&wanted, 1, 0);
+		}
+		if (there == 0)
+			there = poll(&wanted, 1, shortcut_patience);
+		worth += microseconds() - begin < gap ? 1 : -4;
+		worth = worth > WORTH ? WORTH : worth < -WORTH ? -WORTH : worth;
+	}
+	return there == 1 && wanted.revents == POLLIN;
 }
 
 /* Cut out of a request what libfuse doesn't expect in it. Returns its size then. */
@@ -270,17 +378,18 @@ static int answered(int device, const void *request, size_t size)
 		return answer_getattr(device, header);
 	case FUSE_SETATTR:
 		return room >= sizeof(struct fuse_setattr_in) &&
-		       (answer_times(device, header, body) || answer_owner(device, header, body));
-	case FUSE_RELEASE:
-	case FUSE_RELEASEDIR: {
+		       (answer_times(device, header, body) || answer_owner(device, header, body) ||
+			answer_mode(device, header, body));
+	case FUSE_RELEASE: {
 		const struct fuse_release_in *in = body;
 
-		if (room < sizeof *in)
-			return 0;
-		return answer_release(device, header, in->fh,
-				      header->opcode == FUSE_RELEASE ? may(in->fh, MAY_READ)
-								     : (in->fh & CACHED_DIRECTORY) != 0);
+		return room >= sizeof *in && answer_release(device, header, in->fh, may(in->fh, MAY_READ));
 	}
+	case FUSE_OPENDIR:
+		return answer_opendir(device, header);
+	case FUSE_RELEASEDIR:
+		return room >= sizeof(struct fuse_release_in) &&
+		       answer_releasedir(device, header, ((const struct fuse_release_in *)body)->fh);
 	case FUSE_FORGET:
 		return room >= sizeof(struct fuse_forget_in) &&
 		       answer_forget(header->nodeid, ((const struct fuse_forget_in *)body)->nlookup);
@@ -296,14 +405,13 @@ static int answered(int device, const void *request, size_t size)
 int fuse_session_receive_buf(struct fuse_session *session, struct fuse_buf *buffer)
 {
 	int device = fuse_session_fd(session);
-	struct pollfd wanted = {.fd = device, .events = POLLIN};
 
 	if (buffer->mem == NULL && (buffer->mem = malloc(ROOM)) == NULL)
 		return -ENOMEM;
 	for (int turn = 0; turn < TURNS; turn++) {
 		ssize_t size;
 
-		shortcut_idle = poll(&wanted, 1, shortcut_patience) != 1 || wanted.revents != POLLIN;
+		shortcut_idle = !comes(device);
 		if (shortcut_idle)
 			break;
 		size = read(device, buffer->mem, ROOM);

@@ -13,9 +13,12 @@ from importlib import machinery
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 VARIABLE = "FUSE_OVERLAY_SHORTCUT"
+
+# What may be done without asking, see `Shortcut.show`.
+SETTABLE, WHOLE, LISTED, MODED, FINDABLE, RECORDED, OFFERED = 1, 2, 4, 8, 16, 32, 64
 
 # As in shortcut*.[ch], which say what each is.
 _READ, _WRITE, _KEEP = 1, 2, 4
@@ -32,11 +35,19 @@ _KEPT_FORM = struct.Struct("=QiI")
 _OFFERED = 1 << 14
 _NAME_ROOM = 44
 _OFFERED_FORM = struct.Struct(f"=QiII{_NAME_ROOM}s")
-_OPENED = 1 << 63
+_OPENED, _MODE_SET, _FOUND = 1 << 63, 1 << 62, 1 << 61
+_FINDS = 1 << 12
+_FOUND_FORM = struct.Struct(f"=Q{_NAME_ROOM}s4x")
+_IDS = 64
+_ID_FORM = struct.Struct("=III")
+_DEVICES = 16
+_DEVICE_FORM = struct.Struct("=QQ")
+_TAKEN = 1 << 16
 _NUMBER = struct.Struct("=Q")
-_SHOWN_FORM = struct.Struct("=QiIIIII")
+_SHOWN_FORM = struct.Struct("=QQiIIIII")
 _GONE = -1
-_SETTABLE, _WHOLE = 1, 2
+_DIRECTORIES = 1 << 10
+_PASSED_OVER = 4096
 
 _ACL_KILL_SGID = 1 << 0  # FUSE_SETXATTR_ACL_KILL_SGID, linux/fuse.h
 
@@ -45,9 +56,10 @@ class Shortcut:
     """What may be done to descriptors without asking Python, and what was done that Python has to know of."""
 
     __slots__ = (
-        "_allowed", "_bare", "_counts", "_forgotten", "_free", "_idle", "_kept", "_longer", "_noted", "_notes",
-        "_offered", "_openable", "_opened", "_patience", "_places", "_released", "_released_directory", "_room",
-        "_serials", "_setxattr_flags", "_setxattr_inode", "_shown", "_watched", "loaded",
+        "_allowed", "_bare", "_counts", "_devices", "_directories", "_forgotten", "_found", "_found_count", "_founds",
+        "_free", "_groups", "_idle", "_kept", "_longer", "_mode_set", "_noted", "_notes", "_offered", "_openable",
+        "_opened", "_passed_over", "_patience", "_places", "_released", "_released_directory", "_room", "_serials",
+        "_setxattr_flags", "_setxattr_inode", "_shown", "_taken", "_users", "_watched", "loaded",
     )  # fmt: skip
 
     def __init__(self, library: ctypes.CDLL | None) -> None:
@@ -69,7 +81,15 @@ class Shortcut:
             self._places = ctypes.c_uint.in_dll(library, "shortcut_places")
             self._offered = (ctypes.c_ubyte * (_OFFERED * _OFFERED_FORM.size)).in_dll(library, "shortcut_offered")
             self._serials = (ctypes.c_uint32 * _DESCRIPTORS).in_dll(library, "shortcut_serials")
+            self._directories = (ctypes.c_uint64 * (3 * _DIRECTORIES)).in_dll(library, "shortcut_directories")
             self._openable = ctypes.c_uint.in_dll(library, "shortcut_openable")
+            self._passed_over = (ctypes.c_char * _PASSED_OVER).in_dll(library, "shortcut_passed_over")
+            self._users = (ctypes.c_ubyte * (_IDS * _ID_FORM.size)).in_dll(library, "shortcut_users")
+            self._groups = (ctypes.c_ubyte * (_IDS * _ID_FORM.size)).in_dll(library, "shortcut_groups")
+            self._devices = (ctypes.c_ubyte * (_DEVICES * _DEVICE_FORM.size)).in_dll(library, "shortcut_devices")
+            self._taken = (ctypes.c_ubyte * (_TAKEN // 8)).in_dll(library, "shortcut_taken")
+            self._founds = (ctypes.c_ubyte * (_FINDS * _FOUND_FORM.size)).in_dll(library, "shortcut_found")
+            self._found_count = ctypes.c_uint.in_dll(library, "shortcut_found_count")
             self._longer = ctypes.c_int.in_dll(library, "shortcut_longer")
             self._setxattr_flags = ctypes.c_uint32.in_dll(library, "shortcut_setxattr_flags")
             self._setxattr_inode = ctypes.c_uint64.in_dll(library, "shortcut_setxattr_inode")
@@ -120,12 +140,15 @@ class Shortcut:
         released_directory: Callable[[int], None],
         forgotten: Callable[[int, int], None],
         opened: Callable[[int, int], None],
+        mode_set: Callable[[int, int], None],
+        found: Callable[[int, bytes, int], None],
     ) -> None:
-        """Whom `settle` is to tell of released handles, of inodes that so many look-ups were taken back of, and of
-        inodes that were opened, with their descriptors.
+        """Whom `settle` is to tell of released handles, of inodes that so many look-ups were taken back of, of inodes
+        that were opened, with their descriptors, of those whose permissions were set, with these, and of what was found
+        in a directory's inode under a name, and which inode that is.
         """
         self._released, self._released_directory, self._forgotten = released, released_directory, forgotten
-        self._opened = opened
+        self._opened, self._mode_set, self._found = opened, mode_set, found
 
     def watch(self) -> None:
         """Leave it to Python to open files and to change attributes: who audits is to see each time."""
@@ -176,24 +199,51 @@ class Shortcut:
         if self.loaded:
             self._openable.value = max(0, files)
 
-    def show(
-        self, ino: int, fd: int, owner: tuple[int, int, int], *, links: int, settable: bool = False, whole: bool = False
-    ) -> None:
-        """Say what is shown of an inode beside what fstat(2) says of its descriptor `fd`, which stays open.
+    def pass_over(self, names: Iterable[bytes]) -> bool:
+        """Leave it to Python to look up these names. Returns whether the helper can."""
+        packed = b"".join(name + b"\0" for name in names)
+        fits = len(packed) < _PASSED_OVER
+        if self.loaded:
+            self._passed_over.raw = (packed if fits else b"").ljust(_PASSED_OVER, b"\0")
+        return fits
 
-        `owner`: user, group, and type and mode bits. `links`: the link count; 0: the real one, of files if that is 1.
-        `settable`: whether its times may be set, by this descriptor, and its owners to what they are, without asking.
-        `whole`: it is a directory, and names that it lacks stand for nothing.
+    def show_ids(self, users: tuple[int, int], groups: tuple[int, int]) -> None:
+        """Say whom a user and a group of the host's are shown as."""
+        if self.loaded:
+            for table, (host, shown) in ((self._users, users), (self._groups, groups)):
+                _ID_FORM.pack_into(table, host % _IDS * _ID_FORM.size, host, shown, 1)
+
+    def show_device(self, place: int, device: int, tag: int) -> None:
+        """Say what inode numbers of a device's files begin with: as the one in this place, from 0."""
+        if self.loaded and place < _DEVICES:
+            _DEVICE_FORM.pack_into(self._devices, place * _DEVICE_FORM.size, device, tag)
+
+    def take_number(self, ino: int) -> None:
+        """Say that this inode number may be another file's than the one whose real number it is made from."""
+        if self.loaded:
+            self._taken[ino % _TAKEN // 8] |= 1 << ino % 8
+
+    def show(self, ino: int, real: tuple[int, int], owner: tuple[int, int, int], *, links: int, may: int) -> None:
+        """Say what is shown of an inode beside what fstat(2) says of its descriptor, which stays open.
+
+        `real`: its device and the descriptor. `owner`: user, group, and type and mode bits. `links`: the link count; 0:
+        the real one, of files if that is 1. `may`: SETTABLE: its times may be set, by this descriptor, and its owners
+        to what they are. MODED: so may its permissions, if the real file can have them and has no record. Of a
+        directory: LISTED: it may be opened, and the kernel may cache its entries. WHOLE: names that it lacks stand for
+        nothing. FINDABLE: files in it, with one name and on its device, are there and stay; RECORDED: if they have no
+        record; OFFERED: and may be opened for reading.
         """
         if self.loaded:
+            device, fd = real
             uid, gid, mode = owner
             place = ino % _SHOWN * _SHOWN_FORM.size
-            may = (_SETTABLE if settable and not self._watched else 0) | (_WHOLE if whole else 0)
-            _SHOWN_FORM.pack_into(self._shown, place, ino, fd, mode, uid, gid, links, may)
+            if self._watched:
+                may &= WHOLE
+            _SHOWN_FORM.pack_into(self._shown, place, ino, device, fd, mode, uid, gid, links, may)
 
     def show_gone(self, ino: int) -> None:
         """Say that there is no such file any more: who asks for its attributes, or sets its times, is told ENOENT."""
-        self.show(ino, _GONE, (0, 0, 0), links=0, settable=True)
+        self.show(ino, (0, _GONE), (0, 0, 0), links=0, may=SETTABLE)
 
     def hide(self, ino: int) -> None:
         """Take back what was said and offered of an inode, as before its descriptor is closed."""
@@ -204,6 +254,12 @@ class Shortcut:
             place = ino % _OFFERED * _OFFERED_FORM.size
             if _NUMBER.unpack_from(self._offered, place)[0] == ino:
                 _NUMBER.pack_into(self._offered, place, 0)
+
+    def directory(self, handle: int) -> int:
+        """The inode of a directory that the helper has opened; `settle` tells of its release from now on."""
+        place = handle % _DIRECTORIES * 3
+        self._directories[place + 2] = True
+        return self._directories[place + 1]
 
     def counts(self) -> list[int]:
         """How many requests came so far, by opcode (linux/fuse.h); nothing without the helper."""
@@ -224,10 +280,18 @@ class Shortcut:
         count = self._noted.value
         if count:
             notes = self._notes[: 2 * count]
-            self._noted.value = 0
+            self._noted.value = self._found_count.value = 0
             for number, lookups in zip(notes[::2], notes[1::2], strict=True):
                 if lookups & _OPENED:
                     self._opened(number, lookups ^ _OPENED)
+                    continue
+                if lookups & _MODE_SET:
+                    self._mode_set(number, lookups ^ _MODE_SET)
+                    continue
+                if lookups & _FOUND:
+                    place = (lookups ^ _FOUND) * _FOUND_FORM.size
+                    parent, name = _FOUND_FORM.unpack_from(self._founds, place)
+                    self._found(parent, name[: name.index(b"\0")], number)
                     continue
                 if lookups:
                     self._forgotten(number, lookups)

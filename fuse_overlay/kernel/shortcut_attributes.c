@@ -8,25 +8,16 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 
 /* Inodes that have no extended attributes, each at its number modulo the size: one that finds its place taken is asked
  * for as ever. */
 #define BARE (1 << 17)
 uint64_t shortcut_bare[BARE];
 
-/* What is shown of files and directories beside what fstat(2) says of a descriptor of them, each at its inode number
- * modulo the size, as in shortcut_bare. `fd` -1: there is no such file any more. `links`: the link count to show, 0 for
- * the real one. SETTABLE: times may be set without asking, and owners to what they are. WHOLE: what this directory
- * lacks, there is not. */
+/* Each at its inode number modulo the size, as in shortcut_bare. */
 #define SHOWN (1 << 14)
-
-enum { SETTABLE = 1, WHOLE = 2 };
-
-struct shortcut_shown {
-	uint64_t number;
-	int32_t fd;
-	uint32_t mode, uid, gid, links, may;
-} shortcut_shown[SHOWN];
+struct shortcut_shown shortcut_shown[SHOWN];
 
 static int is_bare(uint64_t number)
 {
@@ -45,8 +36,25 @@ int answer_getxattr(int device, const struct fuse_in_header *header, const char 
 	return 1;
 }
 
-/* What only we change, the kernel may keep until it is short of memory: a year. */
-enum { LASTING = 365 * 86400 };
+struct fuse_attr attributes(uint64_t number, const struct stat *st, uint32_t mode, uint32_t uid, uint32_t gid)
+{
+	return (struct fuse_attr){
+		.ino = number,
+		.size = (uint64_t)st->st_size,
+		.blocks = (uint64_t)st->st_blocks,
+		.atime = (uint64_t)st->st_atim.tv_sec,
+		.mtime = (uint64_t)st->st_mtim.tv_sec,
+		.ctime = (uint64_t)st->st_ctim.tv_sec,
+		.atimensec = (uint32_t)st->st_atim.tv_nsec,
+		.mtimensec = (uint32_t)st->st_mtim.tv_nsec,
+		.ctimensec = (uint32_t)st->st_ctim.tv_nsec,
+		.mode = mode,
+		.nlink = (uint32_t)st->st_nlink,
+		.uid = uid,
+		.gid = gid,
+		.blksize = (uint32_t)st->st_blksize,
+	};
+}
 
 /* The attributes of what is shown. A file with several names, or none, is Python's to count. */
 static int reply_shown(int device, uint64_t unique, const struct shortcut_shown *shown)
@@ -56,29 +64,16 @@ static int reply_shown(int device, uint64_t unique, const struct shortcut_shown 
 
 	if (fstat(shown->fd, &st) == -1 || (shown->links == 0 && !S_ISDIR(st.st_mode) && st.st_nlink != 1))
 		return 0;
-	out.attr = (struct fuse_attr){
-		.ino = shown->number,
-		.size = (uint64_t)st.st_size,
-		.blocks = (uint64_t)st.st_blocks,
-		.atime = (uint64_t)st.st_atim.tv_sec,
-		.mtime = (uint64_t)st.st_mtim.tv_sec,
-		.ctime = (uint64_t)st.st_ctim.tv_sec,
-		.atimensec = (uint32_t)st.st_atim.tv_nsec,
-		.mtimensec = (uint32_t)st.st_mtim.tv_nsec,
-		.ctimensec = (uint32_t)st.st_ctim.tv_nsec,
-		.mode = shown->mode,
-		.nlink = shown->links ? shown->links : (uint32_t)st.st_nlink,
-		.uid = shown->uid,
-		.gid = shown->gid,
-		.blksize = (uint32_t)st.st_blksize,
-	};
+	out.attr = attributes(shown->number, &st, shown->mode, shown->uid, shown->gid);
+	if (shown->links)
+		out.attr.nlink = shown->links;
 	reply(device, unique, 0, &out, sizeof out);
 	return 1;
 }
 
-static const struct shortcut_shown *find_shown(uint64_t number)
+struct shortcut_shown *find_shown(uint64_t number)
 {
-	const struct shortcut_shown *shown = &shortcut_shown[number % SHOWN];
+	struct shortcut_shown *shown = &shortcut_shown[number % SHOWN];
 
 	return number && shown->number == number ? shown : NULL;
 }
@@ -92,21 +87,6 @@ int answer_getattr(int device, const struct fuse_in_header *header)
 	if (shown->fd >= 0)
 		return reply_shown(device, header->unique, shown);
 	reply(device, header->unique, -ENOENT, NULL, 0);
-	return 1;
-}
-
-/* A name that a directory without layers below lacks stands for nothing. What it has is Python's to look at. */
-int answer_lookup(int device, const struct fuse_in_header *header, const char *name, size_t room)
-{
-	const struct shortcut_shown *shown = find_shown(header->nodeid);
-	struct fuse_entry_out out = {.entry_valid = LASTING};
-	struct stat st;
-
-	if (shown == NULL || !(shown->may & WHOLE) || !memchr(name, 0, room))
-		return 0;
-	if (fstatat(shown->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT)
-		return 0;
-	reply(device, header->unique, 0, &out, sizeof out);
 	return 1;
 }
 
@@ -157,4 +137,24 @@ int answer_owner(int device, const struct fuse_in_header *header, const struct f
 		return 0;
 	return fstat(shown->fd, &st) == 0 && fchmod(shown->fd, st.st_mode & 07777) == 0 &&
 	       reply_shown(device, header->unique, shown);
+}
+
+/* Permissions that the file itself can have: what it can't, Python records beside it (ownership.py). No ACL is to follow
+ * them. */
+int answer_mode(int device, const struct fuse_in_header *header, const struct fuse_setattr_in *in)
+{
+	const uint32_t others = ~(uint32_t)(FATTR_MODE | FATTR_CTIME | FATTR_FH | FATTR_LOCKOWNER);
+	struct shortcut_shown *shown = find_shown(header->nodeid);
+	const uint32_t mode = in->mode & 07777;
+
+	if (shown == NULL || shown->fd < 0 || !(shown->may & MODED) || in->valid & others || !(in->valid & FATTR_MODE))
+		return 0;
+	if (mode & 07000 || (mode & 0600) != 0600 || !is_bare(header->nodeid))
+		return 0;
+	if (fgetxattr(shown->fd, RECORD, NULL, 0) != -1 || errno != ENODATA || !note_mode(header->nodeid, mode))
+		return 0;
+	if (fchmod(shown->fd, mode) == -1)
+		return 0;
+	shown->mode = (shown->mode & S_IFMT) | mode;
+	return reply_shown(device, header->unique, shown);
 }

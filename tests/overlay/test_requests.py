@@ -117,6 +117,34 @@ def test_missing_names_are_the_helpers(mounted: Mounted, monkeypatch: pytest.Mon
     assert to_python["lookup"] <= 10
 
 
+def test_what_was_listed_is_listed_without_python(mounted: Mounted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who lists a directory that is listed already, opens it by the helper, and gets what the kernel has."""
+    to_python, counts = count(mounted, "find, twice", "helper", monkeypatch)
+    assert counts["opendir"] >= 12
+    assert to_python["opendir"] <= 6
+    assert to_python.get("getattr", 0) <= 1
+
+
+def test_files_are_found_by_the_helper(mounted: Mounted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the files of a layer that are looked up one by one, Python sees the first in each directory; and it opens no
+    other.
+    """
+    named = "for f in $(seq 20); do cat d1/f$f d2/f$f d3/f$f d4/f$f d5/f$f >/dev/null; done"
+    monkeypatch.setitem(ROWS, "cat by name", (FILES, named))
+    to_python, counts = count(mounted, "cat by name", "helper", monkeypatch)
+    assert counts["lookup"] >= 105
+    assert to_python["lookup"] <= 10
+    assert counts["open"] == 100
+    assert to_python.get("open", 0) <= 5
+
+
+def test_permissions_are_set_by_the_helper(mounted: Mounted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of what an archive is unpacked to come to Python for directories only."""
+    to_python, counts = count(mounted, "untar", "helper", monkeypatch)
+    assert counts["setattr"] > 100
+    assert to_python["setattr"] <= 12
+
+
 def test_a_long_listing_asks_python_for_few_attributes(mounted: Mounted, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once it is seen that who lists asks for each file's attributes, they are looked at beforehand."""
     to_python, counts = count(mounted, "ls -lR", "helper", monkeypatch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -393,3 +394,139 @@ try: print(os.getxattr(file, "security.capability"))
 except OSError as error: print(errno.errorcode[error.errno])
 """
     assert "ENODATA\n" == mounted.run(python(program))
+
+
+MODES = (0o644, 0o600, 0o4755, 0o755, 0o400, 0o640, 0o2755, 0o777, 0o7777, 0o666)
+
+
+def test_permissions_are_what_was_set_last(mounted: Mounted, way: str) -> None:
+    """Of open files, of whatever owner, with an ACL and without, then and in the next mount."""
+    program = f"""
+import os, stat, subprocess
+def mode(file): return oct(stat.S_IMODE(os.stat(file).st_mode))
+for name, prepare in (("plain", None), ("acl", "setfacl -m u:0:r acl"), ("back", "chmod 4711 back; chmod 600 back")):
+    file = os.open(name, os.O_RDWR | os.O_CREAT, 0o644)
+    if prepare: subprocess.run(["sh", "-c", prepare], check=True)
+    for wanted in {MODES}:
+        os.fchmod(file, wanted)
+        assert mode(name) == mode(file) == oct(wanted), (name, mode(name), oct(wanted))
+    before = os.stat(file).st_ctime_ns
+    os.fchmod(file, 0o666)
+    assert os.stat(file).st_ctime_ns > before
+    os.fchmod(file, 0o640)
+    os.close(file)
+    print(name, mode(name))
+"""
+    told = "plain 0o640\nacl 0o640\nback 0o640\n"
+    assert told == mounted.run(python(program))
+    assert "640\n640\n640\n" == mounted.run("stat -c %a plain acl back")
+    assert "mask::r--" in mounted.run("getfacl -p acl")
+
+
+def test_permissions_beside_a_record(mounted: Mounted, way: str) -> None:
+    """A file of another owner keeps its record, and one that was given back to root shows its own mode again."""
+    script = """
+    exec 3>f; chown 5:5 f; chmod 600 f; chmod 644 f; stat -c '%u %a' f; chown 0:0 f; chmod 600 f; chmod 751 f
+    stat -c '%u %a' f
+    """
+    shown = mounted.run_with_ids(script, "stat -c '%u %a' f")
+    assert ["5 644", "0 751", "0 751"] == shown.splitlines()
+
+
+def test_what_is_found_is_what_is_listed(mounted: Mounted, way: str) -> None:
+    """Whatever is in a directory of a layer, who looks it up by its name is shown the same as who lists it."""
+    below = mounted.lower / "d"
+    (below / "directory").mkdir(parents=True)
+    for number, name in enumerate(("first", "one", "two", "l" * 43, "m" * 44, "n" * 200, ".wh.", "with a blank")):
+        (below / name).write_text(name)
+        (below / name).chmod(0o600 + number)
+    (below / "link").symlink_to("one")
+    os.link(below / "one", below / "second name of one")
+    os.mkfifo(below / "fifo")
+    (below / "owned").write_text("")
+    os.setxattr(below / "owned", "user.containers.override_stat", b"0:0:04711")
+    os.setxattr(mounted.lower, "user.containers.override_stat", b"0:0:0755")
+    names = sorted(os.listdir(below))
+    program = f"""
+import os
+os.stat("d/first")
+def shown(st):
+    return st.st_ino, oct(st.st_mode), st.st_nlink, st.st_uid, st.st_gid, st.st_size, st.st_mtime_ns, st.st_rdev
+looked_up = {{}}
+for name in {names}:
+    try: looked_up[name] = shown(os.lstat("d/" + name))
+    except FileNotFoundError: pass
+listed = {{entry.name: shown(os.lstat("d/" + entry.name)) + (entry.inode(),) for entry in os.scandir("d")}}
+assert listed == {{name: (*each, each[0]) for name, each in looked_up.items()}}, (listed, looked_up)
+print(sorted(set({names}) - set(listed)), looked_up["owned"][1])
+"""
+    assert "['.wh.'] 0o104711\n" == mounted.run(python(program))
+
+
+def test_what_is_found_is_changed_like_any_other(mounted: Mounted, way: str) -> None:
+    """Files that were looked up one by one are written, renamed, linked and removed; the layer stays as it was."""
+    below = mounted.lower / "d"
+    below.mkdir()
+    for number in range(60):
+        (below / f"f{number}").write_text("before")
+    program = """
+import os
+files = [f"d/f{number}" for number in range(60)]
+held = [open(name) for name in files[:20]]
+for name in files: os.stat(name)
+for number, name in enumerate(files):
+    match number % 5:
+        case 0: open(name, "w").write("after!")
+        case 1: os.rename(name, name + "-moved")
+        case 2: os.link(name, name + "-linked")
+        case 3: os.unlink(name)
+        case 4: os.chmod(name, 0o600)
+read = lambda name: open(name).read() if os.path.exists(name) else None
+told = [(read(name), read(name + "-moved"), read(name + "-linked")) for name in files]
+nothing, same = (None, None, None), ("before", None, None)
+assert told == [("after!", None, None), (None, "before", None), ("before", None, "before"), nothing, same] * 12
+assert [file.read() for file in held] == ["after!", "before", "before", "before", "before"] * 4
+assert {os.stat(name).st_mode & 0o777 for name in files[4::5]} == {0o600}
+print(len({os.stat(name).st_ino for name in files if os.path.exists(name)}))
+"""
+    assert "36\n" == mounted.run(python(program))
+    assert {"before"} == {path.read_text() for path in below.iterdir()}
+    assert 60 == len(list(below.iterdir()))
+
+
+def test_a_copy_keeps_its_number_to_itself(mounted: Mounted, way: str) -> None:
+    """A file that was copied up is another one than the original, where that is seen under another path as well."""
+    (mounted.lower / "a/d").mkdir(parents=True)
+    for name in ("f", "g", "h"):
+        (mounted.lower / "a/d" / name).write_text("before")
+    script = f"""
+    cd {mounted.base}; mkdir u w m
+    {sys.executable} -m fuse_overlay.cli -o lowerdir={mounted.lower}/a:{mounted.lower},upperdir=u,workdir=w m
+    cd m; cat d/g a/d/h >/dev/null; echo after >d/f
+    cat a/d/f d/f; test $(stat -c %i d/f) != $(stat -c %i a/d/f) && echo two
+    cd ..; umount m
+    """
+    assert "beforeafter\ntwo\n" == mounted.run(script)
+
+
+def test_a_directory_that_is_listed_again_shows_what_changed(mounted: Mounted, way: str) -> None:
+    """Who lists a directory by a handle of the helper's gets what is there, whether that was listed before or not."""
+    for number in range(30):
+        (mounted.lower / f"d/{number}").mkdir(parents=True)
+    program = """
+import os
+expected = {str(number) for number in range(30)}
+for number in range(30):
+    assert set(os.listdir("d")) == expected
+    held = os.open("d", os.O_RDONLY)
+    if number % 3 == 0: os.mkdir(f"d/new{number}"); expected.add(f"new{number}")
+    if number % 3 == 1: os.rmdir(f"d/{number}"); expected.remove(str(number))
+    assert set(os.listdir(held)) == expected
+    os.fsync(held)
+    os.close(held)
+many = [os.open("d", os.O_RDONLY) for _ in range(1500)]
+assert all(set(os.listdir(each)) == expected for each in many[::100])
+for each in many: os.close(each)
+assert set(os.listdir("d")) == expected
+"""
+    assert "" == mounted.run(python(program))

@@ -189,7 +189,7 @@ def test_read_only_paths() -> None:
 
 def test_numbers_are_told_apart_by_device() -> None:
     """A thousand devices with the same real number give a thousand numbers below 2**63."""
-    numbers = Numbers()
+    numbers = Numbers(lambda *_: None)
     given = {numbers.derive((device, 2)) for device in range(1000)}
     assert (1000, True) == (len(given), all(1 < number < 2**63 for number in given))
     assert numbers.fresh() not in given
@@ -198,7 +198,7 @@ def test_numbers_are_told_apart_by_device() -> None:
 def test_the_table_lets_go_from_below() -> None:
     """A directory stays as long as a node beneath it does, then both go."""
     released: list[Node] = []
-    table = Table(released.append)
+    table = Table(released.append, Numbers(lambda *_: None))
     root = Node(1, stat.S_IFDIR, (0, 1), None, b"", NO_LAYER)
     table.nodes[1] = root
     directory = Node(0, stat.S_IFDIR, (0, 2), root, b"d", NO_LAYER)
@@ -215,7 +215,7 @@ def test_the_table_lets_go_from_below() -> None:
 
 def test_a_file_with_two_names_keeps_the_other() -> None:
     """When the first name goes, a known alias takes its place."""
-    table = Table(lambda node: None)
+    table = Table(lambda node: None, Numbers(lambda *_: None))
     root = Node(1, stat.S_IFDIR, (0, 1), None, b"", NO_LAYER)
     table.nodes[1] = root
     file = Node(0, stat.S_IFREG, (0, 3), root, b"a", NO_LAYER)
