@@ -350,7 +350,7 @@ def test_storms_against_the_overlay_server(bomb: Callable[..., str], count: Coun
     """Clients that are stopped and killed in the middle of their requests, and many open files, keep nobody from the
     files of the same sandbox.
     """
-    clients, rounds = count(20, 200), count(10, 100)
+    clients, rounds = count(20, 60), count(10, 40)
     script = f"""
     import os, signal, subprocess, time
     def hammer(number):
