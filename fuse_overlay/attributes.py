@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fuse_overlay import indexes
 from fuse_overlay.errors import failure
 from fuse_overlay.layers import names_of_xattrs, read_xattr
+from fuse_overlay.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from fuse_overlay.index import Attributes

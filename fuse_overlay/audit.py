@@ -9,7 +9,8 @@ import os
 import select
 import time
 from collections import deque
-from typing import NamedTuple
+
+from fuse_overlay.tuples import NamedTuple
 
 # A pipe that polls as writable takes so many bytes without making the writer wait (PIPE_BUF, pipe(7)).
 _PIECE = 4096

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import marshal
-from typing import NamedTuple
+
+from fuse_overlay.tuples import NamedTuple
 
 # What an overlay can write records of. A look-up is recorded when it finds nothing because that is hidden.
 OPERATIONS = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fuse_overlay import copydata, origin, ownership, xattrs
 from fuse_overlay.attributes import File, carries
@@ -18,6 +18,7 @@ from fuse_overlay.errors import failure
 from fuse_overlay.kernel.shortcut import SHORTCUT
 from fuse_overlay.layers import at, open_regular
 from fuse_overlay.times import keeping_times
+from fuse_overlay.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable

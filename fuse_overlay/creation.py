@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fuse_overlay import acl, ownership, xattrs
 from fuse_overlay.ownership import Owner
+from fuse_overlay.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from fuse_overlay.index import Attributes

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fuse_overlay.errors import failure
 from fuse_overlay.ownership import Device
+from fuse_overlay.tuples import NamedTuple
 
 if TYPE_CHECKING:
     import os

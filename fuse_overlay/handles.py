@@ -10,13 +10,14 @@ import errno
 import os
 import stat
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fuse_overlay import copydata, ownership
 from fuse_overlay.errors import failure
 from fuse_overlay.inodes import TRANSIENT
 from fuse_overlay.kernel.shortcut import SHORTCUT
 from fuse_overlay.layers import at_fd, open_regular
+from fuse_overlay.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,13 +10,14 @@ import errno
 import os
 import stat
 from collections import OrderedDict
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from fuse_overlay import indexes, merge, ownership, whiteout
 from fuse_overlay.errors import OverlayError, failure
 from fuse_overlay.gate import READ, SEARCH, Gate
 from fuse_overlay.kernel import paths
 from fuse_overlay.kernel.shortcut import SHORTCUT
+from fuse_overlay.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable

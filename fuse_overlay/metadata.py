@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fuse_overlay import acl, ownership, xattrs
 from fuse_overlay.attributes import carries
 from fuse_overlay.errors import failure
 from fuse_overlay.layers import at
 from fuse_overlay.times import move_ctime
+from fuse_overlay.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from fuse_overlay.copyup import CopyUp

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from fuse_overlay.errors import OverlayError
+from fuse_overlay.tuples import NamedTuple
 
 USAGE = "usage: fuse-overlay [-f] [-d] -o lowerdir=DIR[:DIR…][,upperdir=DIR,workdir=DIR][,live][,…] [NAME] MOUNTPOINT"
 

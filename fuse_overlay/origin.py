@@ -7,7 +7,9 @@ was when it was copied, so that whoever compares the layer with the lower ones l
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from fuse_overlay.tuples import NamedTuple
 
 if TYPE_CHECKING:
     import os

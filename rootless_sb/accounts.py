@@ -5,8 +5,9 @@ The files are the sandbox's own, and may be hostile: passwd(5), group(5). What i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb.errors import SbError
 
 if TYPE_CHECKING:

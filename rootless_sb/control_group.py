@@ -8,8 +8,9 @@ none can be: a group has either processes or limited groups, cgroups(7), "no int
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb import cgroups
 
 if TYPE_CHECKING:

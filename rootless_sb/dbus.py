@@ -6,7 +6,9 @@ The D-Bus Specification, "Message Protocol" and "Type System", https://dbus.free
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from fuse_overlay.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb import cgroups, control_group, host, limits, paths, sandboxes, spec, state
 from rootless_sb.errors import SbError
 from rootless_sb.kernel import channel, landlock, namespaces, probes, processes, seccomp

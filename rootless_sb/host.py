@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import pwd
-from typing import NamedTuple
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb import cgroups
 from rootless_sb.kernel import landlock, processes
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb import phases, protocol, relay, session, target, tending
 from rootless_sb.builder import Builder
 from rootless_sb.errors import Doing, SbError

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fuse_overlay.config import OPERATIONS, Config, Extent, Lower
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb import engines, limits, paths, secrets, spec, stdio, variables
 from rootless_sb.errors import SbError
 from rootless_sb.image import running

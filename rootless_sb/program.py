@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from fuse_overlay.tuples import NamedTuple
 
 
 class Target(NamedTuple):

@@ -55,8 +55,7 @@ If the watcher dies, pid 1 dies with it, and the supervisor removes the layer it
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb.errors import SbError
 
 PLACED = "placed"

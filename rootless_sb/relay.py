@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import select
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb.kernel import descriptors, terminals
 from rootless_sb.stdio import COPY, PASS, PTY
 

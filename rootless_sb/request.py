@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb.program import Target
 from rootless_sb.protocol import ProtocolError
 from rootless_sb.relay import Standard

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb.errors import Doing
 
 

@@ -15,8 +15,9 @@ from __future__ import annotations
 import os
 import stat
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb import faults, names, paths, state
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import descriptors, files, trees

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb import protocol, relay, request, target, tending
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import processes, terminals

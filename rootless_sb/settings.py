@@ -11,8 +11,9 @@ None is read from the working directory: whoever made that may want something el
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb import paths
 from rootless_sb.errors import SbError, did_you_mean
 

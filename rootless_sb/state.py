@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import signal
-from typing import NamedTuple
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb import fields
 from rootless_sb.limits import Held
 from rootless_sb.spec import RunSpec

@@ -6,7 +6,7 @@ root, whose tree may be hostile; they are looked up as if that root were `/`.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from fuse_overlay.tuples import NamedTuple
 
 EMPTY_DIRECTORY, EMPTY_FILE = "empty", "blank"  # places in the stage, of what covers others
 

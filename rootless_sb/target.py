@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb import accounts, protocol
 from rootless_sb.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, Doing, SbError
 from rootless_sb.kernel import capabilities, channel, descriptors, files, namespaces, processes, seccomp

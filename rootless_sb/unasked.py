@@ -6,7 +6,7 @@ the host at once, where the next `git status` or the next shell would run it. `r
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from fuse_overlay.tuples import NamedTuple
 
 # What stands there meanwhile where nothing is. git lists no sockets, so none is committed; a link that leads nowhere is
 # to whoever reads it as if nothing were there (bash takes the first of three profiles that is, whatever it is).

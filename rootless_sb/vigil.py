@@ -6,8 +6,9 @@ import os
 import select
 import signal
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb import memory, protocol, turns
 
 if TYPE_CHECKING:

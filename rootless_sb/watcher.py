@@ -10,9 +10,10 @@ import os
 import signal
 import stat
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fuse_overlay.config import pack
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb import ending, engines, faults, init, leftovers, phases, protocol, relay, sandboxes, vigil
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import channel, descriptors, mounts, namespaces, processes, trees

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+
+from fuse_overlay.tuples import NamedTuple
 
 # Of proc_pid_status(5): what a process may do. All of it must be equal.
 _POWERS = (

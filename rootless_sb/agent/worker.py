@@ -5,8 +5,9 @@ from __future__ import annotations
 import marshal
 import os
 import signal
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb import phases
 from rootless_sb.agent import adoption, callers, client
 from rootless_sb.cli import __main__, run

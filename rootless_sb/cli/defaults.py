@@ -7,8 +7,9 @@ file a profile before `[run]`. Options that can be given several times are the e
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb import settings
 from rootless_sb.errors import SbError, did_you_mean
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb import faults
 from rootless_sb.errors import SbError
 from rootless_sb.image import manifest, record

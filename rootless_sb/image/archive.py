@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import posixpath
 import tarfile
-from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.image import decompression, manifest, reference
 from rootless_sb.image.blobs import CHUNK

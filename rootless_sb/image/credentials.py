@@ -11,8 +11,8 @@ import binascii
 import json
 import os
 import subprocess
-from typing import NamedTuple
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb.errors import SbError
 
 # What docker keeps docker.io's credentials under.

@@ -7,8 +7,9 @@ import struct
 import sys
 import tarfile
 import zlib
-from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb.errors import SbError
 
 if TYPE_CHECKING:

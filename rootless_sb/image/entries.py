@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import stat
 import tarfile
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fuse_overlay import ownership, whiteout, xattrs
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb.errors import SbError
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ read_only = ["/opt/sb"]                  # stores of others, as SB_DATA_HOME wou
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb import settings
 from rootless_sb.errors import SbError, did_you_mean
 from rootless_sb.image import reference

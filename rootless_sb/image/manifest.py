@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb.errors import SbError
 from rootless_sb.image import platform, reference
 from rootless_sb.image.platform import Platform

@@ -5,8 +5,9 @@ The manifest and the configuration are kept beside it as they came; they are JSO
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb import fields
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ takes them for: `ubuntu` is `docker.io/library/ubuntu:latest`.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb.errors import SbError
 
 DEFAULT_DOMAIN = "docker.io"

@@ -9,11 +9,12 @@ import email.utils
 import random
 import time
 from contextlib import asynccontextmanager
-from typing import IO, TYPE_CHECKING, NamedTuple, TypeVar
+from typing import IO, TYPE_CHECKING, TypeVar
 
 import httpx
 import trio
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb import __version__
 from rootless_sb.errors import SbError
 from rootless_sb.image import challenge, manifest

@@ -6,8 +6,9 @@ import hashlib
 import os
 import tempfile
 import zlib
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.image import manifest, tar_split
 from rootless_sb.image.manifest import Descriptor

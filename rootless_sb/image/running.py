@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb.errors import SbError
 
 if TYPE_CHECKING:

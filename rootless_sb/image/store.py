@@ -15,8 +15,9 @@ that lead out of it, so it can be moved.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb import faults
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.image import record, reference

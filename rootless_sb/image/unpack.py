@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import tarfile
-from typing import IO, TYPE_CHECKING, NamedTuple, cast
+from typing import IO, TYPE_CHECKING, cast
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.image import entries
 from rootless_sb.image.decompression import UNREADABLE, Limits, TarStream

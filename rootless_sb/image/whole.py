@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb.errors import SbError
 from rootless_sb.image import manifest, remaking
 from rootless_sb.image.manifest import Manifest

@@ -9,8 +9,8 @@ import os
 import resource
 import stat
 import termios
-from typing import NamedTuple
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb.kernel import libc
 
 _KCMP_FILE = 0  # <linux/kcmp.h>

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from fuse_overlay.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,8 +13,9 @@ put into place, and is no action of its own.
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb.review.changes import ADDED, DATA, DELETED, TYPE, directories_above, is_new_directory
 
 if TYPE_CHECKING:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb.review import conflicts, obstacles, risks, sites, subtrees, traces
 from rootless_sb.review.changes import TYPE, directories_above, is_new_directory
 from rootless_sb.review.layer import item_of

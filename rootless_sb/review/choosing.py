@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb.errors import SbError, did_you_mean
 from rootless_sb.review.changes import chosen, without
 from rootless_sb.ui.changes import shown

@@ -8,9 +8,10 @@ but the sandbox can't have seen there what is younger than it.
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fuse_overlay.origin import path_sum
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb.review.changes import TYPE
 
 if TYPE_CHECKING:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fuse_overlay import xattrs
 from fuse_overlay.layers import at, names_of_xattrs
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb.review.actions import Attributes
 from rootless_sb.review.changes import MODE, OWNER, XATTRS
 from rootless_sb.review.layer import xattrs_of

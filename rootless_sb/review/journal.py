@@ -12,8 +12,9 @@ from __future__ import annotations
 import base64
 import json
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb import faults
 from rootless_sb.kernel import files
 from rootless_sb.review.actions import Action, Attributes, Site

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fuse_overlay import merge
 from fuse_overlay.attributes import File
 from fuse_overlay.entries import Missing
 from fuse_overlay.layers import ABSENT, Budget, at, open_regular
 from fuse_overlay.tree import Tree
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb.kernel import births
 from rootless_sb.review import merged, mountpoints
 from rootless_sb.review.changes import ADDED, CHANGED, DELETED, TYPE, Change, Item, aspects

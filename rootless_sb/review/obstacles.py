@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fuse_overlay import xattrs
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb.review.owners import inherits_group, wanted_ids
 
 if TYPE_CHECKING:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fuse_overlay import acl, ownership
+from fuse_overlay.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from fuse_overlay.acl import Acl

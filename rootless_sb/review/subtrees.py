@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fuse_overlay.entries import Missing
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb.ui.changes import shown
 
 if TYPE_CHECKING:

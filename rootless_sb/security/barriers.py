@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb.errors import SbError
 from rootless_sb.requirements import REQUIREMENTS, hint
 from rootless_sb.security import bpf, capabilities, landlock, seccomp

@@ -7,8 +7,8 @@ range by binary search, so that hundreds of rules cost a call about ten instruct
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb.security.system_calls import X32_BIT
 
 # Actions: <linux/seccomp.h>. The low 16 bits of ERRNO are the error.

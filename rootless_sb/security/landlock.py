@@ -5,7 +5,7 @@ Versions and bits: Documentation/userspace-api/landlock.rst, <linux/landlock.h>.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from fuse_overlay.tuples import NamedTuple
 
 # Rights to files, with the version of the interface that brought them.
 _EXECUTE = 1 << 0

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import errno
 import json
-from typing import TYPE_CHECKING, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb.errors import SbError
 from rootless_sb.security import bpf
 from rootless_sb.security.bpf import Comparison, Decision, Policy, Rule

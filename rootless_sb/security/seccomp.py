@@ -7,8 +7,9 @@ sb knows is ENOSYS, as on an older kernel, so nothing that comes with a new kern
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb.security import bpf
 from rootless_sb.security.bpf import ALLOW, ERRNO, MASKED_EQUAL, Comparison, Decision, Policy, Rule
 

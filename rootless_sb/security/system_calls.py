@@ -6,7 +6,7 @@ the same number on both.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from fuse_overlay.tuples import NamedTuple
 
 # Runs of consecutive numbers: the first, and the names.
 _SHARED = (

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from fuse_overlay.tuples import NamedTuple
 from rootless_sb.review.changes import ADDED, CHANGED, DATA, DELETED, TYPE, total
 from rootless_sb.ui.messages import human_size, printable
 

@@ -55,10 +55,10 @@ def test_deciding_modules_call_nothing(name: str) -> None:
 
 
 def test_kernel_modules_decide_nothing() -> None:
-    """kernel/ imports nothing of sb but kernel/."""
+    """kernel/ imports nothing of sb but kernel/, and what named tuples are made by."""
     for path in CHECKOUT.glob("rootless_sb/kernel/*.py"):
         own = {name for name in imports(path) if name.startswith(("rootless_sb", "fuse_overlay"))}
-        assert not [name for name in own if not name.startswith("rootless_sb.kernel")], path
+        assert not [name for name in own if not name.startswith(("rootless_sb.kernel", "fuse_overlay.tuples"))], path
 
 
 def test_sizes() -> None:
@@ -69,6 +69,11 @@ def test_sizes() -> None:
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 assert (node.end_lineno or node.lineno) - node.lineno < 60, f"{path}:{node.lineno} {node.name}"
+
+
+def test_named_tuples_are_made_quickly() -> None:
+    """Nothing takes typing's NamedTuple."""
+    assert [] == [path for path in SOURCES if path.name != "tuples.py" and "typing.NamedTuple" in imports(path)]
 
 
 def test_the_waiting_process_imports_nothing_heavy() -> None:
