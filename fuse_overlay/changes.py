@@ -199,6 +199,7 @@ class Changes:
 
     def _end(self, node: Node) -> None:
         self._tree.table.detach(node)
+        SHORTCUT.take_number(node.ino)  # a lower file may be seen at another path as well, as another one then
         for layer in node.dirs:
             self._tree.directories.close(node, layer)
         node.dirs = ()

@@ -12,17 +12,17 @@ from fuse_overlay.kernel.shortcut import SHORTCUT
 class Mounts:
     """The types of the file systems that devices stand for: those given, or those in the kernel's table.
 
-    `remote`: the devices of those that may not answer soon; `remote_names`: the last components of their mountpoints;
-    `avoidable`: whether the helper looks none of these up.
+    `remote`: the devices of those that may not answer soon; `remote_names`: the last components of their mountpoints,
+    which the helper looks up no more.
     """
 
-    __slots__ = ("_kinds", "_poll", "_table", "avoidable", "remote", "remote_names")
+    __slots__ = ("_kinds", "_poll", "_table", "remote", "remote_names")
 
     def __init__(self, kinds: dict[int, str] | None = None) -> None:
         self._table = -1
         self.remote: frozenset[int] = frozenset()
         self.remote_names: frozenset[bytes] = frozenset()
-        self.avoidable = SHORTCUT.pass_over(())
+        SHORTCUT.pass_over(())
         self._kinds: dict[int, str] = {}
         if kinds is not None:
             self._kinds.update(kinds)
@@ -57,7 +57,7 @@ class Mounts:
         self._find_remote()
         places = policy.mountpoints(table)
         self.remote_names = frozenset(name for name, kind in places.items() if policy.is_remote(kind))
-        self.avoidable = SHORTCUT.pass_over(self.remote_names)
+        SHORTCUT.pass_over(self.remote_names)
 
     def _find_remote(self) -> None:
         self.remote = frozenset(device for device, kind in self._kinds.items() if policy.is_remote(kind))

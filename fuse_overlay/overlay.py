@@ -19,6 +19,7 @@ from fuse_overlay.entries import Missing
 from fuse_overlay.errors import OverlayError, failure
 from fuse_overlay.guard import Guard
 from fuse_overlay.handles import Handles
+from fuse_overlay.inodes import Node
 from fuse_overlay.kernel import shortcut
 from fuse_overlay.layers import Budget, at_fd, open_for_listing
 from fuse_overlay.links import Links
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from fuse_overlay.creation import Caller, New
     from fuse_overlay.entries import Entry
     from fuse_overlay.handles import Opened
-    from fuse_overlay.inodes import Node
     from fuse_overlay.metadata import Wanted
     from fuse_overlay.mounts import Mounts
 
@@ -142,12 +142,28 @@ class Overlay:
         return entry
 
     def found(self, parent: int, name: bytes, ino: int) -> None:
-        """The helper has answered a look-up with this inode."""
-        with suppress(OSError):  # somebody changes the layer, and what is gone is ESTALE
-            entry = self.tree.enter(self.tree.node(parent), name)
-            if not isinstance(entry, Missing) and entry.node.ino == ino:
-                entry.node.lookups += 1
-                self._handles.offer(entry.node)
+        """The helper has answered a look-up with this inode, so from here on there is one."""
+        above = self.tree.node(parent)
+        try:
+            entry = self.tree.enter(above, name)
+        except OSError:
+            entry = Missing(live=False)
+        node = self.tree.table.nodes.get(ino)
+        if not isinstance(entry, Missing) and entry.node is not node:
+            self.tree.table.settle(entry.node)
+        if node is None:
+            node = self._lost(above, name, ino)
+        node.lookups += 1
+        self._handles.offer(node)
+
+    def _lost(self, parent: Node, name: bytes, ino: int) -> Node:
+        """A node of this number for a file that isn't there any more: somebody has changed the layer."""
+        node = Node(0, stat.S_IFREG, (0, ino), parent, name, parent.source)
+        self.tree.table.add(node, ino)
+        self.tree.table.detach(node)
+        node.gone = True
+        shortcut.SHORTCUT.hide(ino)
+        return node
 
     def forget(self, ino: int, count: int) -> None:
         """The kernel has forgotten `count` look-ups of this inode."""
@@ -211,6 +227,7 @@ class Overlay:
         if listing is None:
             listing = Listing(self.tree.node(shortcut.SHORTCUT.directory(handle)))
             self._listings[handle] = listing
+            shortcut.SHORTCUT.know_directory(handle)
         return listing
 
     def count(self, node: Node) -> None:
@@ -306,6 +323,7 @@ class Overlay:
         """The helper has set the permissions of a file that has no record."""
         node = self.tree.node(ino)
         node.owner = self.tree.owner(node)._replace(mode=mode)
+        self.tree.show(node)  # what was noted before may have shown the old ones once more
 
     def read(self, handle: int, size: int, offset: int) -> bytes:
         """Read from an open file."""

@@ -150,11 +150,15 @@ def is_remote(kind: str) -> bool:
 
 
 def mountpoints(mountinfo: bytes) -> dict[bytes, str]:
-    """The type of the file system at each mountpoint in a /proc/PID/mountinfo, by the last component of its path."""
-    found = {}
+    """The type of the file system at each mountpoint in a /proc/PID/mountinfo, by the last component of its path; of
+    several, one that may not answer soon.
+    """
+    found: dict[bytes, str] = {}
     for line in mountinfo.splitlines():
         left, separator, right = line.partition(b" - ")
         if separator and len(fields := left.split()) >= 5:
             name = re.sub(rb"\\([0-7]{3})", lambda code: bytes([int(code[1], 8)]), os.path.basename(fields[4]))
-            found[name] = right.split()[0].decode("utf-8", "replace")
+            kind = right.split()[0].decode("utf-8", "replace")
+            if not is_remote(found.get(name, "")):
+                found[name] = kind
     return found

@@ -255,8 +255,7 @@ class Tree:
                 may |= MODED if self.records.follows_mode(node.source, node.kind, node.owner) else 0
         elif node.dirs:
             fd, links = self.directories.held(node, node.source), self._merged_links(node)
-            # Nothing else is mounted in the upper, so it doesn't keep waiting who looks at a name in it.
-            may |= WHOLE if not links and (node.source.writable or self.mounts.avoidable) else 0
+            may |= WHOLE if not links else 0
             if may & WHOLE and self.is_findable(node):
                 may |= FINDABLE | (RECORDED if node.source.records else 0) | (0 if self.quota.active else OFFERED)
         if fd is not None and fd >= 0 and not (node.dirs and node.source.gate):
@@ -364,7 +363,10 @@ class Tree:
             node.slow = bool(self.mounts.remote) and self._is_slow(found)
             if found.live:
                 node.seen = (st.st_ctime_ns, st.st_size)
-            self.table.add(node, self._number(parent, name, found, key))
+            number = self._number(parent, name, found, key)
+            self.table.add(node, number)
+            if node.ino != number:
+                SHORTCUT.take_number(number)
         elif directory:
             self._update_directory(node, found)
             node.slow = bool(self.mounts.remote) and self._is_slow(found)
@@ -376,6 +378,7 @@ class Tree:
             self.table.add_alias(node, parent, name)
         elif node.parent is not parent or node.name != name:
             self.table.move(node, parent, name)
+            node.source = found.source  # another layer may have the same file
         node.fixed = node.fixed or self.is_fixed(parent, name)
         return node
 

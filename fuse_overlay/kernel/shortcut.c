@@ -42,9 +42,9 @@ enum { TURNS = 256, PATIENCE = 5 };
 
 unsigned char shortcut_allowed[DESCRIPTORS];
 
-/* What Python is to know of, and nobody waits for: a file handle that was released (the count is 0), look-ups of an inode
- * that the kernel has forgotten, with OPENED the descriptor by which one was opened, with MODE_SET its permissions, or with FOUND where the name is under
- * which it was found. */
+/* What Python is to know of, and nobody waits for: a file handle that was released (the count is 0), look-ups of an
+ * inode that the kernel has forgotten, with OPENED the descriptor by which one was opened, with MODE_SET its
+ * permissions, or with FOUND where the name is under which it was found. */
 #define NOTES (1 << 14)
 #define OPENED (UINT64_C(1) << 63)
 #define MODE_SET (UINT64_C(1) << 62)

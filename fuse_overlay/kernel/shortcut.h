@@ -34,10 +34,10 @@ struct shortcut_shown {
 };
 _Static_assert(sizeof(struct shortcut_shown) == 40, "shortcut.py");
 
-/* SETTABLE: times may be set without asking, and owners to what they are. MODED: so may permissions, as long as the file's
- * own can show them and no record is of others. Of a directory: LISTED: nobody but us changes what is in it, and it may be
- * opened without asking. WHOLE: what it lacks, there is not. FINDABLE: what it has is there, as it is; RECORDED: but for
- * what a record says; OFFERED: its files may be opened for reading without asking. */
+/* SETTABLE: times may be set without asking, and owners to what they are. MODED: so may permissions, as long as the
+ * file's own can show them and no record is of others. Of a directory: LISTED: nobody but us changes what is in it, and
+ * it may be opened without asking. WHOLE: what it lacks, there is not. FINDABLE: what it has is there, as it is;
+ * RECORDED: but for what a record says; OFFERED: its files may be opened for reading without asking. */
 enum { SETTABLE = 1, WHOLE = 2, LISTED = 4, MODED = 8, FINDABLE = 16, RECORDED = 32, OFFERED = 64 };
 
 /* The library is loaded into the global scope: only what Python or pyfuse3 looks for may be found there. */

@@ -1,4 +1,4 @@
-"""The compiled helper, if there is one: reads and writes of open files that never come to Python (shortcut*.c).
+"""The compiled helper, if there is one: requests that never come to Python (shortcut*.c).
 
 It is built where there was a compiler at the installation. The environment variable FUSE_OVERLAY_SHORTCUT=off does
 without; so does an installation that has none. What it does is decided here, by what is allowed of a descriptor.
@@ -38,7 +38,7 @@ _OFFERED_FORM = struct.Struct(f"=QiII{_NAME_ROOM}s")
 _OPENED, _MODE_SET, _FOUND = 1 << 63, 1 << 62, 1 << 61
 _FINDS = 1 << 12
 _FOUND_FORM = struct.Struct(f"=Q{_NAME_ROOM}s4x")
-_IDS = 64
+_IDS = 1 << 10
 _ID_FORM = struct.Struct("=III")
 _DEVICES = 16
 _DEVICE_FORM = struct.Struct("=QQ")
@@ -58,8 +58,8 @@ class Shortcut:
     __slots__ = (
         "_allowed", "_bare", "_counts", "_devices", "_directories", "_forgotten", "_found", "_found_count", "_founds",
         "_free", "_groups", "_idle", "_kept", "_longer", "_mode_set", "_noted", "_notes", "_offered", "_openable",
-        "_opened", "_passed_over", "_patience", "_places", "_released", "_released_directory", "_room", "_serials",
-        "_setxattr_flags", "_setxattr_inode", "_shown", "_taken", "_users", "_watched", "loaded",
+        "_opened", "_passed_over", "_passes_all", "_patience", "_places", "_released", "_released_directory", "_room",
+        "_serials", "_setxattr_flags", "_setxattr_inode", "_shown", "_taken", "_users", "_watched", "loaded",
     )  # fmt: skip
 
     def __init__(self, library: ctypes.CDLL | None) -> None:
@@ -90,6 +90,7 @@ class Shortcut:
             self._taken = (ctypes.c_ubyte * (_TAKEN // 8)).in_dll(library, "shortcut_taken")
             self._founds = (ctypes.c_ubyte * (_FINDS * _FOUND_FORM.size)).in_dll(library, "shortcut_found")
             self._found_count = ctypes.c_uint.in_dll(library, "shortcut_found_count")
+            self._passes_all = ctypes.c_int.in_dll(library, "shortcut_passes_all")
             self._longer = ctypes.c_int.in_dll(library, "shortcut_longer")
             self._setxattr_flags = ctypes.c_uint32.in_dll(library, "shortcut_setxattr_flags")
             self._setxattr_inode = ctypes.c_uint64.in_dll(library, "shortcut_setxattr_inode")
@@ -151,7 +152,7 @@ class Shortcut:
         self._opened, self._mode_set, self._found = opened, mode_set, found
 
     def watch(self) -> None:
-        """Leave it to Python to open files and to change attributes: who audits is to see each time."""
+        """Leave it to Python to open, to find and to change attributes: who audits is to see each time."""
         self._watched = True
         self.keep(0)
 
@@ -199,13 +200,13 @@ class Shortcut:
         if self.loaded:
             self._openable.value = max(0, files)
 
-    def pass_over(self, names: Iterable[bytes]) -> bool:
-        """Leave it to Python to look up these names. Returns whether the helper can."""
-        packed = b"".join(name + b"\0" for name in names)
-        fits = len(packed) < _PASSED_OVER
+    def pass_over(self, names: Iterable[bytes]) -> None:
+        """Leave it to Python to look up these names; all names, if they are too many."""
+        packed = b"".join(name + b"\0" for name in names if name)
         if self.loaded:
+            fits = len(packed) < _PASSED_OVER
+            self._passes_all.value = not fits
             self._passed_over.raw = (packed if fits else b"").ljust(_PASSED_OVER, b"\0")
-        return fits
 
     def show_ids(self, users: tuple[int, int], groups: tuple[int, int]) -> None:
         """Say whom a user and a group of the host's are shown as."""
@@ -256,10 +257,12 @@ class Shortcut:
                 _NUMBER.pack_into(self._offered, place, 0)
 
     def directory(self, handle: int) -> int:
-        """The inode of a directory that the helper has opened; `settle` tells of its release from now on."""
-        place = handle % _DIRECTORIES * 3
-        self._directories[place + 2] = True
-        return self._directories[place + 1]
+        """The inode of a directory that the helper has opened."""
+        return self._directories[handle % _DIRECTORIES * 3 + 1]
+
+    def know_directory(self, handle: int) -> None:
+        """Have `settle` tell of the release of a directory that the helper has opened."""
+        self._directories[handle % _DIRECTORIES * 3 + 2] = True
 
     def counts(self) -> list[int]:
         """How many requests came so far, by opcode (linux/fuse.h); nothing without the helper."""

@@ -90,7 +90,8 @@ int answer_getattr(int device, const struct fuse_in_header *header)
 	return 1;
 }
 
-static struct timespec time_to_set(uint32_t valid, uint32_t wanted, uint32_t now, uint64_t seconds, uint32_t nanoseconds)
+static struct timespec time_to_set(uint32_t valid, uint32_t wanted, uint32_t now, uint64_t seconds,
+				   uint32_t nanoseconds)
 {
 	if (!(valid & wanted))
 		return (struct timespec){.tv_nsec = UTIME_OMIT};
@@ -139,8 +140,8 @@ int answer_owner(int device, const struct fuse_in_header *header, const struct f
 	       reply_shown(device, header->unique, shown);
 }
 
-/* Permissions that the file itself can have: what it can't, Python records beside it (ownership.py). No ACL is to follow
- * them. */
+/* Permissions that the file itself can have: what it can't, Python records beside it (ownership.py). No ACL is to
+ * follow them. */
 int answer_mode(int device, const struct fuse_in_header *header, const struct fuse_setattr_in *in)
 {
 	const uint32_t others = ~(uint32_t)(FATTR_MODE | FATTR_CTIME | FATTR_FH | FATTR_LOCKOWNER);

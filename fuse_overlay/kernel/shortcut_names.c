@@ -12,12 +12,14 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-/* Names of mountpoints of file systems that may not answer soon, one after another, an empty one at the end. */
+/* Names of mountpoints of file systems that may not answer soon, one after another, an empty one at the end; or all
+ * names, if they are too many. */
 #define PASSED_OVER 4096
 char shortcut_passed_over[PASSED_OVER];
+int shortcut_passes_all;
 
 /* Whom the host's ids are shown as, each at its number modulo the size. */
-#define IDS 64
+#define IDS (1 << 10)
 
 struct shortcut_id {
 	uint32_t host, shown, known;
@@ -50,7 +52,7 @@ static int is_passed_over(const char *name)
 	for (const char *each = shortcut_passed_over; *each; each += strlen(each) + 1)
 		if (!strcmp(each, name))
 			return 1;
-	return 0;
+	return shortcut_passes_all;
 }
 
 static const uint32_t *shown_as(const struct shortcut_id *ids, uint32_t host)

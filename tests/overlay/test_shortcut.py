@@ -530,3 +530,96 @@ for each in many: os.close(each)
 assert set(os.listdir("d")) == expected
 """
     assert "" == mounted.run(python(program))
+
+
+def test_permissions_are_kept_beside_a_handle_that_is_closed(mounted: Mounted, way: str) -> None:
+    """What was set last holds, whatever was noted together with it."""
+    program = """
+import os, stat, time
+first = os.open("f", os.O_RDWR | os.O_CREAT, 0o644)
+os.fchmod(first, 0o640)
+second = os.open("f", os.O_RDWR)
+time.sleep(0.05)
+os.close(second)
+os.fchmod(first, 0o600)
+time.sleep(0.05)
+os.utime(first)
+print(oct(stat.S_IMODE(os.stat("f").st_mode)), oct(stat.S_IMODE(os.fstat(first).st_mode)))
+"""
+    assert "0o600 0o600\n" == mounted.run(python(program))
+
+
+def overlapping(mounted: Mounted, layers: str, program: str) -> str:
+    """What a Python program prints in a mount of several directories beneath the lower one."""
+    script = f"""
+    cd {mounted.base}; mkdir u w m
+    {sys.executable} -m fuse_overlay.cli -o lowerdir={layers},upperdir=u,workdir=w m
+    cd m; {python(program)}
+    cd ..; umount m
+    """
+    return mounted.run(script)
+
+
+def test_a_number_that_was_forgotten_and_is_found_again(mounted: Mounted, way: str) -> None:
+    """A removed file that is seen at a second path has a number of its own there, and the server knows it."""
+    below = mounted.lower / "a/x/d"
+    below.mkdir(parents=True)
+    for name in ("f", "g", "h"):
+        (below / name).write_text("before")
+    program = """
+import os
+held = os.open("d/f", os.O_PATH)
+os.unlink("d/f")
+other = os.open("x/d/f", os.O_PATH)
+os.close(held)
+os.stat("a/x/d/g")
+print(open("a/x/d/f").read(), open("x/d/f").read(), os.path.exists("d/f"))
+"""
+    layers = f"{mounted.lower}/a/x:{mounted.lower}/a:{mounted.lower}"
+    assert "before before False\n" == overlapping(mounted, layers, program)
+
+
+def test_a_removed_file_that_is_held_keeps_its_number(mounted: Mounted, way: str) -> None:
+    """Where the original is seen at a second path, it is another file than the removed one."""
+    below = mounted.lower / "a/x/d"
+    below.mkdir(parents=True)
+    for name in ("g", "h"):
+        (below / name).write_text("before")
+    (below / "s").symlink_to("g")
+    program = """
+import os
+held = [os.open("x/d/" + name, os.O_PATH | os.O_NOFOLLOW) for name in ("s", "h")]
+for name in ("s", "h"): os.unlink("x/d/" + name)
+os.stat("a/x/d/g")
+print(os.readlink("a/x/d/s"))
+with open("a/x/d/h", "a") as file: file.write(", after")
+print(open("a/x/d/h").read())
+"""
+    assert "g\nbefore, after\n" == overlapping(mounted, f"{mounted.lower}/a:{mounted.lower}", program)
+    assert "before" == (below / "h").read_text()
+
+
+def test_a_layer_that_is_changed_all_the_same(mounted: Mounted, way: str) -> None:
+    """Somebody else's files are opened, or not, as it happens; but the server lives."""
+    below = mounted.lower / "d"
+    below.mkdir()
+    for number in range(200):
+        (below / f"f{number}").write_text("old")
+        (mounted.base / f"new{number}").write_text("new")
+    program = f"""
+import os
+os.stat("d/f0")
+for number in range(1, 200):
+    name = f"d/f{{number}}"
+    try:
+        if number % 2: os.stat(name)
+        else: open(name).close()
+        os.rename(f"{mounted.base}/new{{number}}", f"{mounted.lower}/d/f{{number}}")
+        if number % 3 == 0: os.unlink(f"{mounted.lower}/d/f{{number}}")
+        open(name).read()
+    except OSError:
+        continue
+with open("d/mine", "w") as file: file.write("well")
+print(open("d/mine").read())
+"""
+    assert "well\n" == mounted.run(python(program))
