@@ -43,6 +43,7 @@ class Host(NamedTuple):
     processors: int
     affinity: tuple[int, ...]  # the processors that this process may run on
     memory: int  # bytes that can be had yet
+    processes: int  # how many the user may have at once, threads counted too; -1 for any number
     inotify: tuple[tuple[str, int], ...]  # what one user may have of it: names and numbers in /proc/sys/user
     landlock: int  # the version of its interface, 0 for none
     unreadable: tuple[str, ...]  # of the files that sb can generate, those that are there and the user can't read
@@ -85,6 +86,7 @@ def probe(parent: int = 0) -> Host:
         processors=os.cpu_count() or 1,
         affinity=tuple(sorted(os.sched_getaffinity(0))),
         memory=_memory(),
+        processes=processes.most(),
         inotify=_inotify(),
         landlock=landlock.version_or_none(),
         unreadable=tuple(path for path in GENERATED if os.path.exists(path) and not os.access(path, os.R_OK)),

@@ -32,6 +32,7 @@ SUPERVISOR = "supervisor"
 _BY_PID1 = {"pids": COUNTED, "cpus": BOUND}
 _FEWEST_PROCESSES = 4096
 _PROCESSES_EACH = 32  # for each processor
+_SHARE_OF_PROCESSES = 0.75  # of what the user may have
 _FEWEST_RUNNING = 128  # `make -j64` on a small machine is nobody's harm
 _RUNNING_EACH = 32  # for each processor
 _FEWEST_CPUS = 0.01  # as docker has it: a quota of a millisecond (cgroup-v2.rst, cpu.max)
@@ -79,12 +80,11 @@ def decide(wanted: RunSpec, host: Host, identifier: str = "0") -> Limits:
     for text in wanted.ulimits:
         limit = parse_ulimit(text)
         own[limit.name] = limit
-    default = max(_FEWEST_PROCESSES, _PROCESSES_EACH * host.processors)
     memory = parse_size(wanted.memory) if wanted.memory else _share(host.memory)
     cpus = parse_processors(wanted.cpus) if wanted.cpus else 0.0
     if cpus >= len(host.affinity):  # no more than there are, whoever counts
         cpus = 0.0
-    processes = max(wanted.pids_limit or default, 0)
+    processes = max(wanted.pids_limit or _processes(host), 0)
     running = max(_FEWEST_RUNNING, _RUNNING_EACH * host.processors)
     return Limits(
         processes=processes,
@@ -95,6 +95,12 @@ def decide(wanted: RunSpec, host: Host, identifier: str = "0") -> Limits:
         own=tuple(own.values()),
         running=0 if 0 < processes <= running else running,
     )
+
+
+def _processes(host: Host) -> int:
+    """How many processes there may be by default: not all that the user may have, who has other things to do."""
+    default = max(_FEWEST_PROCESSES, _PROCESSES_EACH * host.processors)
+    return default if host.processes < 0 else max(1, min(default, int(_SHARE_OF_PROCESSES * host.processes)))
 
 
 def _share(memory: int) -> int:

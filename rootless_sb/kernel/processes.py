@@ -147,6 +147,11 @@ def limit(name: str, soft: int, hard: int) -> None:
         raise OSError(errno.EPERM, str(error)) from None
 
 
+def most() -> int:
+    """How many processes the user of this one may have, threads counted too (RLIMIT_NPROC); -1 for any number."""
+    return resource.getrlimit(resource.RLIMIT_NPROC)[0]
+
+
 def limit_number(most: int) -> tuple[int, int]:
     """Let this process and user namespaces that are made from here on have at most so many processes (RLIMIT_NPROC),
     threads counted too; the limit before is returned, soft and hard, for `limit`. Raises OSError.

@@ -28,6 +28,7 @@ HOST = Host(
     processors=2,
     affinity=(0, 1),
     memory=10_000_000_000,
+    processes=-1,
     inotify=(("max_inotify_instances", 128),),
     landlock=6,
     unreadable=("/etc/shadow", "/etc/gshadow"),

@@ -17,6 +17,10 @@ def test_defaults() -> None:
     assert expected == limits.decide(RunSpec(), HOST)
     assert [16 << 20, 0] == [limits.decide(RunSpec(), HOST._replace(memory=n)).memory for n in (1, 0)]
     assert 6400 == limits.decide(RunSpec(), HOST._replace(processors=200)).processes
+    assert [4096, 3000, 6] == [
+        limits.decide(RunSpec(), HOST._replace(processes=number)).processes for number in (8000, 4000, 8)
+    ]
+    assert 100 == limits.decide(RunSpec(pids_limit=100), HOST._replace(processes=8)).processes
     assert 0 == limits.decide(RunSpec(pids_limit=-1), HOST).processes
 
 
