@@ -82,10 +82,14 @@ class Watch:
                 return
 
     def is_well(self) -> bool:
-        """Reap whoever has the turns taken; False if they haven't come to their end, and the sandbox stands still."""
+        """Reap whoever has the turns taken; False if they haven't come to their end, and the sandbox stands still, or
+        if somebody in there has stopped them.
+        """
         if not self._pid:
             return True
-        ended, wait_status = os.waitpid(self._pid, os.WNOHANG)
+        ended, wait_status = os.waitpid(self._pid, os.WNOHANG | os.WUNTRACED)
+        if ended and os.WIFSTOPPED(wait_status):
+            return False
         if ended:
             self._pid = 0
             self.due = time.monotonic() + _AFTERWARDS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -183,11 +184,14 @@ def test_turns_have_an_end(sb: Sandboxes) -> None:
     assert ["started", "exited"] == [line["event"] for line in told]
 
 
-def test_who_has_the_turns_taken_is_missed(sb: Sandboxes) -> None:
-    """A sandbox that would stand still for ever is ended, and that isn't the command's doing."""
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_who_has_the_turns_taken_is_missed(sb: Sandboxes, number: int) -> None:
+    """A sandbox that would stand still for ever is ended, and one that has stopped whoever sees to its turns. It isn't
+    the command's doing.
+    """
     crowd = sb.start("--", sys.executable, "-I", "-c", CROWD, str(MOST + 40))
     eventually(lambda: takers(crowd))
     (taker,) = takers(crowd)
-    os.kill(taker.pid, 9)
+    os.kill(taker.pid, number)
     crowd.communicate(timeout=PATIENCE)
     assert 125 == crowd.returncode
