@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
 _A = "user"
 _OTHERS = ("net", "uts", "ipc")  # owned by A
+_MADE, _MAPPED = b"made", b"mapped"
 
 
 class Prepared:
-    """Namespace A with these id maps, and others in it; nothing is in them, and nobody has ever been."""
+    """Namespace A with these id maps, and others in it; nothing is in them, and nobody is."""
 
     __slots__ = ("_bounds", "_maps", "_opened")
 
@@ -75,6 +76,10 @@ def make() -> Prepared | None:
             made, _ = ours.receive()
             if not made or mapping.write_by_helpers(child, id_maps):
                 return None
+            ours.send(_MAPPED)
+            made, _ = ours.receive()
+            if not made:
+                return None
             places = {name: f"/proc/{child}/ns/{name}" for name in (_A, *_OTHERS)}
             opened = {name: os.open(place, os.O_RDONLY | os.O_CLOEXEC) for name, place in places.items()}
             return Prepared(id_maps, bounds, opened)
@@ -86,14 +91,18 @@ def make() -> Prepared | None:
 
 
 def _hold(parent: Channel) -> int:
-    """In a child: make the namespaces, and be there until they are held by others."""
-    flags = namespaces.NEWUSER
-    for name in _OTHERS:
-        flags |= namespaces.KINDS[name]
+    """In a child: make the namespaces, and be there until they are held by others. The others come after the id maps:
+    what the kernel shows of a network in /proc belongs to its namespace's root, if there is one by then.
+    """
+    others = sum(namespaces.KINDS[name] for name in _OTHERS)
     try:
-        namespaces.unshare(flags)
+        namespaces.unshare(namespaces.NEWUSER)
+        parent.try_send(_MADE)
+        mapped, _ = parent.receive()
+        if mapped:
+            namespaces.unshare(others)
     except OSError:
         return 1
-    parent.try_send(b"made")
+    parent.try_send(_MADE)
     parent.wait_for_end()
     return 0

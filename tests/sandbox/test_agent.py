@@ -330,6 +330,13 @@ def test_what_is_prepared_is_used_once(with_many_ids: Agent) -> None:
     assert 3 == len(seen)
 
 
+def test_what_is_prepared_is_the_sandboxes_own(with_many_ids: Agent) -> None:
+    """Its root owns what the kernel shows of the network, as in one that was made without an agent."""
+    _, network = _prepared(with_many_ids)
+    shown = with_many_ids.warm("--", "sh", "-c", f"{' '.join(NETWORK)}; stat -c %u:%g /proc/net/dev /proc/net/tcp")
+    assert [network, "0:0", "0:0"] == shown.splitlines()
+
+
 def test_what_is_prepared_does_not_suit(with_many_ids: Agent) -> None:
     """Other ids, and a lower limit that holds for the user namespace too, take namespaces of their own."""
     agent = with_many_ids
