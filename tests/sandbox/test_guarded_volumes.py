@@ -215,6 +215,18 @@ def test_a_kill_leaves_nothing_for_long(sb: Sandboxes, tmp_path: Path, whom: str
     eventually(lambda: {} == everything(place))
 
 
+def test_files_that_look_like_placeholders_stay(sb: Sandboxes, tmp_path: Path) -> None:
+    """Small files of the user's own that nobody may write to, as some tools keep them."""
+    place = tmp_path / "p"
+    place.mkdir()
+    for name, content in ((".mcp.json", b"{}"), (".envrc", b"")):
+        (place / name).write_bytes(content)
+        (place / name).chmod(0o444)
+    before = everything(place)
+    assert 0 == sb("-v", str(place), "true").returncode
+    assert before == everything(place)
+
+
 def test_a_directory_that_cannot_be_written_to(sb: Sandboxes, tmp_path: Path) -> None:
     """Nothing can be made there, so nothing need be guarded: the run goes on; on a read-only volume as well."""
     place = tmp_path / "p"
