@@ -13,6 +13,7 @@ from rootless_sb.placeholders import Placeholders
 from rootless_sb.unasked import DIRECTORY, FILE, LINK, SOCKET
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 # acl(5) as the kernel stores it: version 2, then tag, permissions and id of each entry, for others none.
@@ -30,11 +31,13 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(tmp_path: Path) -> Iterator[Path]:
     """Where placeholders are made."""
     place = tmp_path / "project"
     place.mkdir()
-    return place
+    yield place
+    if (place / "in/d").exists():  # closed yet, if the test has failed
+        (place / "in/d").chmod(0o700)
 
 
 def opened(place: Path) -> int:
