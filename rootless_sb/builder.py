@@ -13,7 +13,7 @@ from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import mounts, namespaces, network, terminals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
 
@@ -86,6 +86,8 @@ class Builder:
     def _bind_host(self, step: steps.BindHost) -> None:
         with Doing(f"cannot bind {step.source}"):
             with _closing(os.open(step.source, os.O_PATH | os.O_CLOEXEC)) as source:
+                if _is_within(source, step.own):
+                    raise volumes.not_for_sandboxes(step.source)
                 if stat.S_ISDIR(os.fstat(source).st_mode):
                     os.mkdir(self._at(step.place), 0o755)
                 else:
@@ -258,6 +260,21 @@ def _closing(descriptor: int) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _is_within(found: int, places: Iterable[str]) -> bool:
+    """Whether an open file or directory is at or beneath one of these paths, whatever links and mounts led to it."""
+    path = os.readlink(f"/proc/self/fd/{found}")
+    above = [path[:end] for end, character in enumerate(path) if character == "/" and end]
+    return not {*map(_identity, (path, *above))}.isdisjoint({*map(_identity, places)} - {None})
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        st = os.stat(path)
+    except OSError:  # nothing is there, or nothing that this user can reach
+        return None
+    return st.st_dev, st.st_ino
 
 
 def _hold(place: int, *, read_only: bool) -> None:

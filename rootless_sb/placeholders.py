@@ -3,32 +3,31 @@
 A mount needs something to be mounted on. Where nothing is, that is a socket with no permissions, a symbolic link that
 leads nowhere, or a file that says nothing (`unasked` says which); it goes at the end. What is made is noted before:
 
-    /var/tmp/sb-UID/placeholders/ID    locked while the sandbox lives; what it has made or uses, KIND PATH NUL each
+    /var/tmp/sb-UID/placeholders/ID    locked while the sandbox lives; what it has made or uses, KIND PATH NUL each,
+                                       then = LOOK NUL once it is made, or - NUL if it wasn't
     /var/tmp/sb-UID/placeholders.lock  held while one is made or removed
 
-A note that nobody holds is a killed sandbox's: the next one that makes some, or removes leftovers, removes those.
+Only what is noted is sb's, whatever else looks like it. A note that nobody holds is a killed sandbox's, or has what
+couldn't be removed: the next sandbox that makes some, or removes leftovers, removes those.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import stat
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from rootless_sb import sandboxes
+from rootless_sb import sandboxes, stand_ins
 from rootless_sb.kernel import files
-from rootless_sb.unasked import DIRECTORY, FILE, LINK, SOCKET
+from rootless_sb.stand_ins import StandIn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _PLACE = "placeholders"
 _LOCK = "placeholders.lock"
-_NOWHERE = "/proc/held-by-sb"  # and nobody can make it
-_FILE_MODE = 0o444
-_FILE_MOST = 2  # bytes: what `unasked` has
+_LOOK, _NOT_MADE = "=", "-"  # in a note, of what is before it; neither is a kind
 # Who gets one of these may not write there, nor may anybody inside.
 _SHUT = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -42,13 +41,16 @@ class Placeholders:
         """Raises OSError, SbError."""
         self._base = sandboxes.open_index(uid)
         self._identifier = identifier
-        self._noted: list[str] = []
         os.makedirs(f"/proc/self/fd/{self._base}/{_PLACE}", 0o700, exist_ok=True)
         sweep(self._base)
         with _alone(self._base), _notes_at(self._base) as place:
             own = files.lock(place, identifier, wait=True)
+            # Of an earlier run of the same sandbox there may be some that couldn't be removed.
+            self._noted = _noted_by(self._base, identifier)
         assert own is not None
         self._own = own
+        os.ftruncate(own, 0)
+        files.write_all(own, _as_note(self._noted))
 
     def take(self, path: str, kind: str, content: bytes = b"") -> bool:
         """See that the name at an absolute path is taken while we live, by something of this kind where nothing is;
@@ -57,26 +59,51 @@ class Placeholders:
         """
         with _alone(self._base):
             if os.path.lexists(path):
-                if _is_one(kind, path) and (kind != DIRECTORY or kind + path in self._others()):
-                    self._note(kind, path)  # another sandbox's, which stays for us too
+                self._share(path, kind)
                 return True
-            self._note(kind, path)
-            return _made(path, kind, content)
+            self._note(StandIn(kind, path))
+            try:
+                look = stand_ins.make(kind, path, content)
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, *_SHUT):
+                    raise
+                self._withdraw()
+                return error.errno == errno.EEXIST  # somebody has made it since we looked, and it is theirs
+            self._note_look(look)
+            return True
 
     def clear(self) -> None:
-        """Remove what nobody else uses. Raises OSError."""
+        """Remove what nobody else uses, and what killed sandboxes have left: who may act for the subordinate ids can
+        remove more of that than others. Raises OSError.
+        """
         with _alone(self._base):
             _remove(self._base, self._identifier, self._noted)
+        with suppress(OSError):  # it wasn't this sandbox's, and the next one tries again
+            sweep(self._base)
         os.close(self._own)
         os.close(self._base)
 
-    def _others(self) -> set[str]:
-        with _notes_at(self._base) as place:
-            return _used(self._base, place, self._identifier)
+    def _share(self, path: str, kind: str) -> None:
+        """If what is at a path is another sandbox's, it stays for us too."""
+        if not _is_noted(path, self._noted) and stand_ins.may_be(kind, path):
+            with _notes_at(self._base) as place:
+                others = _others(self._base, place, self._identifier, living=False)
+            for each in others:
+                if each.path == path and stand_ins.is_there(each):
+                    self._note(each)
+                    return
 
-    def _note(self, kind: str, path: str) -> None:
-        files.write_all(self._own, os.fsencode(f"{kind}{path}\0"))
-        self._noted.append(kind + path)
+    def _note(self, each: StandIn) -> None:
+        files.write_all(self._own, _as_note([each]))
+        self._noted.append(each)
+
+    def _note_look(self, look: str) -> None:
+        self._noted[-1] = self._noted[-1]._replace(look=look)
+        files.write_all(self._own, os.fsencode(f"{_LOOK}{look}\0"))
+
+    def _withdraw(self) -> None:
+        self._noted.pop()
+        files.write_all(self._own, os.fsencode(f"{_NOT_MADE}\0"))
 
 
 def sweep(base: int) -> None:
@@ -113,88 +140,54 @@ def _notes_at(base: int) -> Iterator[int]:
         os.close(place)
 
 
-def _noted_by(base: int, name: str) -> list[str]:
+def _as_note(some: Iterable[StandIn]) -> bytes:
+    looks = ((each, f"{_LOOK}{each.look}\0" if each.look else "") for each in some)
+    return os.fsencode("".join(f"{each.kind}{each.path}\0{look}" for each, look in looks))
+
+
+def _noted_by(base: int, name: str) -> list[StandIn]:
     try:
-        return files.read(base, f"{_PLACE}/{name}").decode("utf-8", "surrogateescape").split("\0")[:-1]
+        text = os.fsdecode(files.read(base, f"{_PLACE}/{name}"))
     except FileNotFoundError:
         return []
+    found: list[StandIn] = []
+    for line in text.split("\0")[:-1]:  # the last one isn't whole if its writer was killed
+        kind, rest = line[0], line[1:]
+        if kind == _LOOK:
+            found[-1] = found[-1]._replace(look=rest)
+        elif kind == _NOT_MADE:
+            found.pop()
+        else:
+            found.append(StandIn(kind, rest))
+    return found
 
 
-def _used(base: int, place: int, identifier: str) -> set[str]:
-    """What sandboxes that live have noted, but for this one."""
-    others = [name for name in os.listdir(place) if name != identifier and files.is_locked(place, name)]
-    return {each for name in others for each in _noted_by(base, name)}
+def _others(base: int, place: int, identifier: str, *, living: bool) -> list[StandIn]:
+    """What other sandboxes have noted; `living`: without those of killed ones."""
+    names = [name for name in os.listdir(place) if name != identifier]
+    return [each for name in names if not living or files.is_locked(place, name) for each in _noted_by(base, name)]
 
 
-def _remove(base: int, identifier: str, noted: list[str]) -> None:
-    """Remove a sandbox's placeholders, but for those that another one uses, and its notes."""
+def _is_noted(path: str, noted: Iterable[StandIn]) -> bool:
+    return any(each.path == path for each in noted)
+
+
+def _remove(base: int, identifier: str, noted: list[StandIn]) -> None:
+    """Remove a sandbox's placeholders, but for those that another one uses, and from its notes all but those that are
+    there because this process can't remove them, or not see whether they are. Raises OSError.
+    """
     with _notes_at(base) as place:
-        used = _used(base, place, identifier)
+        used = {each.path for each in _others(base, place, identifier, living=True)}
+        left: list[StandIn] = []
         for each in reversed(noted):  # what lies in a directory goes before it
-            kind, path = each[0], each[1:]
-            if each not in used and _is_one(kind, path):
-                _remove_one(kind, path)
-        try:
-            os.unlink(identifier, dir_fd=place)
-        except FileNotFoundError:
-            pass
+            if each.path not in used and (not stand_ins.remove(each) or _is_above(each, left)):
+                left.insert(0, each)
+        if not left:
+            with suppress(FileNotFoundError):
+                os.unlink(identifier, dir_fd=place)
+        elif left != noted:
+            files.write_atomically(place, identifier, _as_note(left), durable=False)
 
 
-def _remove_one(kind: str, path: str) -> None:
-    try:
-        (os.rmdir if kind == DIRECTORY else os.unlink)(path)
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, *_SHUT):
-            raise
-
-
-def _is_one(kind: str, path: str) -> bool:
-    """Whether there is, still, at a path what `take` makes."""
-    try:
-        st = os.lstat(path)
-    except OSError:
-        return False
-    if kind == DIRECTORY:
-        return stat.S_ISDIR(st.st_mode)
-    if st.st_uid != os.geteuid():
-        return False
-    if kind == LINK:
-        return stat.S_ISLNK(st.st_mode) and os.readlink(path) == _NOWHERE
-    if kind == SOCKET and stat.S_ISSOCK(st.st_mode):
-        return stat.S_IMODE(st.st_mode) == 0
-    return stat.S_ISREG(st.st_mode) and stat.S_IMODE(st.st_mode) == _FILE_MODE and st.st_size <= _FILE_MOST
-
-
-def _made(path: str, kind: str, content: bytes) -> bool:
-    """Make one; False where nobody inside can make anything either. Raises OSError."""
-    try:
-        if kind == DIRECTORY:
-            os.mkdir(path, 0o755)
-        elif kind == LINK:
-            os.symlink(_NOWHERE, path)
-        elif kind == FILE or not _made_socket(path):
-            _make_file(path, content)
-    except OSError as error:
-        if error.errno not in _SHUT:
-            raise
-        return False
-    return True
-
-
-def _made_socket(path: str) -> bool:
-    """Make a socket; False on a file system that knows none, as vfat."""
-    try:
-        os.mknod(path, stat.S_IFSOCK)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EINVAL):
-            raise
-        return False
-    return True
-
-
-def _make_file(path: str, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _FILE_MODE)
-    try:
-        files.write_all(descriptor, content)
-    finally:
-        os.close(descriptor)
+def _is_above(each: StandIn, others: Iterable[StandIn]) -> bool:
+    return any(other.path.startswith(f"{each.path}/") for other in others)

@@ -262,12 +262,13 @@ def _volumes(wanted: RunSpec) -> tuple[Volume, ...]:
 def _volume_steps(wanted: RunSpec, host: Host) -> tuple[Step, ...]:
     volumes = _volumes(wanted)
     hidden: tuple[str, ...] = ()
+    own = paths.own_paths(dict(host.environment), host.uid, host.home)
     if volumes:
-        require_others(volumes, paths.own_paths(dict(host.environment), host.uid, host.home))
+        require_others(volumes, own)
         asked = (*(() if wanted.image else wanted.hidden), *hidden_on_host(volumes, wanted.hidden))
         hidden = tuple(dict.fromkeys((*_hidden_by_default(wanted, host, secret=True), *asked)))
     over = without_hidden(read_only_within(volumes, wanted.read_only_paths), hidden)
-    steps = volume_steps((*volumes, *over), tuple(map(parse_scratch, wanted.scratches)), hidden)
+    steps = volume_steps((*volumes, *over), tuple(map(parse_scratch, wanted.scratches)), hidden, own)
     return with_held(steps, pins(volumes, wanted.read_only_paths))
 
 

@@ -59,12 +59,13 @@ class BindDevice(NamedTuple):
 
 class BindHost(NamedTuple):
     """Make a file or directory of the host appear at `place`, with all that is mounted beneath it; setuid bits and
-    device nodes have no effect there.
+    device nodes have no effect there. It is refused if the source is or leads to something at or beneath `own`.
     """
 
     source: str
     place: str
     read_only: bool
+    own: tuple[str, ...] = ()
 
 
 class HoldInVolume(NamedTuple):

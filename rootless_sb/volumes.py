@@ -88,11 +88,19 @@ def _inside(path: str, what: str) -> str:
 def require_others(volumes: tuple[Volume, ...], own: tuple[str, ...]) -> None:
     """Refuse a volume at or beneath a path that is sb's own: inside, states could be forged, and an agent's socket
     replaced, to which the next `sb run` hands its descriptors. Raises SbError.
+
+    What leads there by another path is refused once it is opened to be bound.
     """
     for volume in volumes:
         if f"{volume.source}/".startswith(tuple(f"{path}/" for path in own)):
-            hint = "sb cp copies files out of a sandbox"
-            raise SbError(f"--volume {volume.source}", "no sandbox may see what is sb's own", hint)
+            raise not_for_sandboxes(volume.source)
+
+
+def not_for_sandboxes(source: str) -> SbError:
+    """The error of who wants to see what is sb's own."""
+    return SbError(
+        f"--volume {source}", "no sandbox may see what is sb's own", "sb cp copies files out of a sandbox"
+    )
 
 
 def read_only_within(volumes: tuple[Volume, ...], paths: tuple[str, ...]) -> tuple[Volume, ...]:
@@ -186,18 +194,21 @@ def name_to_cover(path: str, source: str, apart: tuple[str, ...]) -> str | None:
 
 
 def volume_steps(
-    volumes: tuple[Volume, ...], scratches: tuple[Scratch, ...], hidden: tuple[str, ...] = ()
+    volumes: tuple[Volume, ...],
+    scratches: tuple[Scratch, ...],
+    hidden: tuple[str, ...] = (),
+    own: tuple[str, ...] = (),
 ) -> tuple[Step, ...]:
     """The steps that make them ready and put them into place, those above before those beneath them.
 
-    `hidden`: the paths of the host that are covered where they lie in a volume.
+    `hidden`: the paths of the host that are covered where they lie in a volume; `own`: those that are sb's.
     """
     ready: list[Step] = []
     attach: list[AttachVolume] = []
     targets = [*(each.target for each in volumes), *(each.target for each in scratches)]
     for number, volume in enumerate(volumes):
         place = f"{_STAGED}/{number}"
-        ready.append(BindHost(volume.source, place, volume.read_only))
+        ready.append(BindHost(volume.source, place, volume.read_only, own))
         if hidden:
             inner = f"{volume.target}/"
             apart = tuple(target.removeprefix(inner) for target in targets if target.startswith(inner))

@@ -154,18 +154,31 @@ def _clean_up(
 
 
 def _files_for_volumes(plan: Plan, sandbox: Sandbox) -> int:
-    """How many files of the layer were made for a volume to be mounted on: nobody's changes. Raises OSError.
+    """How many files of the layer were made for a volume to be mounted on: nobody's changes.
 
-    What is found through a symbolic link of the layer is only counted.
+    Whoever was inside may have put symbolic links there: they lead nowhere but to the layer, and are only counted.
     """
     files = 0
     for text in plan.record.wanted.volumes:
         try:
-            st = os.lstat(f"{sandbox.directory}/upper{parse_volume(text, '/').target}")
-        except (FileNotFoundError, NotADirectoryError):
+            st = _lstat_in(f"{sandbox.directory}/upper", parse_volume(text, "/").target)
+        except OSError:  # nothing is there, or what sb hasn't made
             continue
         files += stat.S_ISREG(st.st_mode) and not st.st_size
     return files
+
+
+def _lstat_in(root: str, path: str) -> os.stat_result:
+    """What is at a path beneath `root`, also if links say otherwise. Raises OSError."""
+    top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        found = mounts.open_in_root(top, path, follow=False)
+    finally:
+        os.close(top)
+    try:
+        return os.fstat(found)
+    finally:
+        os.close(found)
 
 
 def _start(

@@ -215,6 +215,40 @@ def test_a_kill_leaves_nothing_for_long(sb: Sandboxes, tmp_path: Path, whom: str
     eventually(lambda: {} == everything(place))
 
 
+@pytest.mark.usefixtures("subordinate_ids")
+def test_a_kill_leaves_nothing_for_long_in_others_directories(sb: Sandboxes, tmp_path: Path) -> None:
+    """What was made in a directory of a subordinate id is removed by the next run, of another volume too."""
+    git = tmp_path / "p/in/.git"
+    git.mkdir(parents=True)
+    volume = ("-v", f"{tmp_path}/p:/v", "--")
+    try:
+        assert 0 == sb(*volume, "chown", "7:7", "/v/in", "/v/in/.git").returncode
+        before = everything(tmp_path / "p")
+        running = sb.start(*volume, "sh", "-c", "echo ready; read line")
+        stdout_until(running, b"ready\n")
+        watcher = next(each.pid for each in descendants(os.getpid()) if each.name == "sb-watch")
+        os.kill(watcher, signal.SIGKILL)
+        running.wait()
+        assert before.keys() < everything(tmp_path / "p").keys()
+        (tmp_path / "q").mkdir()
+        assert 0 == sb("-v", f"{tmp_path}/q:/v", "true").returncode
+        assert before == everything(tmp_path / "p")
+    finally:
+        sb("--show", f"{tmp_path}/p", *volume, "chown", "0:0", "/v/in", "/v/in/.git")
+
+
+def test_files_that_look_like_placeholders_stay(sb: Sandboxes, tmp_path: Path) -> None:
+    """Small files of the user's own that nobody may write to, as some tools keep them."""
+    place = tmp_path / "p"
+    place.mkdir()
+    for name, content in ((".mcp.json", b"{}"), (".envrc", b"")):
+        (place / name).write_bytes(content)
+        (place / name).chmod(0o444)
+    before = everything(place)
+    assert 0 == sb("-v", str(place), "true").returncode
+    assert before == everything(place)
+
+
 def test_a_directory_that_cannot_be_written_to(sb: Sandboxes, tmp_path: Path) -> None:
     """Nothing can be made there, so nothing need be guarded: the run goes on; on a read-only volume as well."""
     place = tmp_path / "p"

@@ -71,6 +71,24 @@ def test_secrets_and_sbs_own_files(sb: Sandboxes, tmp_path: Path) -> None:
     assert ".ssh/id\n" == sb("-q", "--show", str(tmp_path / ".ssh"), *look).stdout
 
 
+@pytest.mark.parametrize("way", ["link", "linked home", "link in a linked home"])
+def test_no_link_leads_to_sbs_own_files(sb: Sandboxes, tmp_path: Path, way: str) -> None:
+    """A volume is what its path leads to, also where the home does; what lies beside it is a volume like others."""
+    home = tmp_path / "home"
+    for name in ("data/sb/sandboxes", "data/other"):
+        (home / name).mkdir(parents=True)
+        (home / name / "x").write_text("x\n")
+    (tmp_path / "me").symlink_to(home)
+    (tmp_path / "project").symlink_to(home / "data")
+    seen = tmp_path / "me" if "home" in way else home
+    sb.environment |= {"HOME": str(seen), "XDG_DATA_HOME": str(seen / "data")}
+    source = tmp_path / "project" if "link" in way.split() else home / "data"
+    for name in ("sb", "sb/sandboxes", "sb/sandboxes/x"):
+        refused = sb("-q", "-v", f"{source}/{name}:/v", "--", "true")
+        assert (125, True) == (refused.returncode, f"--volume {source}/{name}: no sandbox may" in refused.stderr)
+    assert "x\n" == sb("-q", "-v", f"{source}/other:/v", "--", "cat", "/v/x").stdout
+
+
 def test_what_is_asked_for_by_name_is_there(sb: Sandboxes, project: Path, tmp_path: Path) -> None:
     """A volume of the hidden thing itself shows it, also within another; one that is to lie in it says why it can't."""
     (tmp_path / "mine").mkdir()

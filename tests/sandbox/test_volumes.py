@@ -52,6 +52,15 @@ def test_a_volume_in_a_volume(sb: Sandboxes, tmp_path: Path) -> None:
     assert ["inner"] == [path.name for path in (tmp_path / "a").iterdir()]
 
 
+@pytest.mark.parametrize("link", ["data", "/data", "/root", "/proc/self/root/etc"])
+def test_links_where_a_volume_was_put(sb: Sandboxes, tmp_path: Path, link: str) -> None:
+    """Whatever is made above its place inside, the end is the command's: nobody follows it on the host."""
+    (tmp_path / "file").write_text("x\n")
+    script = f"mv /data /x || exit 9; ln -s {link} /data; exit 7"
+    done = sb("-v", f"{tmp_path}/file:/data/in", "--", "sh", "-c", script)
+    assert (7, "sb: 2 files (0 B) thrown away; --keep keeps them\n") == (done.returncode, done.stderr)
+
+
 def test_memory(sb: Sandboxes) -> None:
     """--tmpfs is empty, writable, of the size that was asked for, and gone at the end."""
     script = "cd /srv/x; ls -A; stat -f -c %T .; echo x >file; df --output=size . | tail -1; cat file"
