@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.review import committing, dressing, history, journal, sites
-from rootless_sb.review.actions import TOUCH, decide, touched
+from rootless_sb.review.actions import TOUCH, decide
 from rootless_sb.review.journal import COMMITTED, COMMITTING, STAGING, Journal
 from rootless_sb.review.staging import Stage
 from rootless_sb.ui.changes import shown
@@ -65,7 +65,7 @@ def apply(own: int, view: LayerView, root: str, verdicts: Sequence[Verdict], who
 def _apply(own: int, view: LayerView, notes: Journal, top: int, verdicts: Sequence[Verdict], who: Identity) -> None:
     decided = decide([each.change for each in verdicts], os.urandom(4).hex())
     places = sites.look(top, decided.sites, who.uid)
-    notes = notes._replace(sites=places, actions=_with_attributes(view, decided, verdicts, who))
+    notes = notes._replace(sites=places, actions=_completed(view, decided, verdicts, who))
     journal.write(own, notes)
     try:
         sites.widen(top, places)
@@ -128,19 +128,16 @@ def _undo(own: int, top: int, notes: Journal) -> None:
         journal.remove(own)
 
 
-def _with_attributes(
-    view: LayerView, decided: Decided, verdicts: Sequence[Verdict], who: Identity
-) -> tuple[Action, ...]:
-    """The actions, with the attributes that are changed in place."""
-    seen = {each.change.path: each.attributes for each in verdicts}
-    waiting = iter(touched([each.change for each in verdicts]))
+def _completed(view: LayerView, decided: Decided, verdicts: Sequence[Verdict], who: Identity) -> tuple[Action, ...]:
+    """The actions, with what the directories held that go, and with the attributes that are changed in place."""
+    judged = {each.change.path: each for each in verdicts}
 
     def complete(action: Action) -> Action:
-        if action.kind != TOUCH:
-            return action
-        change = next(waiting)
-        before, after = dressing.wanted(view, change, who, seen[change.path])
-        return action._replace(before=before, after=after)
+        verdict = judged[decided.sites[action.site] + b"/" + action.name]
+        if action.kind == TOUCH:
+            before, after = dressing.wanted(view, verdict.change, who, verdict.attributes)
+            return action._replace(before=before, after=after)
+        return action if verdict.contents is None else action._replace(stamp=verdict.contents)
 
     return tuple(map(complete, decided.actions))
 

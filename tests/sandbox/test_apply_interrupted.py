@@ -342,6 +342,44 @@ def test_the_target_changes_meanwhile(sb: Sandboxes, host: Path, act: Callable[[
     assert before == snapshot(host)
 
 
+@pytest.mark.parametrize("point", ["apply-staging", "apply-committing"])
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda host: (host / "gone/new").write_text("precious\n"),
+        lambda host: (host / "gone/deep/down/new").write_text("precious\n"),
+        lambda host: (host / "gone/inner").write_text("mine\n"),
+        lambda host: (host / "gone/inner").chmod(0o600),
+        lambda host: (host / "gone/deep/down").rmdir(),
+        lambda host: (host / "mode/new").mkdir(),
+        lambda host: os.utime(host / "link", (1, 1), follow_symlinks=False),  # the inode number is given again
+        lambda host: os.utime(host / "pipe", (1, 1)),
+    ],
+)
+def test_what_is_to_go_changes_meanwhile(
+    sb: Sandboxes, host: Path, point: str, act: Callable[[Path], object]
+) -> None:
+    """A directory is looked through again when it is moved away, and other kinds of files are looked at again, too:
+    what the host has put there since stays, with all else.
+    """
+    (host / "gone/deep/down").mkdir(parents=True)
+    (host / "link").symlink_to("file")
+    os.mkfifo(host / "pipe")
+    change(sb, host, "echo two >file; rm -r gone mode; echo z >gone; ln -sfn other link; rm pipe")
+    with Stopped(sb, point) as process:
+        act(host)
+        before = {name: what for name, what in snapshot(host).items() if ".sb-apply" not in name}
+        said = go_on(process)
+    assert said.startswith(f"sb: cannot apply {host}/")
+    assert said.endswith(": the host has changed it meanwhile\n\nhint: nothing was changed\n")
+    assert before == snapshot(host)
+    again = sb.command("apply", "box")
+    assert (125, 1) == (again.returncode, again.stderr.count("sb: conflict: "))
+    assert before == snapshot(host)
+    assert 0 == sb.command("apply", "--conflicts", "sandbox", "box").returncode
+    assert [] == diff(sb, host)
+
+
 @pytest.mark.parametrize("point", ON_THE_WAY)
 def test_a_directory_vanishes_meanwhile(sb: Sandboxes, host: Path, point: str) -> None:
     """All else stays as it was, and nothing is left beside it; the next apply names the directory as a conflict."""
