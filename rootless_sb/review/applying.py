@@ -129,11 +129,12 @@ def _undo(own: int, top: int, notes: Journal) -> None:
 
 
 def _completed(view: LayerView, decided: Decided, verdicts: Sequence[Verdict], who: Identity) -> tuple[Action, ...]:
-    """The actions, with what the directories held that go, and with the attributes that are changed in place."""
+    """The actions, with what the directories held that go, the attributes that are changed in place, and conflicts."""
     judged = {each.change.path: each for each in verdicts}
 
     def complete(action: Action) -> Action:
         verdict = judged[decided.sites[action.site] + b"/" + action.name]
+        action = action._replace(clashes=bool(verdict.conflict))
         if action.kind == TOUCH:
             before, after = dressing.wanted(view, verdict.change, who, verdict.attributes)
             return action._replace(before=before, after=after)

@@ -210,7 +210,9 @@ def _clear(directory: int, action: Action) -> None:
 
 
 def restored(root: int, journal: Journal) -> list[tuple[bytes, os.stat_result]]:
-    """What is at its place again after an undo, by its path, but for what the host has changed. Raises OSError."""
+    """What is at its place again after an undo, by its path, but for what the host has changed, before the apply or
+    meanwhile. Raises OSError.
+    """
     found: list[tuple[bytes, os.stat_result]] = []
 
     def look(directory: int, action: Action) -> None:
@@ -219,7 +221,8 @@ def restored(root: int, journal: Journal) -> list[tuple[bytes, os.stat_result]]:
             found.append((os.path.join(journal.sites[action.site].path, action.name), st))
 
     if journal.phase != STAGING:
-        _whatever_happens(root, journal, [each for each in journal.actions if each.old is not None], look)
+        seen = [each for each in journal.actions if each.old is not None and not each.clashes]
+        _whatever_happens(root, journal, seen, look)
     return found
 
 

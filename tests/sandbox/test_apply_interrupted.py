@@ -121,6 +121,33 @@ def test_killed_while_many_are_cleared(sb: Sandboxes, host: Path) -> None:
     assert {"after\n"} == {path.read_text() for path in host.glob("[0-9]*")}
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_conflict_outlives_an_undoing(sb: Sandboxes, host: Path, *, killed: bool) -> None:
+    """What the host has changed before an apply that was to overwrite it, and was undone, is a conflict still."""
+    change(sb, host, "echo two >file; rm other; rm -r gone; chmod 700 mode; echo x >mode/inner")
+    (host / "file").write_text("mine\n")
+    (host / "other").write_text("mine\n")
+    (host / "gone/new").write_text("mine\n")
+    (host / "mode").chmod(0o711)
+    before = snapshot(host)
+    if killed:
+        fault = "apply-action-done:5"
+        assert -signal.SIGKILL == sb.command("apply", "--conflicts", "sandbox", "box", fault=fault).returncode
+        assert before != snapshot(host)
+    else:
+        with Stopped(sb, "apply-action-done", "--conflicts", "sandbox") as process:
+            process.send_signal(signal.SIGINT)
+            os.kill(process.pid, signal.SIGCONT)
+            process.wait(PATIENCE)
+    again = sb.command("apply", "box")
+    assert 125 == again.returncode
+    clashes = [line.split(": ")[2] for line in again.stderr.splitlines() if line.startswith("sb: conflict: ")]
+    assert [f"{host}/{name}" for name in ("file", "gone", "mode", "other")] == sorted(clashes)
+    assert before == snapshot(host)
+    assert 0 == sb.command("apply", "--conflicts", "sandbox", "box").returncode
+    assert [] == diff(sb, host)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted(sb: Sandboxes, host: Path, number: signal.Signals) -> None:
     """Ctrl-C undoes what was begun at once, and says so."""
@@ -240,13 +267,14 @@ def test_an_undoing_that_cannot_be_noted(
 class Stopped:
     """An `sb apply box` that is stopped at a point."""
 
-    def __init__(self, sb: Sandboxes, point: str) -> None:
+    def __init__(self, sb: Sandboxes, point: str, *options: str) -> None:
         self._sb = sb
         self._point = point
+        self._options = options
 
     def __enter__(self) -> subprocess.Popen[str]:
         self._process = subprocess.Popen(
-            [SB, "apply", "box"],
+            [SB, "apply", *self._options, "box"],
             env={**self._sb.environment, "SB_FAULT": f"{self._point}:stop"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
