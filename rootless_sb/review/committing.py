@@ -226,6 +226,22 @@ def restored(root: int, journal: Journal) -> list[tuple[bytes, os.stat_result]]:
     return found
 
 
+def finished(root: int, journal: Journal) -> list[tuple[bytes, os.stat_result]]:
+    """The directories whose attributes were changed in place, by their paths, once `finish` has given them their modes.
+    Raises OSError.
+    """
+    found: list[tuple[bytes, os.stat_result]] = []
+
+    def look(directory: int, action: Action) -> None:
+        st = os.stat(action.name, dir_fd=directory, follow_symlinks=False)
+        if (st.st_dev, st.st_ino) == action.old:
+            found.append((os.path.join(journal.sites[action.site].path, action.name), st))
+
+    touched = [each for each in journal.actions if each.after is not None and each.after.is_directory]
+    _whatever_happens(root, journal, touched, look)
+    return found
+
+
 def _finals(journal: Journal, *, done: bool) -> list[Site]:
     """The directories whose modes aren't what they are to be yet, with these modes; those in others first."""
     touched = {

@@ -15,7 +15,7 @@ import pytest
 from fuse_overlay.kernel import paths
 from tests.sandbox import processes
 from tests.sandbox.reviewing import change, diff, snapshot
-from tests.sandbox.running import PATIENCE, SB, eventually
+from tests.sandbox.running import PATIENCE, SB, eventually, store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,12 +30,13 @@ POINTS = {
     "apply-file-staged": 5,
     "apply-committing": 1,
     "apply-action-done": 6,
+    "apply-prepared": 1,
     "apply-committed": 1,
     "apply-cleared": 3,
     "apply-over": 1,
 }
 # What comes after this is finished and not undone.
-LAST_UNDONE = "apply-action-done"
+LAST_UNDONE = "apply-prepared"
 
 CHANGES = """
 echo two >file; rm other; mkdir new; echo x >new/file; echo y >shut/added; rm -r gone; echo z >gone; chmod 750 mode
@@ -93,6 +94,70 @@ def test_removed_after_a_kill(sb: Sandboxes, host: Path, point: str) -> None:
     else:
         assert ["file", "gone", "mode", "new", "shut"] == sorted(os.listdir(host))
         assert ["two\n", "z\n"] == [(host / name).read_text() for name in ("file", "gone")]
+
+
+FINISHED = [*POINTS][[*POINTS].index(LAST_UNDONE) + 1 :]
+
+
+@pytest.mark.parametrize("point", FINISHED)
+def test_what_is_finished_later_is_known(sb: Sandboxes, host: Path, point: str) -> None:
+    """The sandbox can go on with what an apply has written that was killed and is finished by the next one."""
+    change(sb, host, CHANGES)
+    assert -signal.SIGKILL == sb.command("apply", "box", fault=f"{point}:{POINTS[point]}").returncode
+    script = f"cd {host}; echo three >file; echo z >new/file; rm gone; chmod 700 mode; echo back >other"
+    assert 0 == sb.command("exec", "box", "sh", "-c", script).returncode
+    again = sb.command("apply", "box")
+    assert (0, "") == (again.returncode, again.stderr if again.returncode else "")
+    assert "sb: an earlier apply was cut short: it is finished now" in again.stderr
+    assert [] == diff(sb, host)
+    assert ["three\n", "z\n", "back\n"] == [(host / name).read_text() for name in ("file", "new/file", "other")]
+
+
+@pytest.mark.parametrize("point", FINISHED)
+def test_what_the_host_does_before_it_is_finished(sb: Sandboxes, host: Path, point: str) -> None:
+    """What the host writes after an apply was killed, and before it is finished, is none of what was applied."""
+    change(sb, host, CHANGES)
+    assert -signal.SIGKILL == sb.command("apply", "box", fault=f"{point}:{POINTS[point]}").returncode
+    for name in ("file", "new/file"):
+        (host / name).write_text("mine\n")
+    (host / "gone").unlink()
+    script = f"cd {host}; for f in file new/file gone; do echo theirs >$f; done"
+    assert 0 == sb.command("exec", "box", "sh", "-c", script).returncode
+    again = sb.command("apply", "box")
+    assert (125, "it is finished now") == (again.returncode, again.stderr.splitlines()[0][-18:])
+    clashes = [line.split(": ")[2] for line in again.stderr.splitlines() if line.startswith("sb: conflict: ")]
+    assert [f"{host}/{name}" for name in ("file", "gone", "new/file")] == sorted(clashes)
+    assert ["mine\n"] * 2 == [(host / name).read_text() for name in ("file", "new/file")]
+
+
+def test_what_clearing_up_changes_is_known(sb: Sandboxes, host: Path) -> None:
+    """What changes once all is committed is no conflict later: the st_ctime of a file of which another name is cleared
+    away, the mode of a directory, which stays open until then.
+    """
+    os.link(host / "file", host / "second")
+    change(sb, host, "ln file new; rm second mode/inner; chmod 500 mode")
+    with Stopped(sb, "apply-committed") as process:
+        committed = (host / "new").stat().st_ctime_ns
+        eventually(lambda: touched(host / "clock") and (host / "clock").stat().st_ctime_ns > committed)
+        os.kill(process.pid, signal.SIGCONT)
+        assert 0 == process.wait(PATIENCE)
+    assert os.path.samefile(host / "file", host / "new")
+    assert committed < (host / "new").stat().st_ctime_ns
+    assert 0 == sb.command("exec", "box", "sh", "-c", f"cd {host}; rm new; echo y >new; chmod 711 mode").returncode
+    again = sb.command("apply", "box")
+    assert (0, "") == (again.returncode, again.stderr if again.returncode else "")
+    assert ("y\n", 0o711) == ((host / "new").read_text(), (host / "mode").stat().st_mode & 0o777)
+
+
+def test_what_is_undone_is_not_known_as_applied(sb: Sandboxes, host: Path) -> None:
+    """An apply that comes to an end at its last step but is undone leaves no word of what it would have written."""
+    change(sb, host, CHANGES)
+    assert -signal.SIGKILL == sb.command("apply", "box", fault="apply-prepared").returncode
+    prepared = store(sb) / "names/box/applied.next"
+    assert prepared.exists()
+    again = sb.command("apply", "box", fault="apply-staging")
+    assert (-signal.SIGKILL, True) == (again.returncode, "it is undone now" in again.stderr)
+    assert not prepared.exists()
 
 
 def test_killed_while_it_undoes(sb: Sandboxes, host: Path) -> None:
