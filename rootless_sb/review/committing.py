@@ -191,10 +191,16 @@ def _clear_all(root: int, journal: Journal, replaced: Sequence[Action]) -> list[
         except BaseException as error:  # a thread's own would only be printed
             failures.append(error)
 
-    threads = [threading.Thread(target=clear, args=(number,)) for number in range(1, count)]
-    for thread in threads:
-        thread.start()
-    clear(0)
+    own, threads = [0], []
+    for number in range(1, count):
+        thread = threading.Thread(target=clear, args=(number,))
+        try:
+            thread.start()
+            threads.append(thread)
+        except RuntimeError:  # the user has as many processes as he may: setrlimit(2), RLIMIT_NPROC
+            own.append(number)
+    for number in own:
+        clear(number)
     for thread in threads:
         thread.join()
     others = [each for each in failures if not isinstance(each, OSError)]

@@ -186,6 +186,30 @@ def test_killed_while_many_are_cleared(sb: Sandboxes, host: Path) -> None:
     assert {"after\n"} == {path.read_text() for path in host.glob("[0-9]*")}
 
 
+# Runs a command in which no thread can be started; it has tried.
+ALONE = """
+import os, resource, sys, threading
+resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+try:
+    threading.Thread(target=print).start()
+except RuntimeError:
+    os.execv(sys.argv[1], sys.argv[1:])
+sys.exit("a thread was started")
+"""
+
+
+def test_no_more_processes(sb: Sandboxes, host: Path) -> None:
+    """Who may have no more processes, and so no threads, clears many files away nevertheless."""
+    for number in range(600):
+        (host / str(number)).write_text("before\n")
+    change(sb, host, "for f in [0-9]*; do echo after >$f; done")
+    command = [sys.executable, "-c", ALONE, SB, "apply", "-q", "box"]
+    done = subprocess.run(command, env=sb.environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (0, "") == (done.returncode, done.stderr)
+    assert [] == [each for each in os.listdir(host) if each.startswith(".sb-apply-")]
+    assert {"after\n"} == {path.read_text() for path in host.glob("[0-9]*")}
+
+
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_conflict_outlives_an_undoing(sb: Sandboxes, host: Path, *, killed: bool) -> None:
     """What the host has changed before an apply that was to overwrite it, and was undone, is a conflict still."""
