@@ -57,16 +57,20 @@ class Parser(argparse.ArgumentParser):
         has_command = any(action.nargs == argparse.REMAINDER for action in self._actions)
         parse = self.parse_known_args if has_command else self.parse_known_intermixed_args
         parsed, unknown = parse(arguments)
-        if unknown and not unknown[0].startswith("-"):
+        if unknown and (not unknown[0].startswith("-") or _is_behind_dashes(unknown[0], arguments)):
             raise SbError(f"unexpected argument {unknown[0]}", hint=f"{self.prog} --help")
         if unknown:
             option = unknown[0].partition("=")[0]
-            if not option.startswith("-"):
-                raise SbError(f"one argument too many: {unknown[0]}", hint=f"{self.prog} --help")
             near = did_you_mean(option, self._option_string_actions)
             hint = f"{near} ({self.prog} --help lists all)" if near else f"{self.prog} --help lists all"
             raise SbError(f"unknown option {option}", hint=hint)
         return parsed
+
+
+def _is_behind_dashes(word: str, arguments: list[str]) -> bool:
+    """Whether a word comes only after a `--`, behind which nothing is an option."""
+    first = arguments.index("--") if "--" in arguments else len(arguments)
+    return word in arguments[first + 1 :] and word not in arguments[:first]
 
 
 def run_subcommand(program: str, arguments: list[str], usage: str, modules: Mapping[str, str]) -> int:

@@ -16,9 +16,10 @@ import stat
 from typing import TYPE_CHECKING
 
 from fuse_overlay.tuples import NamedTuple
-from rootless_sb.review.changes import ADDED, DATA, DELETED, TYPE, directories_above, is_new_directory
+from rootless_sb.review.changes import ADDED, DATA, DELETED, TYPE, is_new_directory
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
 
     from rootless_sb.review.changes import Change
@@ -28,6 +29,7 @@ PUT, SWAP, TAKE, TOUCH = "put", "swap", "take", "touch"
 _PREFIX = b".sb-apply-"
 
 Key = tuple[int, int]  # st_dev, st_ino
+Stamp = tuple[int, int]  # see `stamps`
 
 
 class Attributes(NamedTuple):
@@ -47,8 +49,9 @@ class Attributes(NamedTuple):
 class Action(NamedTuple):
     """One of the four, on `name` in the directory with the number `site`; `staged` is the other name beside it.
 
-    `old`: what is there, if anything, and `stamp` its size and mtime; `new`: what is staged, once it is. `before` and
-    `after`: of TOUCH.
+    `old`: what is there, if anything, and `stamp` what it was when it was looked at, None for a directory that stays;
+    `new`: what is staged, once it is. `before` and `after`: of TOUCH. `clashes`: the host has changed it since the
+    sandbox saw it, and is to lose that.
     """
 
     kind: str
@@ -56,10 +59,11 @@ class Action(NamedTuple):
     name: bytes
     staged: bytes
     old: Key | None
-    stamp: tuple[int, int] | None = None
+    stamp: Stamp | None = None
     new: Key | None = None
     before: Attributes | None = None
     after: Attributes | None = None
+    clashes: bool = False
 
 
 class Site(NamedTuple):
@@ -91,7 +95,10 @@ class Decided(NamedTuple):
 
 
 def decide(changes: Sequence[Change], token: str) -> Decided:
-    """The actions that bring changes to the host. `token` makes the staged names unlike any others."""
+    """The actions that bring changes to the host, without the stamps of directories.
+
+    `token` makes the staged names unlike any others.
+    """
     sites: dict[bytes, int] = {}
     actions: list[Action] = []
     spots: list[tuple[Change, Spot]] = []
@@ -112,6 +119,11 @@ def decide(changes: Sequence[Change], token: str) -> Decided:
     return Decided(tuple(sites), tuple(actions), tuple(spots))
 
 
+def stamp_of(st: os.stat_result) -> Stamp:
+    """The stamp of what isn't a directory."""
+    return st.st_size, st.st_mtime_ns
+
+
 def is_touch(change: Change) -> bool:
     """Whether attributes are all that changes, and no other name of the file sees it."""
     before = change.before
@@ -128,16 +140,9 @@ def _kind(change: Change) -> str:
     return TOUCH if is_touch(change) else SWAP
 
 
-def _old(change: Change) -> tuple[Key | None, tuple[int, int] | None]:
+def _old(change: Change) -> tuple[Key | None, Stamp | None]:
     if change.before is None:
         return None, None
     st = change.before.st
     key = st.st_dev, st.st_ino
-    return key, (st.st_size, st.st_mtime_ns) if change.before.kind == stat.S_IFREG else None
-
-
-def touched(changes: Sequence[Change]) -> list[Change]:
-    """The changes that are made in place, in the order of `decide`."""
-    new = {each.path for each in changes if is_new_directory(each)}
-    listed = [each for each in changes if is_touch(each) and not any(d in new for d in directories_above(each.path))]
-    return sorted(listed, key=lambda each: each.path.split(b"/"))
+    return key, None if change.before.kind == stat.S_IFDIR else stamp_of(st)

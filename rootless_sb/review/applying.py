@@ -8,11 +8,13 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import stat
 from typing import TYPE_CHECKING
 
+from rootless_sb import faults
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.review import committing, dressing, history, journal, sites
-from rootless_sb.review.actions import TOUCH, decide, touched
+from rootless_sb.review.actions import TOUCH, decide
 from rootless_sb.review.journal import COMMITTED, COMMITTING, STAGING, Journal
 from rootless_sb.review.staging import Stage
 from rootless_sb.ui.changes import shown
@@ -49,8 +51,6 @@ def apply(own: int, view: LayerView, root: str, verdicts: Sequence[Verdict], who
     before = {number: signal.signal(number, _interrupt) for number in _ENDING}
     try:
         _apply(own, view, Journal(STAGING, root, (), ()), top, verdicts, who)
-        with Doing("all is applied, but that can't be noted"):
-            history.add(own, _now(top, [each.change for each in verdicts]))
     except OSError as error:
         why = _MEANWHILE if error.errno in (errno.ESTALE, errno.EEXIST) else error.strerror or str(error)
         raise SbError(f"cannot apply {_place(error)}", why, "nothing was changed") from error
@@ -65,7 +65,7 @@ def apply(own: int, view: LayerView, root: str, verdicts: Sequence[Verdict], who
 def _apply(own: int, view: LayerView, notes: Journal, top: int, verdicts: Sequence[Verdict], who: Identity) -> None:
     decided = decide([each.change for each in verdicts], os.urandom(4).hex())
     places = sites.look(top, decided.sites, who.uid)
-    notes = notes._replace(sites=places, actions=_with_attributes(view, decided, verdicts, who))
+    notes = notes._replace(sites=places, actions=_completed(view, decided, verdicts, who))
     journal.write(own, notes)
     try:
         sites.widen(top, places)
@@ -79,6 +79,8 @@ def _apply(own: int, view: LayerView, notes: Journal, top: int, verdicts: Sequen
         journal.write(own, committing_notes)
         notes = committing_notes  # not before: until it is written nothing is put into place
         committing.commit(top, notes)
+        history.prepare(own, _now(top, [each.change for each in verdicts]))
+        faults.point("apply-prepared")
         _hold_signals()
         done = journal.advance(own, notes, COMMITTED)
     except BaseException:
@@ -87,8 +89,7 @@ def _apply(own: int, view: LayerView, notes: Journal, top: int, verdicts: Sequen
             _undo(own, top, notes)
         raise
     with Doing("all is applied, but what was replaced can't be removed", _AGAIN):
-        committing.finish(top, done)
-        journal.remove(own)
+        _finish(own, top, done, [each.change for each in verdicts if _may_have_links(each.change)])
 
 
 def settle(own: int) -> str:
@@ -103,8 +104,7 @@ def settle(own: int) -> str:
         top = os.open(notes.root, _ROOT)
         try:
             if notes.phase == COMMITTED:
-                committing.finish(top, notes)
-                journal.remove(own)
+                _finish(own, top, notes)
             else:
                 _undo(own, top, notes)
         finally:
@@ -116,6 +116,26 @@ def settle(own: int) -> str:
     return "finished" if notes.phase == COMMITTED else "undone"
 
 
+def _finish(own: int, top: int, notes: Journal, linked: Sequence[Change] = ()) -> None:
+    """Note what is applied, and clear away what was replaced. Raises OSError; SbError if that can't be noted.
+
+    `linked`: files that may be other names of what was replaced, whose st_ctime is another one when that is gone.
+    """
+    unnoted = Doing("all is applied, but that can't be noted", _AGAIN)
+    with unnoted:
+        history.adopt(own)
+    committing.finish(top, notes)
+    with unnoted:
+        if later := [*committing.finished(top, notes), *_now(top, linked)]:
+            history.add(own, later)
+        journal.remove(own)
+
+
+def _may_have_links(change: Change) -> bool:
+    """Whether the file that was made for a change can be one that has other names."""
+    return change.after is not None and change.after.kind != stat.S_IFDIR and change.after.st.st_nlink > 1
+
+
 def _undo(own: int, top: int, notes: Journal) -> None:
     """Undo what was begun. Raises OSError; SbError if only the notes of it can't be brought up to date.
 
@@ -125,22 +145,21 @@ def _undo(own: int, top: int, notes: Journal) -> None:
     with Doing("all is undone, but that can't be noted", _AGAIN):
         if restored := committing.restored(top, notes):
             history.add(own, restored)
+        history.drop(own)
         journal.remove(own)
 
 
-def _with_attributes(
-    view: LayerView, decided: Decided, verdicts: Sequence[Verdict], who: Identity
-) -> tuple[Action, ...]:
-    """The actions, with the attributes that are changed in place."""
-    seen = {each.change.path: each.attributes for each in verdicts}
-    waiting = iter(touched([each.change for each in verdicts]))
+def _completed(view: LayerView, decided: Decided, verdicts: Sequence[Verdict], who: Identity) -> tuple[Action, ...]:
+    """The actions, with what the directories held that go, the attributes that are changed in place, and conflicts."""
+    judged = {each.change.path: each for each in verdicts}
 
     def complete(action: Action) -> Action:
-        if action.kind != TOUCH:
-            return action
-        change = next(waiting)
-        before, after = dressing.wanted(view, change, who, seen[change.path])
-        return action._replace(before=before, after=after)
+        verdict = judged[decided.sites[action.site] + b"/" + action.name]
+        action = action._replace(clashes=bool(verdict.conflict))
+        if action.kind == TOUCH:
+            before, after = dressing.wanted(view, verdict.change, who, verdict.attributes)
+            return action._replace(before=before, after=after)
+        return action if verdict.contents is None else action._replace(stamp=verdict.contents)
 
     return tuple(map(complete, decided.actions))
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from fuse_overlay.origin import Origin
+    from rootless_sb.review.actions import Stamp
     from rootless_sb.review.changes import Change, Item
     from rootless_sb.review.layer import LayerView
     from rootless_sb.review.owners import Identity
@@ -26,7 +27,7 @@ class Verdict(NamedTuple):
 
     `conflict`: what the host has done meanwhile. `risk`: why it acts by itself. `obstacle`: why it can't be made.
     `hidden`: what of the host's it would destroy that the sandbox couldn't see. `attributes`: the extended attributes
-    that the sandbox sees of the file.
+    that the sandbox sees of the file. `contents`: what a directory held that goes, when it was looked at (`stamps`).
     """
 
     change: Change
@@ -35,6 +36,7 @@ class Verdict(NamedTuple):
     obstacle: str
     hidden: str
     attributes: dict[bytes, bytes]
+    contents: Stamp | None = None
 
 
 def assess(
@@ -64,7 +66,7 @@ def assess(
         if change.path in view.replaced:
             hidden = "the sandbox has seen one that sb made for it: you can't read the host's"
         conflict, risk = conflicts.conflict(change, trace), risks.risk(change)
-        verdicts.append(Verdict(change, conflict, risk, obstacle, hidden, attributes))
+        verdicts.append(Verdict(change, conflict, risk, obstacle, hidden, attributes, below.stamp))
     return verdicts
 
 

@@ -12,9 +12,10 @@ from fuse_overlay.errors import failure
 from fuse_overlay.kernel import paths
 from fuse_overlay.layers import at_fd
 from rootless_sb import faults
-from rootless_sb.review import dressing, sites
+from rootless_sb.review import dressing, sites, stamps
 from rootless_sb.review.actions import PUT, SWAP, TAKE, TOUCH, Site
 from rootless_sb.review.journal import STAGING
+from rootless_sb.review.merged import is_gone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -50,7 +51,7 @@ def _do(directory: int, action: Action) -> None:
             _exchange(directory, action)
         else:
             _move(directory, action.name, action.staged)
-        if not _is_old(action, os.stat(action.staged, dir_fd=directory, follow_symlinks=False)):
+        if not _is_old(directory, action.staged, action):
             _take_back(directory, action)
             raise failure(errno.ESTALE)
     faults.point("apply-action-done")
@@ -128,10 +129,20 @@ def _undo(directory: int, action: Action) -> None:
         sites.discard(directory, action.staged)
 
 
-def _is_old(action: Action, st: os.stat_result) -> bool:
-    """Whether a file is what was to be replaced, and nobody has written to it since."""
-    same = action.stamp is None or action.stamp == (st.st_size, st.st_mtime_ns)
-    return same and (st.st_dev, st.st_ino) == action.old
+def _is_old(directory: int, name: bytes, action: Action) -> bool:
+    """Whether what has a name is what was to be replaced, and nobody has written to it, or into it, since.
+
+    Raises OSError for a directory that can't be read.
+    """
+    try:
+        st = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        if (st.st_dev, st.st_ino) != action.old:
+            return False
+        return action.stamp is None or action.stamp == stamps.look(directory, name, st)
+    except OSError as error:
+        if not is_gone(error):
+            raise
+        return False  # somebody is at work in it
 
 
 def _take_back(directory: int, action: Action) -> None:
@@ -180,10 +191,16 @@ def _clear_all(root: int, journal: Journal, replaced: Sequence[Action]) -> list[
         except BaseException as error:  # a thread's own would only be printed
             failures.append(error)
 
-    threads = [threading.Thread(target=clear, args=(number,)) for number in range(1, count)]
-    for thread in threads:
-        thread.start()
-    clear(0)
+    own, threads = [0], []
+    for number in range(1, count):
+        thread = threading.Thread(target=clear, args=(number,))
+        try:
+            thread.start()
+            threads.append(thread)
+        except RuntimeError:  # the user has as many processes as he may: setrlimit(2), RLIMIT_NPROC
+            own.append(number)
+    for number in own:
+        clear(number)
     for thread in threads:
         thread.join()
     others = [each for each in failures if not isinstance(each, OSError)]
@@ -199,16 +216,35 @@ def _clear(directory: int, action: Action) -> None:
 
 
 def restored(root: int, journal: Journal) -> list[tuple[bytes, os.stat_result]]:
-    """What is at its place again after an undo, by its path, but for what the host has changed. Raises OSError."""
+    """What is at its place again after an undo, by its path, but for what the host has changed, before the apply or
+    meanwhile. Raises OSError.
+    """
     found: list[tuple[bytes, os.stat_result]] = []
 
     def look(directory: int, action: Action) -> None:
         st = os.stat(action.name, dir_fd=directory, follow_symlinks=False)
-        if _is_old(action, st):
+        if _is_old(directory, action.name, action):
             found.append((os.path.join(journal.sites[action.site].path, action.name), st))
 
     if journal.phase != STAGING:
-        _whatever_happens(root, journal, [each for each in journal.actions if each.old is not None], look)
+        seen = [each for each in journal.actions if each.old is not None and not each.clashes]
+        _whatever_happens(root, journal, seen, look)
+    return found
+
+
+def finished(root: int, journal: Journal) -> list[tuple[bytes, os.stat_result]]:
+    """The directories whose attributes were changed in place, by their paths, once `finish` has given them their modes.
+    Raises OSError.
+    """
+    found: list[tuple[bytes, os.stat_result]] = []
+
+    def look(directory: int, action: Action) -> None:
+        st = os.stat(action.name, dir_fd=directory, follow_symlinks=False)
+        if (st.st_dev, st.st_ino) == action.old:
+            found.append((os.path.join(journal.sites[action.site].path, action.name), st))
+
+    touched = [each for each in journal.actions if each.after is not None and each.after.is_directory]
+    _whatever_happens(root, journal, touched, look)
     return found
 
 

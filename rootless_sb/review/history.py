@@ -1,6 +1,8 @@
 """What was applied before: what the host has had at each path since, so that it isn't taken for the host's own doing.
 
-DIRECTORY/applied      JSON: a path, and the `fuse_overlay.origin` of what is there
+DIRECTORY/applied        JSON: a path, and the `fuse_overlay.origin` of what is there
+DIRECTORY/applied.next   the same, as it is to be once an apply is committed: written before that, so that whoever
+                         finishes one that was cut short doesn't take what the host does in between for applied
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from fuse_overlay.origin import Origin
 
-_NAME = "applied"
+_NAME, _NEXT = "applied", "applied.next"
 
 
 def read(own: int) -> dict[bytes, Origin]:
@@ -30,6 +32,32 @@ def read(own: int) -> dict[bytes, Origin]:
 
 def add(own: int, applied: Iterable[tuple[bytes, os.stat_result | None]]) -> None:
     """Note what is at some paths now, None for nothing. Raises OSError."""
+    _write(own, _NAME, applied)
+
+
+def prepare(own: int, applied: Iterable[tuple[bytes, os.stat_result | None]]) -> None:
+    """Note what is at some paths now, for `adopt`. Raises OSError."""
+    _write(own, _NEXT, applied)
+
+
+def adopt(own: int) -> None:
+    """Let what was prepared hold, unless it does already. Raises OSError."""
+    try:
+        os.rename(_NEXT, _NAME, src_dir_fd=own, dst_dir_fd=own)
+    except FileNotFoundError:
+        return
+
+
+def drop(own: int) -> None:
+    """Forget what was prepared, if anything was. Raises OSError."""
+    try:
+        os.unlink(_NEXT, dir_fd=own)
+    except FileNotFoundError:
+        return
+
+
+def _write(own: int, name: str, applied: Iterable[tuple[bytes, os.stat_result | None]]) -> None:
+    """Write down what is known, and what is at some paths now."""
     now = dict(applied)
     others = {path for path, st in now.items() if st is None or not stat.S_ISDIR(st.st_mode)}
     old = ((os.fsencode(path), value) for path, value in _load(own).items())
@@ -41,7 +69,7 @@ def add(own: int, applied: Iterable[tuple[bytes, os.stat_result | None]]) -> Non
     for path, st in now.items():
         if st is not None:
             known[os.fsdecode(path)] = origin.encode(origin.of(0, path.lstrip(b"/"), st)).decode()
-    files.write_atomically(own, _NAME, json.dumps(known).encode(), durable=False)
+    files.write_atomically(own, name, json.dumps(known).encode(), durable=False)
 
 
 def _load(own: int) -> dict[str, str]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 STAGING, COMMITTING, COMMITTED = "staging", "committing", "committed"
 
 _PHASES = (COMMITTED, COMMITTING, STAGING)  # the last that was written first
-_VERSION = 1
+_VERSION = 2
 
 
 class Journal(NamedTuple):
@@ -113,16 +113,15 @@ def decode(data: bytes, phase: str) -> Journal:
 
 
 def _plain_action(action: Action) -> list[Any]:
-    kind, site, name, staged, old, stamp, new, before, after = action
-    return [kind, site, os.fsdecode(name), os.fsdecode(staged), old, stamp, new, _plain(before), _plain(after)]
+    kind, site, name, staged, old, stamp, new, before, after, clashes = action
+    return [kind, site, os.fsdecode(name), os.fsdecode(staged), old, stamp, new, _plain(before), _plain(after), clashes]
 
 
 def _action(plain: list[Any]) -> Action:
-    kind, site, name, staged, *pairs, before, after = plain
+    kind, site, name, staged, *pairs, before, after, clashes = plain
     old, stamp, new = (tuple(each) if each else None for each in pairs)
-    return Action(
-        kind, site, os.fsencode(name), os.fsencode(staged), old, stamp, new, _attributes(before), _attributes(after)
-    )
+    names = os.fsencode(name), os.fsencode(staged)
+    return Action(kind, site, *names, old, stamp, new, _attributes(before), _attributes(after), clashes)
 
 
 def _plain(attributes: Attributes | None) -> list[Any] | None:

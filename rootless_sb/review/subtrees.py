@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from fuse_overlay.entries import Missing
 from fuse_overlay.tuples import NamedTuple
+from rootless_sb.review.stamps import Tally
 from rootless_sb.ui.changes import shown
 
 if TYPE_CHECKING:
     from fuse_overlay.inodes import Node
+    from rootless_sb.review.actions import Stamp
     from rootless_sb.review.layer import LayerView
     from rootless_sb.review.owners import Identity
 
@@ -19,7 +21,8 @@ _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Contents(NamedTuple):
-    """`newest`: the latest st_ctime in a directory, in nanoseconds, without its own.
+    """`newest`: the latest st_ctime in a directory, in nanoseconds, without its own. `stamp`: see `stamps`; None for
+    what wasn't looked through to its end.
 
     `obstacle`: why it can't be removed, empty if it can. `hidden`: what would be lost unseen, in words.
     """
@@ -27,11 +30,12 @@ class Contents(NamedTuple):
     newest: int
     obstacle: str = ""
     hidden: str = ""
+    stamp: Stamp | None = None
 
 
 def contents(view: LayerView, path: bytes, who: Identity) -> Contents:
     """Look through all that is at a path of the host, for who wants to remove it. Raises OSError."""
-    newest = 0
+    newest, tally = 0, Tally()
     top = view.node_at(view.lower, path)
     device = view.lower.attributes(top).st.st_dev
     waiting = [(top, path)]
@@ -49,6 +53,7 @@ def contents(view: LayerView, path: bytes, who: Identity) -> Contents:
                 if isinstance(entry, Missing):
                     return Contents(newest, hidden=f"{shown(here + b'/' + name)} in it is hidden from the sandbox")
                 newest = max(newest, entry.st.st_ctime_ns)
+                tally.add((here + b"/" + name)[len(path) + 1 :], entry.st)
                 if entry.node.kind == stat.S_IFDIR:
                     entry.node.lookups += 1
                     waiting.append((entry.node, here + b"/" + name))
@@ -57,7 +62,7 @@ def contents(view: LayerView, path: bytes, who: Identity) -> Contents:
             return Contents(newest, f"{shown(here)} can't be read")
         finally:
             view.lower.table.forget(node, 1)
-    return Contents(newest)
+    return Contents(newest, stamp=tally.stamp)
 
 
 def _names(view: LayerView, node: Node) -> list[bytes]:

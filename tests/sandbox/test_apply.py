@@ -248,6 +248,21 @@ def test_asked_one_by_one(sb: Sandboxes, host: Path) -> None:
     assert [".bashrc", "directory", "file", "link", "other"] == sorted(os.listdir(host))
 
 
+def test_the_host_goes_on_while_somebody_is_asked(sb: Sandboxes, host: Path) -> None:
+    """What the host puts into a directory that is to go, while the question waits, stays, and so does all else."""
+    change(sb, host, "echo x >.bashrc; rm -r directory")
+    process, master = at_a_terminal(sb, "apply", "box")
+    read_until(master, b"[y/N] ")
+    (host / "directory/new").write_text("precious\n")
+    before = snapshot(host)
+    os.write(master, b"y\n")
+    read_until(master, f"cannot apply {host}/directory: the host has changed it meanwhile".encode())
+    assert 125 == process.wait(PATIENCE)
+    os.close(master)
+    assert before == snapshot(host)
+    assert f"sb: conflict: {host}/directory: the host has changed what is in it" in refused(sb, "box")
+
+
 def test_dry_run_writes_nothing(sb: Sandboxes, host: Path) -> None:
     """--dry-run lists every change and what speaks against it, as text and as JSON."""
     change(sb, host, "echo x >.bashrc; echo 2 >file; rm other; echo x >/etc/new")

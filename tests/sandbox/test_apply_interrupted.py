@@ -15,7 +15,7 @@ import pytest
 from fuse_overlay.kernel import paths
 from tests.sandbox import processes
 from tests.sandbox.reviewing import change, diff, snapshot
-from tests.sandbox.running import PATIENCE, SB, eventually
+from tests.sandbox.running import PATIENCE, SB, eventually, store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,12 +30,13 @@ POINTS = {
     "apply-file-staged": 5,
     "apply-committing": 1,
     "apply-action-done": 6,
+    "apply-prepared": 1,
     "apply-committed": 1,
     "apply-cleared": 3,
     "apply-over": 1,
 }
 # What comes after this is finished and not undone.
-LAST_UNDONE = "apply-action-done"
+LAST_UNDONE = "apply-prepared"
 
 CHANGES = """
 echo two >file; rm other; mkdir new; echo x >new/file; echo y >shut/added; rm -r gone; echo z >gone; chmod 750 mode
@@ -95,6 +96,70 @@ def test_removed_after_a_kill(sb: Sandboxes, host: Path, point: str) -> None:
         assert ["two\n", "z\n"] == [(host / name).read_text() for name in ("file", "gone")]
 
 
+FINISHED = [*POINTS][[*POINTS].index(LAST_UNDONE) + 1 :]
+
+
+@pytest.mark.parametrize("point", FINISHED)
+def test_what_is_finished_later_is_known(sb: Sandboxes, host: Path, point: str) -> None:
+    """The sandbox can go on with what an apply has written that was killed and is finished by the next one."""
+    change(sb, host, CHANGES)
+    assert -signal.SIGKILL == sb.command("apply", "box", fault=f"{point}:{POINTS[point]}").returncode
+    script = f"cd {host}; echo three >file; echo z >new/file; rm gone; chmod 700 mode; echo back >other"
+    assert 0 == sb.command("exec", "box", "sh", "-c", script).returncode
+    again = sb.command("apply", "box")
+    assert (0, "") == (again.returncode, again.stderr if again.returncode else "")
+    assert "sb: an earlier apply was cut short: it is finished now" in again.stderr
+    assert [] == diff(sb, host)
+    assert ["three\n", "z\n", "back\n"] == [(host / name).read_text() for name in ("file", "new/file", "other")]
+
+
+@pytest.mark.parametrize("point", FINISHED)
+def test_what_the_host_does_before_it_is_finished(sb: Sandboxes, host: Path, point: str) -> None:
+    """What the host writes after an apply was killed, and before it is finished, is none of what was applied."""
+    change(sb, host, CHANGES)
+    assert -signal.SIGKILL == sb.command("apply", "box", fault=f"{point}:{POINTS[point]}").returncode
+    for name in ("file", "new/file"):
+        (host / name).write_text("mine\n")
+    (host / "gone").unlink()
+    script = f"cd {host}; for f in file new/file gone; do echo theirs >$f; done"
+    assert 0 == sb.command("exec", "box", "sh", "-c", script).returncode
+    again = sb.command("apply", "box")
+    assert (125, "it is finished now") == (again.returncode, again.stderr.splitlines()[0][-18:])
+    clashes = [line.split(": ")[2] for line in again.stderr.splitlines() if line.startswith("sb: conflict: ")]
+    assert [f"{host}/{name}" for name in ("file", "gone", "new/file")] == sorted(clashes)
+    assert ["mine\n"] * 2 == [(host / name).read_text() for name in ("file", "new/file")]
+
+
+def test_what_clearing_up_changes_is_known(sb: Sandboxes, host: Path) -> None:
+    """What changes once all is committed is no conflict later: the st_ctime of a file of which another name is cleared
+    away, the mode of a directory, which stays open until then.
+    """
+    os.link(host / "file", host / "second")
+    change(sb, host, "ln file new; rm second mode/inner; chmod 500 mode")
+    with Stopped(sb, "apply-committed") as process:
+        committed = (host / "new").stat().st_ctime_ns
+        eventually(lambda: touched(host / "clock") and (host / "clock").stat().st_ctime_ns > committed)
+        os.kill(process.pid, signal.SIGCONT)
+        assert 0 == process.wait(PATIENCE)
+    assert os.path.samefile(host / "file", host / "new")
+    assert committed < (host / "new").stat().st_ctime_ns
+    assert 0 == sb.command("exec", "box", "sh", "-c", f"cd {host}; rm new; echo y >new; chmod 711 mode").returncode
+    again = sb.command("apply", "box")
+    assert (0, "") == (again.returncode, again.stderr if again.returncode else "")
+    assert ("y\n", 0o711) == ((host / "new").read_text(), (host / "mode").stat().st_mode & 0o777)
+
+
+def test_what_is_undone_is_not_known_as_applied(sb: Sandboxes, host: Path) -> None:
+    """An apply that comes to an end at its last step but is undone leaves no word of what it would have written."""
+    change(sb, host, CHANGES)
+    assert -signal.SIGKILL == sb.command("apply", "box", fault="apply-prepared").returncode
+    prepared = store(sb) / "names/box/applied.next"
+    assert prepared.exists()
+    again = sb.command("apply", "box", fault="apply-staging")
+    assert (-signal.SIGKILL, True) == (again.returncode, "it is undone now" in again.stderr)
+    assert not prepared.exists()
+
+
 def test_killed_while_it_undoes(sb: Sandboxes, host: Path) -> None:
     """The undoing of a killed apply can be killed too, time and again."""
     before = snapshot(host)
@@ -119,6 +184,57 @@ def test_killed_while_many_are_cleared(sb: Sandboxes, host: Path) -> None:
     assert (0, True) == (again.returncode, "it is finished now" in again.stderr)
     assert [] == [each for each in os.listdir(host) if each.startswith(".sb-apply-")]
     assert {"after\n"} == {path.read_text() for path in host.glob("[0-9]*")}
+
+
+# Runs a command in which no thread can be started; it has tried.
+ALONE = """
+import os, resource, sys, threading
+resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+try:
+    threading.Thread(target=print).start()
+except RuntimeError:
+    os.execv(sys.argv[1], sys.argv[1:])
+sys.exit("a thread was started")
+"""
+
+
+def test_no_more_processes(sb: Sandboxes, host: Path) -> None:
+    """Who may have no more processes, and so no threads, clears many files away nevertheless."""
+    for number in range(600):
+        (host / str(number)).write_text("before\n")
+    change(sb, host, "for f in [0-9]*; do echo after >$f; done")
+    command = [sys.executable, "-c", ALONE, SB, "apply", "-q", "box"]
+    done = subprocess.run(command, env=sb.environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (0, "") == (done.returncode, done.stderr)
+    assert [] == [each for each in os.listdir(host) if each.startswith(".sb-apply-")]
+    assert {"after\n"} == {path.read_text() for path in host.glob("[0-9]*")}
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_conflict_outlives_an_undoing(sb: Sandboxes, host: Path, *, killed: bool) -> None:
+    """What the host has changed before an apply that was to overwrite it, and was undone, is a conflict still."""
+    change(sb, host, "echo two >file; rm other; rm -r gone; chmod 700 mode; echo x >mode/inner")
+    (host / "file").write_text("mine\n")
+    (host / "other").write_text("mine\n")
+    (host / "gone/new").write_text("mine\n")
+    (host / "mode").chmod(0o711)
+    before = snapshot(host)
+    if killed:
+        fault = "apply-action-done:5"
+        assert -signal.SIGKILL == sb.command("apply", "--conflicts", "sandbox", "box", fault=fault).returncode
+        assert before != snapshot(host)
+    else:
+        with Stopped(sb, "apply-action-done", "--conflicts", "sandbox") as process:
+            process.send_signal(signal.SIGINT)
+            os.kill(process.pid, signal.SIGCONT)
+            process.wait(PATIENCE)
+    again = sb.command("apply", "box")
+    assert 125 == again.returncode
+    clashes = [line.split(": ")[2] for line in again.stderr.splitlines() if line.startswith("sb: conflict: ")]
+    assert [f"{host}/{name}" for name in ("file", "gone", "mode", "other")] == sorted(clashes)
+    assert before == snapshot(host)
+    assert 0 == sb.command("apply", "--conflicts", "sandbox", "box").returncode
+    assert [] == diff(sb, host)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -240,13 +356,14 @@ def test_an_undoing_that_cannot_be_noted(
 class Stopped:
     """An `sb apply box` that is stopped at a point."""
 
-    def __init__(self, sb: Sandboxes, point: str) -> None:
+    def __init__(self, sb: Sandboxes, point: str, *options: str) -> None:
         self._sb = sb
         self._point = point
+        self._options = options
 
     def __enter__(self) -> subprocess.Popen[str]:
         self._process = subprocess.Popen(
-            [SB, "apply", "box"],
+            [SB, "apply", *self._options, "box"],
             env={**self._sb.environment, "SB_FAULT": f"{self._point}:stop"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -340,6 +457,44 @@ def test_the_target_changes_meanwhile(sb: Sandboxes, host: Path, act: Callable[[
         return
     assert (125, True) == (again.returncode, "sb: conflict: " in again.stderr)
     assert before == snapshot(host)
+
+
+@pytest.mark.parametrize("point", ["apply-staging", "apply-committing"])
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda host: (host / "gone/new").write_text("precious\n"),
+        lambda host: (host / "gone/deep/down/new").write_text("precious\n"),
+        lambda host: (host / "gone/inner").write_text("mine\n"),
+        lambda host: (host / "gone/inner").chmod(0o600),
+        lambda host: (host / "gone/deep/down").rmdir(),
+        lambda host: (host / "mode/new").mkdir(),
+        lambda host: os.utime(host / "link", (1, 1), follow_symlinks=False),  # the inode number is given again
+        lambda host: os.utime(host / "pipe", (1, 1)),
+    ],
+)
+def test_what_is_to_go_changes_meanwhile(
+    sb: Sandboxes, host: Path, point: str, act: Callable[[Path], object]
+) -> None:
+    """A directory is looked through again when it is moved away, and other kinds of files are looked at again, too:
+    what the host has put there since stays, with all else.
+    """
+    (host / "gone/deep/down").mkdir(parents=True)
+    (host / "link").symlink_to("file")
+    os.mkfifo(host / "pipe")
+    change(sb, host, "echo two >file; rm -r gone mode; echo z >gone; ln -sfn other link; rm pipe")
+    with Stopped(sb, point) as process:
+        act(host)
+        before = {name: what for name, what in snapshot(host).items() if ".sb-apply" not in name}
+        said = go_on(process)
+    assert said.startswith(f"sb: cannot apply {host}/")
+    assert said.endswith(": the host has changed it meanwhile\n\nhint: nothing was changed\n")
+    assert before == snapshot(host)
+    again = sb.command("apply", "box")
+    assert (125, 1) == (again.returncode, again.stderr.count("sb: conflict: "))
+    assert before == snapshot(host)
+    assert 0 == sb.command("apply", "--conflicts", "sandbox", "box").returncode
+    assert [] == diff(sb, host)
 
 
 @pytest.mark.parametrize("point", ON_THE_WAY)

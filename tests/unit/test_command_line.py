@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rootless_sb import host, paths, target
-from rootless_sb.cli import environment, lookup, run
+from rootless_sb.cli import environment, lookup, parsing, run
 from rootless_sb.errors import SbError
 from rootless_sb.ui import messages
 
@@ -29,6 +29,27 @@ def test_an_unknown_option_names_the_nearest() -> None:
         command("--hostnam=x", "true")
     assert "unknown option --hostnam" == str(caught.value)
     assert "--hostname" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("x y", "unexpected argument y"),
+        ("x -- -y", "unexpected argument -y"),
+        ("-- x -y", "unexpected argument -y"),
+        ("x -- --", "unexpected argument --"),
+        ("x -y", "unknown option -y"),
+        ("x -y -- -y", "unknown option -y"),
+        ("-y=3 x --", "unknown option -y"),
+    ],
+)
+def test_one_argument_too_many(words: str, said: str) -> None:
+    """It is called that, with a dash in front too when it comes after `--`, and isn't taken for an option."""
+    parser = parsing.Parser("x", "", "")
+    parser.add_argument("name")
+    with pytest.raises(SbError) as caught:
+        parser.parse_strictly(words.split())
+    assert said == str(caught.value)
 
 
 def test_options_are_not_abbreviated() -> None:

@@ -210,10 +210,10 @@ def test_a_journal_there_and_back() -> None:
     touch = Action(
         TOUCH, 0, b"\xff\n", b".s", (1, 2), before=Attributes(1, 2, 3, ((b"user.x", b"\0\xff"), (b"y", None)))
     )
-    swap = Action(SWAP, 0, b"x", b".t", (1, 2), (3, 4), (5, 6))
+    swap = Action(SWAP, 0, b"x", b".t", (1, 2), (3, 4), (5, 6), clashes=True)
     notes = Journal(COMMITTING, "/", (Site(b"/\xff", (1, 2), 0o700, widened=True),), (touch, swap))
     assert notes == journal.decode(journal.encode(notes), COMMITTING)
-    for damaged in (b"", b"{}", b"[]", b'{"version": 2}'):
+    for damaged in (b"", b"{}", b"[]", b'{"version": 1}', b'{"version": 2}'):
         with pytest.raises(ValueError):  # noqa: PT011 - whatever it says
             journal.decode(damaged, COMMITTING)
 
