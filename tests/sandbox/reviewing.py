@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
+import subprocess
 from typing import TYPE_CHECKING, Any
 
-from tests.sandbox.running import SB, start_on_terminal
+from tests.sandbox import processes
+from tests.sandbox.running import SB, eventually, start_on_terminal
 
 if TYPE_CHECKING:
-    import subprocess
     from pathlib import Path
 
     from tests.sandbox.running import Sandboxes
@@ -68,3 +70,61 @@ def at_a_terminal(sb: Sandboxes, *words: str) -> tuple[subprocess.Popen[bytes], 
     process = start_on_terminal(sb, slave, [SB, *words])
     os.close(slave)
     return process, master
+
+
+def make_directory(directory: Path) -> Path:
+    """A directory of the host's, to be changed."""
+    for name in ("shut", "gone", "mode"):
+        (directory / name).mkdir(parents=True)
+        (directory / name / "inner").write_text(f"{name}\n")
+    for name in ("file", "other"):
+        (directory / name).write_text(f"{name}\n")
+    (directory / "shut").chmod(0o500)
+    return directory
+
+
+class Stopped:
+    """An `sb apply box` that is stopped at a point."""
+
+    def __init__(self, sb: Sandboxes, point: str, *options: str) -> None:
+        self._sb = sb
+        self._point = point
+        self._options = options
+
+    def __enter__(self) -> subprocess.Popen[str]:
+        self._process = subprocess.Popen(
+            [SB, "apply", *self._options, "box"],
+            env={**self._sb.environment, "SB_FAULT": f"{self._point}:stop"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        eventually(lambda: is_stopped(self._process.pid))
+        return self._process
+
+    def __exit__(self, *exception: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped."""
+    found = processes.look(pid)
+    return found is not None and found.state == "T"
+
+
+def go_on(process: subprocess.Popen[str]) -> str:
+    """Let a stopped apply run to its end, which must be an error, past all points. Returns what it said."""
+    while process.poll() is None:
+        if is_stopped(process.pid):
+            os.kill(process.pid, signal.SIGCONT)
+    assert 125 == process.returncode
+    assert process.stderr is not None
+    return process.stderr.read()
+
+
+def touched(path: Path) -> bool:
+    """Make a file, by whichever way leads there now."""
+    path.touch()
+    return True
