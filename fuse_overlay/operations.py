@@ -123,7 +123,8 @@ class FuseOperations(pyfuse3.Operations):
         self._ahead = Ahead(overlay)
         overlay.tree.close_later = THREADS.close
         SHORTCUT.inform(
-            overlay.release, overlay.releasedir, overlay.forget, overlay.opened, overlay.mode_set, overlay.found
+            *(overlay.release, overlay.releasedir, overlay.forget, overlay.opened, overlay.mode_set, overlay.found),
+            overlay.tidy,
         )
 
     @_request_after(lambda ahead, parent, name, ctx: ahead.entry(parent, name))
@@ -148,6 +149,7 @@ class FuseOperations(pyfuse3.Operations):
     def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         for ino, count in inode_list:
             self._overlay.forget(ino, count)
+        self._overlay.tidy()
 
     @_request_after(lambda ahead, inode, ctx: ahead.file(inode))
     def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:

@@ -118,6 +118,7 @@ class Overlay:
         self._is_asked = False
         self._opened = 0
         self._is_opened = False
+        self._has_shrunk = False
 
     def close(self) -> None:
         """Close all descriptors. The overlay is of no use any more."""
@@ -172,8 +173,13 @@ class Overlay:
             if node.handles and node.lookups <= count:
                 self._handles.close_kept(node)
             self.tree.table.forget(node, count)
-            if self.tree.table.shrink():
-                gc.collect()  # empties Python's lists of free tuples, which keep whole arenas from being given back
+            self._has_shrunk |= self.tree.table.shrink()
+
+    def tidy(self) -> None:
+        """Give back the memory of what was forgotten, once all is forgotten that there was to."""
+        if self._has_shrunk:
+            self._has_shrunk = False
+            gc.collect()  # empties Python's lists of free tuples, which keep whole arenas from being given back
 
     def path(self, ino: int, name: bytes = b"") -> bytes:
         """The path of a file, or of a name in a directory, from the root; empty for a file that isn't known any more.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+from contextlib import suppress
 from importlib import machinery
 from typing import TYPE_CHECKING
 
@@ -59,7 +60,8 @@ class Shortcut:
         "_allowed", "_bare", "_counts", "_devices", "_directories", "_forgotten", "_found", "_found_count", "_founds",
         "_free", "_groups", "_idle", "_kept", "_longer", "_mode_set", "_noted", "_notes", "_offered", "_openable",
         "_opened", "_passed_over", "_passes_all", "_patience", "_places", "_released", "_released_directory", "_room",
-        "_serials", "_setxattr_flags", "_setxattr_inode", "_shown", "_taken", "_users", "_watched", "loaded",
+        "_serials", "_settled", "_setxattr_flags", "_setxattr_inode", "_shown", "_taken", "_users", "_watched",
+        "loaded",
     )  # fmt: skip
 
     def __init__(self, library: ctypes.CDLL | None) -> None:
@@ -143,13 +145,14 @@ class Shortcut:
         opened: Callable[[int, int], None],
         mode_set: Callable[[int, int], None],
         found: Callable[[int, bytes, int], None],
+        settled: Callable[[], None],
     ) -> None:
         """Whom `settle` is to tell of released handles, of inodes that so many look-ups were taken back of, of inodes
         that were opened, with their descriptors, of those whose permissions were set, with these, and of what was found
-        in a directory's inode under a name, and which inode that is.
+        in a directory's inode under a name, and which inode that is; and that it has told all.
         """
         self._released, self._released_directory, self._forgotten = released, released_directory, forgotten
-        self._opened, self._mode_set, self._found = opened, mode_set, found
+        self._opened, self._mode_set, self._found, self._settled = opened, mode_set, found, settled
 
     def watch(self) -> None:
         """Leave it to Python to open, to find and to change attributes: who audits is to see each time."""
@@ -282,31 +285,28 @@ class Shortcut:
             return True
         count = self._noted.value
         if count:
-            notes = self._notes[: 2 * count]
-            self._noted.value = self._found_count.value = 0
-            for number, lookups in zip(notes[::2], notes[1::2], strict=True):
-                if lookups & _OPENED:
-                    self._opened(number, lookups ^ _OPENED)
-                    continue
-                if lookups & _MODE_SET:
-                    self._mode_set(number, lookups ^ _MODE_SET)
-                    continue
-                if lookups & _FOUND:
-                    place = (lookups ^ _FOUND) * _FOUND_FORM.size
-                    parent, name = _FOUND_FORM.unpack_from(self._founds, place)
-                    self._found(parent, name[: name.index(b"\0")], number)
-                    continue
-                if lookups:
-                    self._forgotten(number, lookups)
-                    continue
-                if number & CACHED_DIRECTORY:
-                    self._released_directory(number)
-                    continue
-                try:
-                    self._released(number)
-                except OSError:
-                    pass  # close(2) has failed, which nobody waits for
+            self._tell(count)
+            self._settled()
         return bool(self._idle.value)
+
+    def _tell(self, count: int) -> None:
+        notes = self._notes[: 2 * count]
+        self._noted.value = self._found_count.value = 0
+        for number, lookups in zip(notes[::2], notes[1::2], strict=True):
+            if lookups & _OPENED:
+                self._opened(number, lookups ^ _OPENED)
+            elif lookups & _MODE_SET:
+                self._mode_set(number, lookups ^ _MODE_SET)
+            elif lookups & _FOUND:
+                parent, name = _FOUND_FORM.unpack_from(self._founds, (lookups ^ _FOUND) * _FOUND_FORM.size)
+                self._found(parent, name[: name.index(b"\0")], number)
+            elif lookups:
+                self._forgotten(number, lookups)
+            elif number & CACHED_DIRECTORY:
+                self._released_directory(number)
+            else:
+                with suppress(OSError):  # close(2) has failed, which nobody waits for
+                    self._released(number)
 
     def be_patient(self, patient: bool) -> None:
         """Let the helper wait for the next request, or have it return at once: while it waits, no thread goes on."""
