@@ -111,9 +111,8 @@ class _Descriptor:
 
     def wait(self, milliseconds: int | None) -> bool:
         """Wait for a request; whether one is there. Raises _ClosedError when the mount is gone."""
-        ready = self._poll.poll(0)
-        if not ready and milliseconds != 0:
-            ready = self._poll.poll(milliseconds) if SHORTCUT.loaded else self._look(milliseconds)
+        sleeps = SHORTCUT.loaded or milliseconds == 0
+        ready = self._poll.poll(milliseconds) if sleeps else self._look(milliseconds)
         # A connection that has ended polls as an error (fuse_dev_poll in fs/fuse/dev.c). Reading would have libfuse
         # complain on stderr.
         if ready and ready[0][1] & select.POLLERR:
@@ -122,8 +121,10 @@ class _Descriptor:
 
     def _look(self, milliseconds: int | None) -> list[tuple[int, int]]:
         """What there is by then, as poll(2) says it. Whoever else wants the processor has it meanwhile."""
+        ready = self._poll.poll(0)
+        if ready:
+            return ready
         begin = time.monotonic_ns()
-        ready: list[tuple[int, int]] = []
         while not ready and time.monotonic_ns() - begin < self._rhythm.gap:
             os.sched_yield()
             ready = self._poll.poll(0)

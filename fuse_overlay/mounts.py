@@ -22,11 +22,11 @@ class Mounts:
         self._table = -1
         self.remote: frozenset[int] = frozenset()
         self.remote_names: frozenset[bytes] = frozenset()
-        SHORTCUT.pass_over(())
         self._kinds: dict[int, str] = {}
         if kinds is not None:
             self._kinds.update(kinds)
             self._find_remote()
+            SHORTCUT.pass_over(())
             return
         self._table = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
         # proc_pid_mounts(5): a change of the table polls as POLLPRI, once.

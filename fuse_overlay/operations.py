@@ -123,8 +123,13 @@ class FuseOperations(pyfuse3.Operations):
         self._ahead = Ahead(overlay)
         overlay.tree.close_later = THREADS.close
         SHORTCUT.inform(
-            *(overlay.release, overlay.releasedir, overlay.forget, overlay.opened, overlay.mode_set, overlay.found),
-            overlay.tidy,
+            released=overlay.release,
+            released_directory=overlay.releasedir,
+            forgotten=overlay.forget,
+            opened=overlay.opened,
+            mode_set=overlay.mode_set,
+            found=overlay.found,
+            settled=overlay.tidy,
         )
 
     @_request_after(lambda ahead, parent, name, ctx: ahead.entry(parent, name))

@@ -1,4 +1,4 @@
-"""NamedTuple for modules that are imported at a start: typing's takes 115 µs for a class of four fields, this one 37.
+"""NamedTuple for modules that are imported at a start: typing's takes 59 µs for a class of four fields, this one 24.
 
 typing makes an object of each annotation, which nobody here asks for. To type checkers this is typing's own.
 """

@@ -262,8 +262,9 @@ def _volumes(wanted: RunSpec) -> tuple[Volume, ...]:
 def _volume_steps(wanted: RunSpec, host: Host) -> tuple[Step, ...]:
     volumes = _volumes(wanted)
     hidden: tuple[str, ...] = ()
-    own = paths.own_paths(dict(host.environment), host.uid, host.home)
+    own: tuple[str, ...] = ()
     if volumes:
+        own = paths.own_paths(dict(host.environment), host.uid, host.home)
         require_others(volumes, own)
         asked = (*(() if wanted.image else wanted.hidden), *hidden_on_host(volumes, wanted.hidden))
         hidden = tuple(dict.fromkeys((*_hidden_by_default(wanted, host, secret=True), *asked)))

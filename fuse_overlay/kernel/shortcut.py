@@ -33,7 +33,7 @@ _PATIENCE = 5
 _SHOWN = 1 << 14
 _KEPT = 1 << 13
 _KEPT_FORM = struct.Struct("=QiI")
-_OFFERED = 1 << 14
+_OFFERS = 1 << 14
 _NAME_ROOM = 44
 _OFFERED_FORM = struct.Struct(f"=QiII{_NAME_ROOM}s")
 _OPENED, _MODE_SET, _FOUND = 1 << 63, 1 << 62, 1 << 61
@@ -81,7 +81,7 @@ class Shortcut:
             self._shown = (ctypes.c_ubyte * (_SHOWN * _SHOWN_FORM.size)).in_dll(library, "shortcut_shown")
             self._kept = (ctypes.c_ubyte * (_KEPT * _KEPT_FORM.size)).in_dll(library, "shortcut_kept")
             self._places = ctypes.c_uint.in_dll(library, "shortcut_places")
-            self._offered = (ctypes.c_ubyte * (_OFFERED * _OFFERED_FORM.size)).in_dll(library, "shortcut_offered")
+            self._offered = (ctypes.c_ubyte * (_OFFERS * _OFFERED_FORM.size)).in_dll(library, "shortcut_offered")
             self._serials = (ctypes.c_uint32 * _DESCRIPTORS).in_dll(library, "shortcut_serials")
             self._directories = (ctypes.c_uint64 * (3 * _DIRECTORIES)).in_dll(library, "shortcut_directories")
             self._openable = ctypes.c_uint.in_dll(library, "shortcut_openable")
@@ -139,6 +139,7 @@ class Shortcut:
 
     def inform(
         self,
+        *,
         released: Callable[[int], None],
         released_directory: Callable[[int], None],
         forgotten: Callable[[int, int], None],
@@ -190,7 +191,7 @@ class Shortcut:
         It stays that file until `hide` or `let_go`.
         """
         if self.loaded and len(name) < _NAME_ROOM and directory < _DESCRIPTORS:
-            place = ino % _OFFERED * _OFFERED_FORM.size
+            place = ino % _OFFERS * _OFFERED_FORM.size
             _OFFERED_FORM.pack_into(self._offered, place, ino, directory, self._serials[directory], flags, name)
 
     def let_go(self, directory: int) -> None:
@@ -255,7 +256,7 @@ class Shortcut:
             place = ino % _SHOWN * _SHOWN_FORM.size
             if _NUMBER.unpack_from(self._shown, place)[0] == ino:
                 _NUMBER.pack_into(self._shown, place, 0)
-            place = ino % _OFFERED * _OFFERED_FORM.size
+            place = ino % _OFFERS * _OFFERED_FORM.size
             if _NUMBER.unpack_from(self._offered, place)[0] == ino:
                 _NUMBER.pack_into(self._offered, place, 0)
 

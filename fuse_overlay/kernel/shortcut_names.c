@@ -93,7 +93,7 @@ static int answer_found(int device, uint64_t unique, const struct shortcut_shown
 	struct fuse_entry_out out = {.nodeid = number, .entry_valid = LASTING, .attr_valid = LASTING};
 	struct shortcut_found *found = &shortcut_found[shortcut_found_count];
 
-	if (!(directory->may & FINDABLE) || !strncmp(name, ".wh.", 4) || strlen(name) >= NAME_ROOM)
+	if (!strncmp(name, ".wh.", 4) || strlen(name) >= NAME_ROOM)
 		return 0;
 	if (!(S_ISREG(st->st_mode) || S_ISLNK(st->st_mode)) || st->st_nlink != 1 || st->st_dev != directory->device)
 		return 0;
@@ -123,7 +123,7 @@ int answer_lookup(int device, const struct fuse_in_header *header, const char *n
 	if (directory == NULL || !(directory->may & WHOLE) || !memchr(name, 0, room) || is_passed_over(name))
 		return 0;
 	if (fstatat(directory->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
-		return answer_found(device, header->unique, directory, name, &st);
+		return directory->may & FINDABLE && answer_found(device, header->unique, directory, name, &st);
 	if (errno != ENOENT)
 		return 0;
 	reply(device, header->unique, 0, &nothing, sizeof nothing);

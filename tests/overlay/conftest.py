@@ -19,6 +19,7 @@ from fuse_overlay.entries import Missing
 from fuse_overlay.errors import failure
 from fuse_overlay.metadata import Wanted
 from fuse_overlay.overlay import Overlay
+from tests.overlay import ways
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -286,6 +287,14 @@ class Mounted:
         mode = "live" if live else "layer"
         places = [str(path) for path in (self.lower, self.upper, self.work, self.merged)]
         return [sys.executable, str(SERVE_HERE), mode, *places, *options, "--", *shell]
+
+
+@pytest.fixture(params=ways.WAYS)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Who answers: the helper, or Python alone."""
+    way: str = request.param
+    ways.take(way, monkeypatch)
+    return way
 
 
 @pytest.fixture

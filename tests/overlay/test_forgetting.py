@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.overlay.test_many_clients import python
+from tests.overlay.ways import python
 
 if TYPE_CHECKING:
     from pathlib import Path

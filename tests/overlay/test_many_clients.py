@@ -6,6 +6,8 @@ import os
 import tracemalloc
 from typing import TYPE_CHECKING
 
+from tests.overlay.ways import python
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -13,11 +15,6 @@ if TYPE_CHECKING:
     from tests.overlay.conftest import Mounted, Stage
 
 CLIENTS = 64
-
-
-def python(script: str) -> str:
-    """A shell command that runs a Python script."""
-    return f"python3 - <<'END'\n{script}\nEND\n"
 
 
 def plant_names(directory: Path, number: int) -> None:

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from fuse_overlay.kernel.shortcut import VARIABLE
+from tests.overlay.ways import python
 
 if TYPE_CHECKING:
     import pytest
@@ -17,11 +18,6 @@ if TYPE_CHECKING:
 
 GIB = 1 << 30
 MIB = 1 << 20
-
-
-def python(script: str) -> str:
-    """A shell command that runs a Python script."""
-    return f"python3 - <<'END'\n{script}\nEND\n"
 
 
 def test_a_huge_directory_is_listed_while_it_changes(mounted: Mounted, count: Count) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
-from fuse_overlay.kernel.shortcut import SHORTCUT, VARIABLE
+from tests.overlay import ways
 
 if TYPE_CHECKING:
     from tests.overlay.conftest import Mounted
@@ -43,7 +43,6 @@ OWNERS = """python3 -c '
 import os
 with open("f", "w") as file:
     for _ in range(20): os.fchown(file.fileno(), os.getuid(), os.getgid())'"""
-WAYS = ("helper", "python")
 # How data is divided among requests, and whether its times go along, depends on when the kernel gets round to it.
 TIMED = {"getattr", "read", "setattr", "write"}
 
@@ -52,10 +51,7 @@ def count(mounted: Mounted, row: str, way: str, monkeypatch: pytest.MonkeyPatch)
     """Do the work of a row. Returns how many requests came to Python, and how many came at all."""
     before, script = ROWS[row]
     subprocess.run(["bash", "-euc", before], cwd=mounted.lower, check=True)
-    if way == "helper" and not SHORTCUT.loaded:
-        pytest.skip("no compiled helper: no compiler at the installation, or it was switched off")
-    if way == "python":
-        monkeypatch.setenv(VARIABLE, "off")
+    ways.take(way, monkeypatch)
     report = mounted.base / "counts"
     mounted.run(script, options=(f"--count={report}",))
     counts = json.loads(report.read_text())
@@ -68,7 +64,7 @@ def allowed(recorded: Counts, kind: str) -> int:
     return number + number // 2 + 1 if kind in TIMED else number
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ways.WAYS)
 @pytest.mark.parametrize("row", ROWS)
 def test_no_more_requests_than_on_record(
     mounted: Mounted, row: str, way: str, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config

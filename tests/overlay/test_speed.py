@@ -8,15 +8,14 @@ import sys
 
 import pytest
 
-from fuse_overlay.kernel.shortcut import SHORTCUT
+from tests.overlay.ways import needs_helper
 
 
 def test_no_row_takes_twice_its_time_on_record() -> None:
     """Over fuse-overlayfs' time, everyday work takes less than twice what is on record, at one of three attempts."""
     if shutil.which("fuse-overlayfs") is None:
         pytest.skip("no fuse-overlayfs")
-    if not SHORTCUT.loaded:
-        pytest.skip("no compiled helper: no compiler at the installation, or it was switched off")
+    needs_helper()
     command = [sys.executable, "-m", "tests.bench.overlay", "--check", "--place", "tmpfs"]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     print(result.stdout)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import prctl
 import pytest
 
+from rootless_sb.kernel.processes import has_pidfds
+from tests.sandbox.agents import Agent
 from tests.sandbox.running import Sandboxes
 
 if TYPE_CHECKING:
@@ -46,3 +48,20 @@ def program() -> Callable[[str], Path]:
         return Path(path)
 
     return find
+
+
+@pytest.fixture
+def unstarted(sb: Sandboxes, tmp_path: Path) -> Iterator[Agent]:
+    """No agent yet."""
+    if not has_pidfds():
+        pytest.skip("the kernel has no pidfd_open(2)")
+    made = Agent(sb, tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def agent(unstarted: Agent) -> Agent:
+    """An agent that waits for callers."""
+    unstarted.start()
+    return unstarted

@@ -13,101 +13,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rootless_sb.kernel import keyrings, landlock
-from rootless_sb.kernel.processes import has_pidfds
 from tests.sandbox import processes
+from tests.sandbox.agents import WARM, standby
 from tests.sandbox.running import PATIENCE, SB, eventually, start_on_terminal, stdout_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.conftest import Count
-    from tests.sandbox.running import Sandboxes
-
-WARM = "  agent\n"  # the phase that only such a run has
-
-
-class Agent:
-    """The agent of one test, found in a directory of its own."""
-
-    def __init__(self, sb: Sandboxes, runtime: Path) -> None:
-        self.sb = sb
-        self.runtime = runtime
-        self.held: list[int] = []  # descriptors
-        sb.environment |= {"XDG_RUNTIME_DIR": str(runtime), "SB_AGENT": "1", "SB_TRACE": "1"}
-
-    def run(self, *words: str, through: tuple[str, ...] = (), given: str = "") -> subprocess.CompletedProcess[str]:
-        """Run `sb run -q WORDS`, by way of another program if one is given."""
-        return subprocess.run(
-            [*through, str(SB), "run", "-q", *words],
-            env=self.sb.environment,
-            input=given,
-            capture_output=True,
-            encoding="utf-8",
-            errors="surrogateescape",
-            timeout=PATIENCE,
-            check=False,
-        )
-
-    def warm(self, *words: str, through: tuple[str, ...] = (), given: str = "") -> str:
-        """Run it, which the agent must have started and which must succeed; its stdout."""
-        done = self.run(*words, through=through, given=given)
-        assert (0, True) == (done.returncode, WARM in done.stderr), done.stderr
-        return done.stdout
-
-    def cold(self, *words: str, through: tuple[str, ...] = ()) -> str:
-        """Run it, which must succeed without the agent; its stdout."""
-        done = self.run(*words, through=through)
-        assert (0, False) == (done.returncode, WARM in done.stderr), done.stderr
-        return done.stdout
-
-    def pids(self) -> list[int]:
-        """The agents that run; one that still starts is named by its command line."""
-        return [
-            each.pid
-            for each in processes.descendants(os.getpid())
-            if each.state != "Z" and (each.name == "sb-agent" or b"rootless_sb.agent.server" in _arguments(each.pid))
-        ]
-
-    def sockets(self) -> list[Path]:
-        """Where agents listen."""
-        return [path for path in self.runtime.glob("sb/agent-*") if path.is_socket()]
-
-    def start(self, *, through: tuple[str, ...] = ()) -> None:
-        """Have the first run start it."""
-        self.cold("--", "true", through=through)
-        eventually(self.sockets)
-
-    def close(self) -> None:
-        """End it."""
-        for pid in self.pids():
-            os.kill(pid, signal.SIGKILL)
-        eventually(lambda: not self.pids())
-        while self.held:
-            os.close(self.held.pop())
-
-
-def _arguments(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
-
-
-@pytest.fixture
-def unstarted(sb: Sandboxes, tmp_path: Path) -> Iterator[Agent]:
-    """No agent yet."""
-    if not has_pidfds():
-        pytest.skip("the kernel has no pidfd_open(2)")
-    made = Agent(sb, tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def agent(unstarted: Agent) -> Agent:
-    """An agent that waits for callers."""
-    unstarted.start()
-    return unstarted
+    from tests.sandbox.agents import Agent
 
 
 def test_the_first_run_starts_it(unstarted: Agent) -> None:
@@ -278,96 +192,6 @@ def test_it_ends_when_idle(unstarted: Agent) -> None:
     unstarted.cold("--", "true")
 
 
-def _standby() -> tuple[int, str]:
-    """The pid of the worker that waits for the next caller, and where /proc has the network that it has made for it."""
-    for each in processes.descendants(os.getpid()):
-        if each.name == "sb-ready":
-            paths = [f"/proc/{each.pid}/fd/{number}" for number in os.listdir(f"/proc/{each.pid}/fd")]
-            return each.pid, next((path for path in paths if _link(path).startswith("net:")), "")
-    return 0, ""
-
-
-def _link(path: str) -> str:
-    try:
-        return os.readlink(path)
-    except FileNotFoundError:  # closed meanwhile
-        return ""
-
-
-def _prepared(agent: Agent) -> tuple[int, str]:
-    """Once a worker waits and has made a network: its pid, and what /proc calls that. Nothing else is called so as long
-    as the agent lives: the test holds it.
-    """
-    eventually(lambda: _standby()[1])
-    pid, path = _standby()
-    agent.held.append(os.open(path, os.O_RDONLY))
-    return pid, os.readlink(path)
-
-
-NETWORK = ("readlink", "/proc/self/ns/net")
-
-
-@pytest.fixture
-def with_many_ids(agent: Agent) -> Agent:
-    """One whose sandboxes have subordinate ids: those are prepared."""
-    if len(agent.cold("--no-agent", "--", "cat", "/proc/self/uid_map").splitlines()) < 2:
-        pytest.skip("no subordinate ids")
-    return agent
-
-
-def test_what_is_prepared_is_used_once(with_many_ids: Agent) -> None:
-    """Each run has the network that was made for it in advance, and nobody else's; so have two at once."""
-    agent = with_many_ids
-    seen = set()
-    for _ in range(3):
-        _, network = _prepared(agent)
-        first = agent.sb.start("-q", "-i", "--", "sh", "-c", f"{' '.join(NETWORK)}; read line")
-        assert f"{network}\n".encode() == stdout_until(first, b"\n")
-        second = agent.warm("--", *NETWORK)
-        assert second != f"{network}\n"
-        first.communicate(b"\n", timeout=PATIENCE)
-        seen.add(network)
-    assert 3 == len(seen)
-
-
-def test_what_is_prepared_is_the_sandboxes_own(with_many_ids: Agent) -> None:
-    """Its root owns what the kernel shows of the network, as in one that was made without an agent."""
-    _, network = _prepared(with_many_ids)
-    shown = with_many_ids.warm("--", "sh", "-c", f"{' '.join(NETWORK)}; stat -c %u:%g /proc/net/dev /proc/net/tcp")
-    assert [network, "0:0", "0:0"] == shown.splitlines()
-
-
-def test_what_is_prepared_does_not_suit(with_many_ids: Agent) -> None:
-    """Other ids, and a lower limit that holds for the user namespace too, take namespaces of their own."""
-    agent = with_many_ids
-    limit = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_NPROC, (5000, 5000))"
-    less = f"{limit}; os.execv(sys.argv[1], sys.argv[1:])"
-    for words, through in ((("--userns", "single"), ()), ((), (sys.executable, "-I", "-c", less))):
-        _, network = _prepared(agent)
-        found = agent.warm(*words, "--", *NETWORK, through=through)
-        assert found.startswith("net:")
-        assert f"{network}\n" != found
-    _prepared(agent)
-    own = os.readlink("/proc/self/ns/net")
-    assert f"{own}\n" == agent.warm("--allow-degraded", "net", "--", *NETWORK)
-
-
-def test_who_waits_is_killed(with_many_ids: Agent) -> None:
-    """The next run makes all by itself, and has somebody wait again."""
-    agent = with_many_ids
-    pid, network = _prepared(agent)
-    os.kill(pid, signal.SIGKILL)
-    assert f"{network}\n" != agent.warm("--", *NETWORK)
-    assert pid != _prepared(agent)[0]
-
-
-def test_who_waits_ends_with_the_agent(with_many_ids: Agent) -> None:
-    """The agent is killed: nobody waits for a call that can't come."""
-    _prepared(with_many_ids)
-    with_many_ids.close()
-    eventually(lambda: not with_many_ids.sb.left_behind())
-
-
 def test_on_a_terminal(agent: Agent) -> None:
     """Who sits at a terminal gets a supervisor in the terminal's own session."""
     master, slave = os.openpty()
@@ -389,7 +213,7 @@ def test_runs_leave_nothing(agent: Agent, count: Count) -> None:
 
     def held() -> tuple[int, int]:
         status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-        eventually(lambda: _standby()[0])
+        eventually(lambda: standby()[0])
         return len(os.listdir(f"/proc/{pid}/fd")), int(status["VmRSS"].split()[0])
 
     for _ in range(3):
