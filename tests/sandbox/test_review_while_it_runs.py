@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from tests.conftest import Count
     from tests.sandbox.running import Sandboxes
 
-# Directories come, go, are renamed and replaced, files grow and shrink, until stdin has a line.
+# Directories come, go, are renamed and replaced, files grow and shrink, until stdin has something. With a time
+# that is not 0, bash loses what comes in just as it runs out.
 UNREST = """
 mkdir -p busy; echo kept >busy/kept; echo ready
-while ! read -t 0.01 line; do
+while ! read -t 0; do
     mkdir -p busy/a/b/c other/d; head -c 300000 /dev/zero >busy/a/b/large; echo x >busy/a/b/c/file; ln -s c busy/a/link
     mv busy/a/b busy/moved; mkdir busy/a/b; rm -r host/one; mv other/d busy/d; : >busy/moved/large
     head -c 500 /dev/urandom >host/two; mv busy/moved busy/a/b/deep; mkdir host/one; echo y >host/one/file
