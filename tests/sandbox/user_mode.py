@@ -11,13 +11,13 @@ import shlex
 import shutil
 import signal
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 GROUP = f"/sys/fs/cgroup/user.slice/user-{os.getuid()}.slice"
 PATIENCE = 300.0  # seconds for what takes some ten, so that a hang is a failure
@@ -83,8 +83,12 @@ def run(
 def _boot(place: Path) -> None:
     if shutil.which("linux.uml") is None:
         pytest.skip("linux.uml (Debian's user-mode-linux) isn't installed")
+    library = place / "whole_xstate.so"
+    source = Path(__file__).with_name("whole_xstate.c")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O2", "-o", library, source], check=True)
     machine = subprocess.Popen(
         [*_MACHINE, f"init={place}/init", f"uml_dir={place}"],
+        env={**os.environ, "LD_PRELOAD": str(library)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
