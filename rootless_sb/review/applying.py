@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 from rootless_sb import faults
 from rootless_sb.errors import Doing, SbError
-from rootless_sb.review import committing, dressing, history, journal, sites
+from rootless_sb.review import committing, dressing, history, journal, leftovers, sites
 from rootless_sb.review.actions import TOUCH, decide
 from rootless_sb.review.journal import COMMITTED, COMMITTING, STAGING, Journal
 from rootless_sb.review.staging import Stage
 from rootless_sb.ui.changes import shown
+from rootless_sb.ui.messages import warn_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -124,10 +125,12 @@ def _finish(own: int, top: int, notes: Journal, linked: Sequence[Change] = ()) -
     unnoted = Doing("all is applied, but that can't be noted", _AGAIN)
     with unnoted:
         history.adopt(own)
-    committing.finish(top, notes)
+    left = committing.finish(top, notes)
     with unnoted:
         if later := [*committing.finished(top, notes), *_now(top, linked)]:
             history.add(own, later)
+        # Before the journal is removed, or nobody would know of it.
+        warn_all(tuple(leftovers.lines(left, notes.root)))
         journal.remove(own)
 
 
