@@ -1,4 +1,4 @@
-"""Carrying out actions whose new files are staged; undoing them; and clearing away what they have replaced."""
+"""Carrying out actions whose new files are staged, and giving directories the modes that they are to have."""
 
 from __future__ import annotations
 
@@ -46,38 +46,6 @@ def _do(directory: int, action: Action) -> None:
     faults.point("apply-action-done")
 
 
-def undo(root: int, journal: Journal) -> None:
-    """Bring the host back to where it was before. Raises OSError, when all that can be undone is.
-
-    What somebody has put in a changed file's place meanwhile stays there.
-    """
-    ordered = sorted(journal.actions, key=lambda action: action.kind != TOUCH)
-    failures = sites.each_in_any_case(root, journal.sites, ordered, _drop if journal.phase == STAGING else _undo)
-    failures += set_finals(root, journal, done=False)
-    if failures:
-        raise failures[0]
-
-
-def _undo(directory: int, action: Action) -> None:
-    if action.kind == TOUCH:
-        if sites.key_of(directory, action.name) == action.old:
-            touch(directory, action, action.before)
-        return
-    if action.kind == PUT:
-        if sites.key_of(directory, action.name) == action.new and sites.key_of(directory, action.staged) is None:
-            renaming.move(directory, action.name, action.staged)
-    else:
-        renaming.take_back(directory, action)
-    faults.point("apply-action-undone")
-    if action.new is not None and sites.key_of(directory, action.staged) == action.new:
-        sites.discard(directory, action.staged)
-
-
-def _drop(directory: int, action: Action) -> None:
-    if action.kind != TOUCH:
-        sites.discard(directory, action.staged)
-
-
 def finish(root: int, journal: Journal) -> list[Left]:
     """Clear away what was replaced, and give directories the modes that they are to have. Raises OSError.
 
@@ -88,23 +56,6 @@ def finish(root: int, journal: Journal) -> list[Left]:
     if failures:
         raise failures[0]
     return left
-
-
-def restored(root: int, journal: Journal) -> list[tuple[bytes, os.stat_result]]:
-    """What is at its place again after an undo, by its path, but for what the host has changed, before the apply or
-    meanwhile. Raises OSError.
-    """
-    found: list[tuple[bytes, os.stat_result]] = []
-
-    def look(directory: int, action: Action) -> None:
-        st = os.stat(action.name, dir_fd=directory, follow_symlinks=False)
-        if stamps.is_still(directory, action.name, action.old, action.stamp):
-            found.append((os.path.join(journal.sites[action.site].path, action.name), st))
-
-    if journal.phase != STAGING:
-        seen = [each for each in journal.actions if each.old is not None and not each.clashes]
-        sites.each_in_any_case(root, journal.sites, seen, look)
-    return found
 
 
 def finished(root: int, journal: Journal) -> list[tuple[bytes, os.stat_result]]:

@@ -12,17 +12,20 @@ from rootless_sb.ui.changes import shown
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-BEFORE = "before"
+STAYS, PUT_ASIDE, BEFORE = "stays", "put aside", "before"
 
 _NAMED = 10  # how many are named at most
 
 
 class Left(NamedTuple):
-    """BEFORE: what was to go from `path` is `aside` still, since the host may have changed it."""
+    """STAYS: the host has changed what was put at `path`, or made it anew, which stays there; what was there before, if
+    anything, is `aside`. PUT_ASIDE: what was put at `path` is `aside` now, since the host may have changed it. BEFORE:
+    what was to go is `aside` still, since the host may have changed it.
+    """
 
     kind: str
     path: bytes
-    aside: bytes
+    aside: bytes = b""
 
 
 def lines(left: Sequence[Left], root: str) -> list[str]:
@@ -34,8 +37,13 @@ def lines(left: Sequence[Left], root: str) -> list[str]:
 
 
 def _line(left: Left, root: str) -> str:
-    path, aside = (_word(root, each) for each in left[1:])
-    return f"{path}: the host may have changed what was to go: it is kept (rm -r {aside} removes it)"
+    path, aside = (_word(root, each) if each else "" for each in left[1:])
+    if left.kind == BEFORE:
+        return f"{path}: the host may have changed what was to go: it is kept (rm -r {aside} removes it)"
+    if left.kind == PUT_ASIDE:
+        return f"{path}: the host may have changed what was applied: it is kept (rm -r {aside} removes it)"
+    stays = f"{path}: the host has changed it since it was applied: it stays"
+    return f"{stays} (what was there before is {aside}: mv or rm -r it)" if aside else stays
 
 
 def _word(root: str, path: bytes) -> str:
