@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # Deeper than this a subdirectory is first moved up to the top, so that the number of open descriptors stays bounded.
 _DEPTH = 64
+_OWN_ALL = 0o700  # what a directory's owner needs to remove what is in it
 # What stands for a file that was removed while it is open: fs/nfs/unlink.c (nfs_sillyrename), libfuse's lib/fuse.c.
 _RENAMED = (".nfs", ".fuse_hidden")
 
@@ -73,6 +74,16 @@ def remove_tree(parent: int, name: str) -> Removed:
     return Removed(files, size)
 
 
+def _let_in(directory: int) -> None:
+    """Let its owner remove what is in a directory that is to go, whatever its mode. Raises OSError."""
+    if os.fstat(directory).st_mode & _OWN_ALL == _OWN_ALL:
+        return
+    try:
+        os.fchmod(directory, _OWN_ALL)
+    except PermissionError:  # somebody else's, who may let us in all the same
+        return
+
+
 def remove_others(directory: int, kept: str) -> None:
     """Remove everything in a directory but the one file `kept`. Raises OSError."""
     with os.scandir(directory) as entries:
@@ -126,6 +137,8 @@ def _remove_files(level: _Level) -> Removed:
     files = size = 0
     with os.scandir(level.descriptor) as entries:
         found = list(entries)
+    if found:
+        _let_in(level.descriptor)
     for entry in found:
         if entry.is_dir(follow_symlinks=False):
             level.subdirectories.append(entry.name)

@@ -50,8 +50,8 @@ class Action(NamedTuple):
     """One of the four, on `name` in the directory with the number `site`; `staged` is the other name beside it.
 
     `old`: what is there, if anything, and `stamp` what it was when it was looked at, None for a directory that stays;
-    `new`: what is staged, once it is. `before` and `after`: of TOUCH. `clashes`: the host has changed it since the
-    sandbox saw it, and is to lose that.
+    `new`: what is staged, once it is, and `made` its stamp then, None if that isn't known. `before` and `after`: of
+    TOUCH. `clashes`: the host has changed it since the sandbox saw it, and is to lose that.
     """
 
     kind: str
@@ -64,6 +64,7 @@ class Action(NamedTuple):
     before: Attributes | None = None
     after: Attributes | None = None
     clashes: bool = False
+    made: Stamp | None = None
 
 
 class Site(NamedTuple):

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 from rootless_sb import faults
 from rootless_sb.errors import Doing, SbError
-from rootless_sb.review import committing, dressing, history, journal, sites
+from rootless_sb.review import committing, dressing, history, journal, leftovers, sites, undoing
 from rootless_sb.review.actions import TOUCH, decide
 from rootless_sb.review.journal import COMMITTED, COMMITTING, STAGING, Journal
-from rootless_sb.review.staging import Stage
+from rootless_sb.review.staging import Stage, stamped
 from rootless_sb.ui.changes import shown
+from rootless_sb.ui.messages import warn_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
     from rootless_sb.review.assessment import Verdict
     from rootless_sb.review.changes import Change
     from rootless_sb.review.layer import LayerView
+    from rootless_sb.review.leftovers import Left
     from rootless_sb.review.owners import Identity
 
 _ROOT = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _AGAIN = "the next sb apply of this sandbox tries again"
 _MEANWHILE = "the host has changed it meanwhile"
+_NOTHING, _ALL_ELSE = "nothing was changed", "all else is as it was before"
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -53,9 +56,9 @@ def apply(own: int, view: LayerView, root: str, verdicts: Sequence[Verdict], who
         _apply(own, view, Journal(STAGING, root, (), ()), top, verdicts, who)
     except OSError as error:
         why = _MEANWHILE if error.errno in (errno.ESTALE, errno.EEXIST) else error.strerror or str(error)
-        raise SbError(f"cannot apply {_place(error)}", why, "nothing was changed") from error
-    except _Interrupted:
-        raise SbError("the apply was interrupted", hint="nothing was changed") from None
+        raise SbError(f"cannot apply {_place(error)}", why, _hint(error)) from error
+    except _Interrupted as error:
+        raise SbError("the apply was interrupted", hint=_hint(error)) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -74,7 +77,7 @@ def _apply(own: int, view: LayerView, notes: Journal, top: int, verdicts: Sequen
             stage.make_all(decided)
         finally:
             stage.close()
-        staged = [action._replace(new=stage.keys.get(action.staged)) for action in notes.actions]
+        staged = stamped(top, places, notes.actions, stage.keys)
         committing_notes = notes._replace(phase=COMMITTING, actions=tuple(staged))
         journal.write(own, committing_notes)
         notes = committing_notes  # not before: until it is written nothing is put into place
@@ -83,10 +86,11 @@ def _apply(own: int, view: LayerView, notes: Journal, top: int, verdicts: Sequen
         faults.point("apply-prepared")
         _hold_signals()
         done = journal.advance(own, notes, COMMITTED)
-    except BaseException:
+    except BaseException as error:
         _hold_signals()
         with Doing("cannot undo what was begun", _AGAIN):
-            _undo(own, top, notes)
+            if _undo(own, top, notes):
+                error.add_note(_ALL_ELSE)
         raise
     with Doing("all is applied, but what was replaced can't be removed", _AGAIN):
         _finish(own, top, done, [each.change for each in verdicts if _may_have_links(each.change)])
@@ -124,10 +128,11 @@ def _finish(own: int, top: int, notes: Journal, linked: Sequence[Change] = ()) -
     unnoted = Doing("all is applied, but that can't be noted", _AGAIN)
     with unnoted:
         history.adopt(own)
-    committing.finish(top, notes)
+    left = committing.finish(top, notes)
     with unnoted:
         if later := [*committing.finished(top, notes), *_now(top, linked)]:
             history.add(own, later)
+        _tell(left, notes)
         journal.remove(own)
 
 
@@ -136,17 +141,30 @@ def _may_have_links(change: Change) -> bool:
     return change.after is not None and change.after.kind != stat.S_IFDIR and change.after.st.st_nlink > 1
 
 
-def _undo(own: int, top: int, notes: Journal) -> None:
-    """Undo what was begun. Raises OSError; SbError if only the notes of it can't be brought up to date.
+def _undo(own: int, top: int, notes: Journal) -> bool:
+    """Undo what was begun, and say what stays. Returns whether anything does. Raises OSError; SbError if only the notes
+    of it can't be brought up to date.
 
     That changes the times of what is put in its place again, which is none of the host's doing.
     """
-    committing.undo(top, notes)
+    left = undoing.undo(top, notes)
+    _tell(left, notes)
     with Doing("all is undone, but that can't be noted", _AGAIN):
-        if restored := committing.restored(top, notes):
+        if restored := undoing.restored(top, notes):
             history.add(own, restored)
         history.drop(own)
         journal.remove(own)
+    return bool(left)
+
+
+def _tell(left: Sequence[Left], notes: Journal) -> None:
+    """Say what the host has changed and so wasn't removed: before the journal is, or nobody would know of it."""
+    warn_all(tuple(leftovers.lines(left, notes.root)))
+
+
+def _hint(error: BaseException) -> str:
+    """What an apply that has failed leaves of the host's, in words."""
+    return _ALL_ELSE if _ALL_ELSE in getattr(error, "__notes__", ()) else _NOTHING
 
 
 def _completed(view: LayerView, decided: Decided, verdicts: Sequence[Verdict], who: Identity) -> tuple[Action, ...]:

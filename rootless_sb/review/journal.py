@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 STAGING, COMMITTING, COMMITTED = "staging", "committing", "committed"
 
 _PHASES = (COMMITTED, COMMITTING, STAGING)  # the last that was written first
-_VERSION = 2
+_VERSION = 3
+_WITHOUT_MADE = 2  # what an older sb has left: the same, but for `Action.made`
 
 
 class Journal(NamedTuple):
@@ -100,7 +101,7 @@ def decode(data: bytes, phase: str) -> Journal:
     """The journal that a text holds. Raises ValueError. Pure."""
     try:
         document = json.loads(data)
-        if document["version"] != _VERSION:
+        if document["version"] not in (_VERSION, _WITHOUT_MADE):
             raise ValueError(f"its version is {document['version']}")
         return Journal(
             phase,
@@ -113,15 +114,16 @@ def decode(data: bytes, phase: str) -> Journal:
 
 
 def _plain_action(action: Action) -> list[Any]:
-    kind, site, name, staged, old, stamp, new, before, after, clashes = action
-    return [kind, site, os.fsdecode(name), os.fsdecode(staged), old, stamp, new, _plain(before), _plain(after), clashes]
+    kind, site, name, staged, old, stamp, new, before, after, clashes, made = action
+    names = os.fsdecode(name), os.fsdecode(staged)
+    return [kind, site, *names, old, stamp, new, _plain(before), _plain(after), clashes, made]
 
 
 def _action(plain: list[Any]) -> Action:
-    kind, site, name, staged, *pairs, before, after, clashes = plain
-    old, stamp, new = (tuple(each) if each else None for each in pairs)
+    kind, site, name, staged, old, stamp, new, before, after, clashes, *rest = plain
+    old, stamp, new, made = (tuple(each) if each else None for each in (old, stamp, new, *(rest or [None])))
     names = os.fsencode(name), os.fsencode(staged)
-    return Action(kind, site, *names, old, stamp, new, _attributes(before), _attributes(after), clashes)
+    return Action(kind, site, *names, old, stamp, new, _attributes(before), _attributes(after), clashes, made)
 
 
 def _plain(attributes: Attributes | None) -> list[Any] | None:

@@ -73,6 +73,38 @@ def each(root: int, sites: Sequence[Site], actions: Sequence[Action], do: Callab
             os.close(fd)
 
 
+def each_in_any_case(
+    root: int, sites: Sequence[Site], actions: Iterable[Action], do: Callable[[int, Action], None]
+) -> list[OSError]:
+    """Do something for each action, directory by directory, whatever happens at the others; the errors are returned.
+
+    That a file or directory is gone is none: there is nothing to do then.
+    """
+    failures: list[OSError] = []
+
+    def attempt(directory: int, action: Action) -> None:
+        try:
+            do(directory, action)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            error.filename = os.path.join(sites[action.site].path, action.name)
+            failures.append(error)
+
+    by_site: dict[int, list[Action]] = {}
+    for action in actions:
+        by_site.setdefault(action.site, []).append(action)
+    for number, here in sorted(by_site.items()):
+        try:
+            widen(root, [sites[number]])
+            each(root, sites, here, attempt)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            failures.append(error)
+    return failures
+
+
 def set_modes(root: int, sites: Iterable[Site], more: int = 0) -> None:
     """Give directories their modes, and these bits besides; those in others first. Raises OSError."""
     for site in sorted(sites, key=lambda site: site.path.count(b"/"), reverse=not more):

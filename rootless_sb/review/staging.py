@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from fuse_overlay import copydata
 from fuse_overlay.layers import at, open_directory
 from rootless_sb import faults
-from rootless_sb.review import dressing, sites
+from rootless_sb.review import dressing, sites, stamps
 from rootless_sb.review.changes import is_new_directory
 from rootless_sb.review.layer import item_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rootless_sb.review.actions import Decided, Key, Site, Spot
+    from rootless_sb.review.actions import Action, Decided, Key, Site, Spot, Stamp
     from rootless_sb.review.changes import Change, Item
     from rootless_sb.review.dressing import Above
     from rootless_sb.review.layer import LayerView
@@ -166,3 +166,18 @@ class Stage:
         tree = self._view.lower
         node = self._view.directory_at(tree, self._places[site].path)
         return item_of(tree, tree.attributes(node))
+
+
+def stamped(root: int, places: Sequence[Site], actions: Sequence[Action], keys: Mapping[bytes, Key]) -> list[Action]:
+    """The actions, with what was made for each, by `Stage.keys`, and what it is now that all is. Raises OSError."""
+    found: dict[bytes, Stamp] = {}
+
+    def look(directory: int, action: Action) -> None:
+        st = os.stat(action.staged, dir_fd=directory, follow_symlinks=False)
+        try:
+            found[action.staged] = stamps.look(directory, action.staged, st)
+        except PermissionError:  # the mode of a directory keeps its owner out
+            return
+
+    sites.each(root, places, [action for action in actions if action.staged in keys], look)
+    return [each._replace(new=keys.get(each.staged), made=found.get(each.staged)) for each in actions]

@@ -28,6 +28,7 @@ POINTS = {
     "apply-action-done": 6,
     "apply-prepared": 1,
     "apply-committed": 1,
+    "apply-clearing": 1,
     "apply-cleared": 3,
     "apply-over": 1,
 }

@@ -11,7 +11,7 @@ from fuse_overlay import acl
 from fuse_overlay.ownership import Owner
 from rootless_sb import unasked
 from rootless_sb.errors import SbError
-from rootless_sb.review import actions, choosing, journal, mountpoints, owners, risks
+from rootless_sb.review import actions, choosing, journal, leftovers, mountpoints, owners, risks
 from rootless_sb.review.actions import PUT, SWAP, TAKE, TOUCH, Action, Attributes, Site
 from rootless_sb.review.assessment import Verdict
 from rootless_sb.review.changes import (
@@ -30,6 +30,7 @@ from rootless_sb.review.changes import (
     without,
 )
 from rootless_sb.review.journal import COMMITTING, Journal
+from rootless_sb.review.leftovers import BEFORE, PUT_ASIDE, STAYS, Left
 from rootless_sb.review.owners import Identity
 
 WHO = Identity(1000, 1000, frozenset({1000, 50}), 0, 0)
@@ -210,12 +211,31 @@ def test_a_journal_there_and_back() -> None:
     touch = Action(
         TOUCH, 0, b"\xff\n", b".s", (1, 2), before=Attributes(1, 2, 3, ((b"user.x", b"\0\xff"), (b"y", None)))
     )
-    swap = Action(SWAP, 0, b"x", b".t", (1, 2), (3, 4), (5, 6), clashes=True)
+    swap = Action(SWAP, 0, b"x", b".t", (1, 2), (3, 4), (5, 6), clashes=True, made=(7, 8))
     notes = Journal(COMMITTING, "/", (Site(b"/\xff", (1, 2), 0o700, widened=True),), (touch, swap))
     assert notes == journal.decode(journal.encode(notes), COMMITTING)
-    for damaged in (b"", b"{}", b"[]", b'{"version": 1}', b'{"version": 2}'):
+    for damaged in (b"", b"{}", b"[]", b'{"version": 1}', b'{"version": 3}'):
         with pytest.raises(ValueError):  # noqa: PT011 - whatever it says
             journal.decode(damaged, COMMITTING)
+
+
+def test_a_journal_of_an_older_sb() -> None:
+    """One that doesn't say what was made is understood."""
+    text = b"""{"version":2,"root":"/","sites":[["/x",[1,2],448,true]],
+        "actions":[["swap",0,"x",".t",[1,2],[3,4],[5,6],null,null,true]]}"""
+    swap = Action(SWAP, 0, b"x", b".t", (1, 2), (3, 4), (5, 6), clashes=True)
+    expected = Journal(COMMITTING, "/", (Site(b"/x", (1, 2), 0o700, widened=True),), (swap,))
+    assert expected == journal.decode(text, COMMITTING)
+
+
+def test_what_is_left_in_words() -> None:
+    """Each is one line with the names as they are on the host, to be typed; of very many some are named."""
+    said = "the host has changed it since it was applied: it stays"
+    assert [f"'/r/a b': {said}"] == leftovers.lines([Left(STAYS, b"/a b")], "/r")
+    kept = leftovers.lines([Left(kind, b"/x", b"/.y") for kind in (STAYS, PUT_ASIDE, BEFORE)], "/")
+    assert [True] * 3 == [line.startswith("/x: the host ") and "/.y" in line for line in kept]
+    many = leftovers.lines([Left(BEFORE, b"/x", b"/.y")] * 13, "/")
+    assert (11, "and 3 more") == (len(many), many[-1][:10])
 
 
 def test_owners_on_the_host() -> None:

@@ -20,7 +20,7 @@ PURE += tuple(f"security/{path.stem}" for path in CHECKOUT.glob("rootless_sb/sec
 PURE += tuple(f"image/{name}" for name in ("challenge", "entries", "hosts", "manifest", "platform", "record"))
 PURE += ("fields", "image/reference", "image/running")
 PURE += ("review/actions", "review/changes", "review/choosing", "review/conflicts", "review/obstacles", "review/owners")
-PURE += ("review/mountpoints", "review/risks", "review/roots")
+PURE += ("review/leftovers", "review/mountpoints", "review/risks", "review/roots")
 
 
 def imports(path: Path) -> set[str]:
