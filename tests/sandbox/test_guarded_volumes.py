@@ -107,6 +107,30 @@ def test_git_in_a_volume(sb: Sandboxes, project: Path) -> None:
         assert "two\none\n" == log.stdout
 
 
+def test_links_to_a_volume_and_out_of_it(sb: Sandboxes, project: Path, tmp_path: Path) -> None:
+    """A volume's own path may lead through one, and its git directory to another place in it, and all is held. Nothing
+    is made where one leads out of it.
+    """
+    (project / ".git").rename(project / "g")
+    (project / ".git").symlink_to("g")
+    (tmp_path / "out/modules").mkdir(parents=True)
+    subprocess.run([*GIT, "init", "-q", "--bare", project / "g/modules/m"], check=True)
+    subprocess.run([*GIT, "init", "-q", "--bare", tmp_path / "out/modules/m"], check=True)
+    (project / "other").mkdir()
+    (project / "other/.git").symlink_to(tmp_path / "out")
+    (tmp_path / "link").symlink_to("p")
+    before = everything(tmp_path)
+    script = "cd /v; echo x >g/modules/m/commondir; mkdir .vscode; mv g/modules/m g/modules/n; echo ready; read line"
+    running = sb.start("-v", f"{tmp_path}/link:/v", "--", "sh", "-c", script)
+    stdout_until(running, b"ready\n")
+    during = everything(tmp_path)
+    assert {"p/.vscode", "p/g/modules/m/commondir"} <= during.keys() - before.keys()
+    assert {} == {name: st for name, st in during.items() if name.startswith("out/") and before.get(name) != st}
+    tell(running, "\n")
+    running.communicate()
+    assert before == everything(tmp_path)
+
+
 def tries(names: list[str]) -> str:
     """A script that does what it can to have something at each of these names in the working directory."""
     acts = 'mkdir "$n"; echo x >"$n"; ln -s x "$n"; echo x >y; mv -f y "$n"; rm -rf "$n" y; mkdir "$n"'
