@@ -32,6 +32,7 @@ _SHARE_OF_TIME = 0.05  # of one processor, that the looks may take
 _AFTERWARDS = 10.0  # seconds until the next look when turns have just ended
 _STATE, _SESSION = 0, 3  # fields of proc_pid_stat(5) behind the name
 _GONE = ["X", "0", "0", "0"]
+_COUNT = 8  # bytes of a mark
 _OTHER_LINKS = 2  # of a directory, besides those that lead to what is in it
 
 
@@ -55,7 +56,7 @@ class Watch:
 
     def __init__(self, init: int, most: int, mark: int) -> None:
         """`init`: the host's pid of the sandbox's pid 1, once it has entered its root; it was our first child in its
-        PID namespace, so all others are in there too. `most`: threads that may run at once; `mark`: see `are_taken`.
+        PID namespace, so all others are in there too. `most`: threads that may run at once; `mark`: see `new_mark`.
         Raises OSError.
         """
         self._most = most
@@ -112,11 +113,35 @@ class Watch:
         return False
 
 
-def are_taken(mark: int) -> bool:
-    """Whether turns are being taken: who stops or goes on then wasn't told so by anybody in the sandbox. `mark` is an
-    eventfd(2) that whoever has them taken raises for as long.
+def new_mark() -> int:
+    """A descriptor of a file that tells whether turns are being taken, for whoever shares it: their number, times two,
+    and one more while some are. Raises OSError.
     """
-    return processes.is_readable(mark)
+    mark = os.memfd_create("turns", os.MFD_CLOEXEC)
+    _set(mark, 0)
+    return mark
+
+
+def was_stopped(pid: int, mark: int) -> bool:
+    """Whether a child that was told of as stopped by SIGSTOP is so by somebody else's will than for a turn of others.
+
+    The turns may be over by now, and have begun again. So its state counts as it was at a moment without any, which a
+    mark that is the same before and after a look shows; all go on before it changes. What is stopped while some
+    are taken goes on with their end, whoever has stopped it.
+    """
+    while True:
+        before = _marked(mark)
+        is_stopped = processes.is_stopped(pid)
+        if before == _marked(mark):
+            return is_stopped and not before % 2
+
+
+def _set(mark: int, count: int) -> None:
+    os.pwrite(mark, count.to_bytes(_COUNT, "little"), 0)
+
+
+def _marked(mark: int) -> int:
+    return int.from_bytes(os.pread(mark, _COUNT, 0), "little")
 
 
 def _take_turns(proc: int, most: int, mark: int) -> int:
@@ -125,7 +150,7 @@ def _take_turns(proc: int, most: int, mark: int) -> int:
     processes.set_title("sb-turns")
     if os.getppid() != 0:  # our parent isn't in our PID namespace: then it is the sandbox's, and no other
         return 1
-    os.eventfd_write(mark, 1)
+    _set(mark, _marked(mark) + 1)
     together = _EACH * len(os.sched_getaffinity(0))
     quiet: list[int] = []
     there = _send_all(signal.SIGSTOP)
@@ -139,7 +164,7 @@ def _take_turns(proc: int, most: int, mark: int) -> int:
         if wanted <= most // 2:
             break
     _send_all(signal.SIGCONT)
-    os.eventfd_read(mark)
+    _set(mark, _marked(mark) + 1)
     return 0
 
 

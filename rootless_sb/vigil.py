@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 class Bounds(NamedTuple):
     """`backstop`: seconds from the command's start until all is ended, None for ever; `memory`: bytes, and `running`:
-    threads that may run at once, 0 for any number; `mark`: see `turns.are_taken`.
+    threads that may run at once, 0 for any number; `mark`: see `turns.new_mark`.
     """
 
     backstop: float | None
