@@ -16,6 +16,7 @@ import os
 import signal
 import time
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from rootless_sb.kernel import processes
@@ -30,10 +31,9 @@ _REST = 2  # times as long as a turn took nobody has one: the host has two third
 _BETWEEN = 1.0  # seconds between two looks
 _SHARE_OF_TIME = 0.05  # of one processor, that the looks may take
 _AFTERWARDS = 10.0  # seconds until the next look when turns have just ended
-_STATE, _SESSION = 0, 3  # fields of proc_pid_stat(5) behind the name
-_GONE = ["X", "0", "0", "0"]
+_STATE, _SESSION, _THREADS = 0, 3, 17  # fields of proc_pid_stat(5) behind the name
+_GONE = ["X", *["0"] * _THREADS]
 _COUNT = 8  # bytes of a mark
-_OTHER_LINKS = 2  # of a directory, besides those that lead to what is in it
 
 
 def running(loadavg: str) -> int:
@@ -97,18 +97,19 @@ class Watch:
         return not ended or wait_status == 0
 
     def _is_crowded(self) -> bool:
-        """Whether the sandbox has more shares than it may. (In as little time as can be: that we get none is what we
-        are here for.)
+        """Whether the sandbox wants more shares than it may have: who waits for something is in nobody's way, and goes
+        on beside somebody else's bomb. (In as little time as can be: that we get none is what we are here for.)
         """
-        sessions: set[str] = set()
-        threads = 0
+        shares: set[str] = set()
         with os.scandir(self._proc) as entries:
             for pid in (entry.name for entry in entries if entry.name.isdecimal()):
-                if self._by_session:
-                    sessions.add(_stat(self._proc, pid)[_SESSION])
-                else:
-                    threads += max(_threads(self._proc, pid), 1)
-                if max(len(sessions), threads) > self._most:
+                stat = _stat(self._proc, pid)
+                threads = _wanting(self._proc, pid, stat)
+                if not self._by_session:
+                    shares.update(islice(threads, self._most + 1))
+                elif stat[_SESSION] not in shares and any(threads):
+                    shares.add(stat[_SESSION])
+                if len(shares) > self._most:
                     return True
         return False
 
@@ -222,11 +223,28 @@ def _pids(proc: int) -> list[str]:
     return [name for name in os.listdir(proc) if name.isdecimal()]
 
 
-def _threads(proc: int, pid: str) -> int:
+def _wanting(proc: int, pid: str, stat: list[str]) -> Iterator[str]:
+    """The threads of a process that run or could; `stat`: what is said of it, which is of its first thread."""
+    if stat[_STATE] == "R":
+        yield pid
+    if stat[_THREADS] in ("0", "1"):
+        return
+    for thread in _threads(proc, pid):
+        if thread != pid and _stat(proc, f"{pid}/task/{thread}")[_STATE] == "R":
+            yield thread
+
+
+def _threads(proc: int, pid: str) -> list[str]:
     try:
-        return os.stat(f"{pid}/task", dir_fd=proc).st_nlink - _OTHER_LINKS
+        directory = os.open(f"{pid}/task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc)
     except OSError:  # it has just ended
-        return 0
+        return []
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
+    finally:
+        os.close(directory)
 
 
 def _loadavg() -> str:
