@@ -31,8 +31,9 @@ _REST = 2  # times as long as a turn took nobody has one: the host has two third
 _BETWEEN = 1.0  # seconds between two looks
 _SHARE_OF_TIME = 0.05  # of one processor, that the looks may take
 _AFTERWARDS = 10.0  # seconds until the next look when turns have just ended
-_STATE, _SESSION, _THREADS = 0, 3, 17  # fields of proc_pid_stat(5) behind the name
+_STATE, _SESSION, _FLAGS, _THREADS = 0, 3, 6, 17  # fields of proc_pid_stat(5) behind the name
 _GONE = ["X", *["0"] * _THREADS]
+_EXITING = 0x4  # PF_EXITING, include/linux/sched.h
 _COUNT = 8  # bytes of a mark
 
 
@@ -82,19 +83,24 @@ class Watch:
             except OSError:  # the user has no more processes: perhaps at the next look
                 return
 
-    def is_well(self) -> bool:
-        """Reap whoever has the turns taken; False if they haven't come to their end, and the sandbox stands still, or
-        if somebody in there has stopped them.
+    def failure(self) -> int | None:
+        """Reap whoever has the turns taken; its wait status if they haven't come to their end, and the sandbox stands
+        still, or if somebody has stopped it. Not if it died of the sandbox's own end, by that of pid 1.
         """
         if not self._pid:
-            return True
+            return None
         ended, wait_status = os.waitpid(self._pid, os.WNOHANG | os.WUNTRACED)
-        if ended and os.WIFSTOPPED(wait_status):
-            return False
-        if ended:
+        if not ended:
+            return None
+        if not os.WIFSTOPPED(wait_status):
             self._pid = 0
             self.due = time.monotonic() + _AFTERWARDS
-        return not ended or wait_status == 0
+        return wait_status if wait_status and not self._is_ending() else None
+
+    def _is_ending(self) -> bool:
+        """Whether the sandbox's pid 1 is, which kills all others in its PID namespace once it is marked so."""
+        stat = _stat(self._proc, "1")
+        return stat[_STATE] in ("Z", "X") or bool(int(stat[_FLAGS]) & _EXITING)
 
     def _is_crowded(self) -> bool:
         """Whether the sandbox wants more shares than it may have: who waits for something is in nobody's way, and goes

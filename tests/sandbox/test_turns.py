@@ -231,8 +231,21 @@ def test_who_has_the_turns_taken_is_missed(sb: Sandboxes, number: int) -> None:
     eventually(lambda: takers(crowd))
     (taker,) = takers(crowd)
     os.kill(taker.pid, number)
-    crowd.communicate(timeout=PATIENCE)
+    _, told = crowd.communicate(timeout=PATIENCE)
     assert 125 == crowd.returncode
+    how = {signal.SIGKILL: "was killed by SIGKILL", signal.SIGSTOP: "was stopped by SIGSTOP"}[number]
+    assert f"sb-turns, which has its very many processes take turns, {how}" in told.decode()
+
+
+def test_the_end_of_pid_1_is_not_that_of_the_turns(sb: Sandboxes) -> None:
+    """Whoever has the turns taken dies with it, and isn't named."""
+    crowd = sb.start("--", sys.executable, "-I", "-c", CROWD, str(MOST + 40))
+    eventually(lambda: takers(crowd))
+    (init,) = [process for process in processes.descendants(crowd.pid) if process.name == "sb-init"]
+    os.kill(init.pid, signal.SIGKILL)
+    _, told = crowd.communicate(timeout=PATIENCE)
+    assert 125 == crowd.returncode
+    assert "its pid 1 was killed by SIGKILL" in told.decode()
 
 
 @pytest.mark.parametrize("threads", [0, 2])
