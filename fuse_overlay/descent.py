@@ -6,11 +6,45 @@ import errno
 import os
 from typing import TYPE_CHECKING, Self
 
+from fuse_overlay.kernel import paths
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
+# openat2 takes paths up to PATH_MAX with the final NUL (path_resolution(7)); longer ones are walked.
+_PATH_MAX = 4095
+_PLACE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _HELD = 64  # directories that are held open; those above are reached by `..` again
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def open_directory(start: int, names: list[bytes]) -> int:
+    """Open a directory (O_PATH) below an open one, by way of these names and no symbolic link. Raises OSError."""
+    if len(names) == 1:
+        return os.open(names[0], _PLACE, dir_fd=start)
+    path = b"/".join(names)
+    if names and len(path) <= _PATH_MAX:
+        try:
+            return paths.open_beneath(start, path, _PLACE)
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EPERM):
+                raise  # else too old a kernel, or a seccomp filter that doesn't know the call
+    return walk(start, names)
+
+
+def walk(start: int, names: list[bytes], admit: Callable[[int], None] | None = None) -> int:
+    """As `open_directory`, name by name. `admit`: raises OSError for a directory whose names may not be looked up."""
+    fd = os.open(b".", _PLACE, dir_fd=start)
+    for name in names:
+        try:
+            if admit is not None:
+                admit(fd)
+            below = os.open(name, _PLACE, dir_fd=fd)
+        finally:
+            os.close(fd)
+        fd = below
+    return fd
 
 
 class Descent:

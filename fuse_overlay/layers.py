@@ -13,9 +13,10 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, TypeAlias
 
 from fuse_overlay import indexes, merge, ownership, whiteout
+from fuse_overlay.descent import open_directory as open_directory  # noqa: PLC0414 - others have it from here
+from fuse_overlay.descent import walk
 from fuse_overlay.errors import OverlayError, failure
 from fuse_overlay.gate import READ, SEARCH, Gate
-from fuse_overlay.kernel import paths
 from fuse_overlay.kernel.shortcut import SHORTCUT
 from fuse_overlay.tuples import NamedTuple
 
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
     from fuse_overlay.inodes import Node
 
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-# openat2 takes paths up to PATH_MAX with the final NUL (path_resolution(7)); longer ones are walked.
-_PATH_MAX = 4095
 
 # "It isn't there" when looking at a tree that may change while we look.
 ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.EACCES, errno.EPERM})
@@ -350,41 +347,15 @@ class Directories:
                 break
             names.append(above.name)
         names.reverse()
-        return open_directory(start.fd, names) if layer.gate is None else _walk(start.fd, names, layer.gate)
+        if (gate := layer.gate) is None:
+            return open_directory(start.fd, names)
+        return walk(start.fd, names, lambda fd: gate.require(fd, SEARCH))
 
 
 def _close(node: Node, opened: OpenDirectory) -> None:
     SHORTCUT.hide(node.ino)
     SHORTCUT.let_go(opened.fd)
     os.close(opened.fd)
-
-
-def open_directory(start: int, names: list[bytes]) -> int:
-    """Open a directory (O_PATH) below an open one, by way of these names and no symbolic link. Raises OSError."""
-    if len(names) == 1:
-        return os.open(names[0], _DIRECTORY, dir_fd=start)
-    path = b"/".join(names)
-    if names and len(path) <= _PATH_MAX:
-        try:
-            return paths.open_beneath(start, path, _DIRECTORY)
-        except OSError as error:
-            if error.errno not in (errno.ENOSYS, errno.EPERM):
-                raise  # else too old a kernel, or a seccomp filter that doesn't know the call
-    return _walk(start, names)
-
-
-def _walk(start: int, names: list[bytes], gate: Gate | None = None) -> int:
-    """Open a directory name by name, following no symbolic link."""
-    fd = os.open(b".", _DIRECTORY, dir_fd=start)
-    for name in names:
-        try:
-            if gate is not None:
-                gate.require(fd, SEARCH)
-            below = os.open(name, _DIRECTORY, dir_fd=fd)
-        finally:
-            os.close(fd)
-        fd = below
-    return fd
 
 
 def open_regular(name: bytes, flags: int, dir_fd: int, layer: Layer, *, own: bool) -> int:

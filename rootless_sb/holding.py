@@ -100,10 +100,12 @@ class _Held:
         """Hold what is at a path in the directory `base`, and pin the directories between. Raises OSError."""
         if self._is_shown(f"{base}/{each.path}"):
             return
+        path = os.path.realpath(base)
+        if path != self._root and not _is_beneath(path, self._root):
+            return  # what was looked through is by now, or always was, a link out of the volume
         if "/.git/" in base:  # a submodule's, which is reached by way of the project's own
-            self._pin_above(f"{base}/{each.path}")
+            self._pin_above(f"{path}/{each.path}")
         names = each.path.split("/")
-        path = base
         for count, name in enumerate(names, 1):
             path = f"{path.rstrip('/')}/{name}"
             last = count == len(names)

@@ -94,17 +94,19 @@ def sweep(places: tuple[str, ...], uid: int) -> int:
     return swept
 
 
-def sweep_placeholders(uid: int) -> None:
-    """Remove what killed sandboxes have left in volumes: see `placeholders`."""
+def sweep_placeholders(uid: int) -> list[str]:
+    """Remove what killed sandboxes have left in volumes, see `placeholders`; the paths of what couldn't be removed."""
+    left: list[str] = []
     for base in sandboxes.own_bases(("/var/tmp",), uid):
         try:
             if os.access("placeholders", os.F_OK, dir_fd=base):
                 from rootless_sb import placeholders
 
-                placeholders.sweep(base)
+                left += placeholders.sweep(base)
         except OSError:  # the next one tries again
             pass
         os.close(base)
+    return left
 
 
 def _remove_if_dead(name: str, directory: str, uid: int) -> bool:

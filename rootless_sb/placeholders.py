@@ -25,6 +25,8 @@ from rootless_sb.stand_ins import StandIn
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from rootless_sb.stand_ins import Spot
+
 _PLACE = "placeholders"
 _LOCK = "placeholders.lock"
 _LOOK, _NOT_MADE = "=", "-"  # in a note, of what is before it; neither is a kind
@@ -54,23 +56,16 @@ class Placeholders:
 
     def take(self, path: str, kind: str, content: bytes = b"") -> bool:
         """See that the name at an absolute path is taken while we live, by something of this kind where nothing is;
-        whether it is. A directory stays if something is in it by then. Raises OSError, but not where the directory
-        that it is to be in can't be written to.
+        whether it is. A directory stays if something is in it by then. Raises OSError: also if a directory on the way
+        is a link by now, but not where the one that it is to be in can't be written to.
         """
-        with _alone(self._base):
-            if os.path.lexists(path):
-                self._share(path, kind)
-                return True
-            self._note(StandIn(kind, path))
-            try:
-                look = stand_ins.make(kind, path, content)
-            except OSError as error:
-                if error.errno not in (errno.EEXIST, *_SHUT):
-                    raise
-                self._withdraw()
-                return error.errno == errno.EEXIST  # somebody has made it since we looked, and it is theirs
-            self._note_look(look)
-            return True
+        try:
+            with _alone(self._base), stand_ins.spot(path) as at:
+                return self._take(StandIn(kind, path), at, content)
+        except OSError as error:
+            if error.errno not in _SHUT:
+                raise
+            return False
 
     def clear(self) -> None:
         """Remove what nobody else uses, and what killed sandboxes have left: who may act for the subordinate ids can
@@ -83,13 +78,28 @@ class Placeholders:
         os.close(self._own)
         os.close(self._base)
 
-    def _share(self, path: str, kind: str) -> None:
-        """If what is at a path is another sandbox's, it stays for us too."""
-        if not _is_noted(path, self._noted) and stand_ins.may_be(kind, path):
+    def _take(self, wanted: StandIn, at: Spot, content: bytes) -> bool:
+        if stand_ins.is_taken(at):
+            self._share(wanted, at)
+            return True
+        self._note(wanted)
+        try:
+            look = stand_ins.make(wanted.kind, at, content)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, *_SHUT):
+                raise
+            self._withdraw()
+            return error.errno == errno.EEXIST  # somebody has made it since we looked, and it is theirs
+        self._note_look(look)
+        return True
+
+    def _share(self, wanted: StandIn, at: Spot) -> None:
+        """If what has a name is another sandbox's, it stays for us too."""
+        if not _is_noted(wanted.path, self._noted) and stand_ins.may_be(wanted.kind, at):
             with _notes_at(self._base) as place:
                 others = _others(self._base, place, self._identifier, living=False)
             for each in others:
-                if each.path == path and stand_ins.is_there(each):
+                if each.path == wanted.path and stand_ins.is_there(each, at):
                     self._note(each)
                     return
 
@@ -106,18 +116,20 @@ class Placeholders:
         files.write_all(self._own, os.fsencode(f"{_NOT_MADE}\0"))
 
 
-def sweep(base: int) -> None:
-    """Remove those of sandboxes that were killed. `base`: a descriptor of the directory that has the notes, if anybody
-    has made some. Raises OSError.
+def sweep(base: int) -> list[str]:
+    """Remove those of sandboxes that were killed; the paths of what couldn't be removed. `base`: a descriptor of the
+    directory that has the notes, if anybody has made some. Raises OSError.
     """
     try:
         names = os.listdir(f"/proc/self/fd/{base}/{_PLACE}")
     except FileNotFoundError:
-        return
+        return []
+    left: list[StandIn] = []
     for name in names:
         with _alone(base):
             if not files.is_locked(base, f"{_PLACE}/{name}"):
-                _remove(base, name, _noted_by(base, name))
+                left += _remove(base, name, _noted_by(base, name))
+    return [each.path for each in left]
 
 
 @contextmanager
@@ -172,9 +184,9 @@ def _is_noted(path: str, noted: Iterable[StandIn]) -> bool:
     return any(each.path == path for each in noted)
 
 
-def _remove(base: int, identifier: str, noted: list[StandIn]) -> None:
+def _remove(base: int, identifier: str, noted: list[StandIn]) -> list[StandIn]:
     """Remove a sandbox's placeholders, but for those that another one uses, and from its notes all but those that are
-    there because this process can't remove them, or not see whether they are. Raises OSError.
+    there because this process can't remove them, or not see whether they are: they are returned. Raises OSError.
     """
     with _notes_at(base) as place:
         used = {each.path for each in _others(base, place, identifier, living=True)}
@@ -187,6 +199,7 @@ def _remove(base: int, identifier: str, noted: list[StandIn]) -> None:
                 os.unlink(identifier, dir_fd=place)
         elif left != noted:
             files.write_atomically(place, identifier, _as_note(left), durable=False)
+    return left
 
 
 def _is_above(each: StandIn, others: Iterable[StandIn]) -> bool:

@@ -28,7 +28,7 @@ path, argument or variable can hold one). The end of a channel means that the pr
         |<---------------------------------- exited -------------------|                            |
         |<------- hidden --------------|<---- hidden (what was looked up, at the first time) -------|
         |                              | reaps pid 1: all of its namespace is gone                  |
-        |<-------------- gone ---------|  (before it `exceeded`, if that is why)                    |
+        |<-------------- gone ---------|  (before it `exceeded` or `unturned`, if that is why)      |
         | ends the server (SIGKILL, or waits for it when the layer is kept) ----------------------->|
         |                              | sees the server's end, removes the layer unless it is kept, exits
         |<-------------- removed ------|
@@ -75,6 +75,7 @@ EXITED = "exited"  # wait status of the target
 GONE = "gone"  # wait status of pid 1; 1 if the server had ended before it, else 0; 1 if the layer is kept
 HIDDEN = "hidden"  # a path that is hidden by default and was looked up
 EXCEEDED = "exceeded"  # the limit for which the sandbox is being ended, or something was refused: a word below
+UNTURNED = "unturned"  # wait status of `sb-turns`, for whose failure the sandbox is being ended
 REMOVED = "removed"  # files, bytes of the layer that was thrown away
 FAILED = "failed"  # what, why, hint, exit status
 
@@ -100,6 +101,7 @@ _FIELDS = {
     GONE: 3,
     HIDDEN: 1,
     EXCEEDED: 1,
+    UNTURNED: 1,
     REMOVED: 2,
     FAILED: 4,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from rootless_sb import engines, names, sandboxes, state
+from rootless_sb import engines, names, sandboxes, spec, state
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import files
 
@@ -41,9 +41,14 @@ def _reach(own: int) -> None:
     except state.StateError:  # another version's
         return
     if wanted.engine == engines.KERNEL:
-        from rootless_sb import host, mapping, maps
+        become_master(wanted.userns)
 
-        mapping.enter(maps.id_maps(wanted.userns, host.probe()))
+
+def become_master(userns: str = spec.ROOT) -> None:
+    """Get power over files of the subordinate ids that a sandbox with this `--userns` has had. Raises SbError."""
+    from rootless_sb import host, mapping, maps
+
+    mapping.enter(maps.id_maps(userns, host.probe()))
 
 
 def _settle(own: int) -> None:

@@ -101,6 +101,7 @@ class Supervisor:
         "_started",
         "_status",
         "_talk",
+        "_turns_status",
         "_watcher",
         "_watcher_ended",
         "_watcher_pid",
@@ -121,6 +122,7 @@ class Supervisor:
         self._parent_watch = processes.watch(plan.parent) if plan.parent else None
         self._watcher_pid = 0
         self._init_status: int | None = None  # the wait status of pid 1
+        self._turns_status: int | None = None  # that of who had turns taken, if the sandbox was ended for it
         self._server_ended = 0  # 1: before pid 1 did
         self._exceeded = ""  # the limit that it was ended for
         self._full = False  # something wasn't written for want of room
@@ -305,6 +307,8 @@ class Supervisor:
             return f"its overlay server {_how(self._server.failure)}"
         if self._ending.forced_by_request:
             return "as it was asked to"
+        if self._turns_status is not None:
+            return f"sb-turns, which has its very many processes take turns, {_how(self._turns_status)}"
         if self._init_status is not None:
             return f"its pid 1 {_how(self._init_status)}"
         return "its watcher was killed"
@@ -362,6 +366,8 @@ class Supervisor:
             self._full = True
         elif message.kind == protocol.EXCEEDED:
             self._exceeded = message.fields[0]
+        elif message.kind == protocol.UNTURNED:
+            self._turns_status = int(message.fields[0])
         elif message.kind == protocol.GONE:
             while not self._talk.ended:  # of a short command both start and end may wait to be heard
                 self._hear_init()

@@ -28,7 +28,7 @@ def tend(
     """Tend the child `pid` until it ends; its wait status is returned, or None if its owner's end came first.
 
     `events` must turn SIGCHLD readable. Signals come from the owner. `mark`: whether turns are
-    being taken, `turns.are_taken`. `visitors`: where else somebody may connect, and what to do then.
+    being taken, `turns.new_mark`. `visitors`: where else somebody may connect, and what to do then.
     """
     poll = select.poll()
     poll.register(events.reader, select.POLLIN)
@@ -38,9 +38,9 @@ def tend(
     while True:
         for child, wait_status in _changed_children():
             if child == pid and os.WIFSTOPPED(wait_status):
-                if os.WSTOPSIG(wait_status) == signal.SIGSTOP and turns.are_taken(mark):
-                    continue
-                owner.try_send(protocol.encode(protocol.STOPPED, os.WSTOPSIG(wait_status)))
+                number = os.WSTOPSIG(wait_status)
+                if number != signal.SIGSTOP or turns.was_stopped(pid, mark):
+                    owner.try_send(protocol.encode(protocol.STOPPED, number))
             elif child == pid:
                 return wait_status
         for descriptor, _ in poll.poll():

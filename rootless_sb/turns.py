@@ -16,6 +16,7 @@ import os
 import signal
 import time
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from rootless_sb.kernel import processes
@@ -30,9 +31,10 @@ _REST = 2  # times as long as a turn took nobody has one: the host has two third
 _BETWEEN = 1.0  # seconds between two looks
 _SHARE_OF_TIME = 0.05  # of one processor, that the looks may take
 _AFTERWARDS = 10.0  # seconds until the next look when turns have just ended
-_STATE, _SESSION = 0, 3  # fields of proc_pid_stat(5) behind the name
-_GONE = ["X", "0", "0", "0"]
-_OTHER_LINKS = 2  # of a directory, besides those that lead to what is in it
+_STATE, _SESSION, _FLAGS, _THREADS = 0, 3, 6, 17  # fields of proc_pid_stat(5) behind the name
+_GONE = ["X", *["0"] * _THREADS]
+_EXITING = 0x4  # PF_EXITING, include/linux/sched.h
+_COUNT = 8  # bytes of a mark
 
 
 def running(loadavg: str) -> int:
@@ -55,7 +57,7 @@ class Watch:
 
     def __init__(self, init: int, most: int, mark: int) -> None:
         """`init`: the host's pid of the sandbox's pid 1, once it has entered its root; it was our first child in its
-        PID namespace, so all others are in there too. `most`: threads that may run at once; `mark`: see `are_taken`.
+        PID namespace, so all others are in there too. `most`: threads that may run at once; `mark`: see `new_mark`.
         Raises OSError.
         """
         self._most = most
@@ -81,42 +83,72 @@ class Watch:
             except OSError:  # the user has no more processes: perhaps at the next look
                 return
 
-    def is_well(self) -> bool:
-        """Reap whoever has the turns taken; False if they haven't come to their end, and the sandbox stands still, or
-        if somebody in there has stopped them.
+    def failure(self) -> int | None:
+        """Reap whoever has the turns taken; its wait status if they haven't come to their end, and the sandbox stands
+        still, or if somebody has stopped it. Not if it died of the sandbox's own end, by that of pid 1.
         """
         if not self._pid:
-            return True
+            return None
         ended, wait_status = os.waitpid(self._pid, os.WNOHANG | os.WUNTRACED)
-        if ended and os.WIFSTOPPED(wait_status):
-            return False
-        if ended:
+        if not ended:
+            return None
+        if not os.WIFSTOPPED(wait_status):
             self._pid = 0
             self.due = time.monotonic() + _AFTERWARDS
-        return not ended or wait_status == 0
+        return wait_status if wait_status and not self._is_ending() else None
+
+    def _is_ending(self) -> bool:
+        """Whether the sandbox's pid 1 is, which kills all others in its PID namespace once it is marked so."""
+        stat = _stat(self._proc, "1")
+        return stat[_STATE] in ("Z", "X") or bool(int(stat[_FLAGS]) & _EXITING)
 
     def _is_crowded(self) -> bool:
-        """Whether the sandbox has more shares than it may. (In as little time as can be: that we get none is what we
-        are here for.)
+        """Whether the sandbox wants more shares than it may have: who waits for something is in nobody's way, and goes
+        on beside somebody else's bomb. (In as little time as can be: that we get none is what we are here for.)
         """
-        sessions: set[str] = set()
-        threads = 0
+        shares: set[str] = set()
         with os.scandir(self._proc) as entries:
             for pid in (entry.name for entry in entries if entry.name.isdecimal()):
-                if self._by_session:
-                    sessions.add(_stat(self._proc, pid)[_SESSION])
-                else:
-                    threads += max(_threads(self._proc, pid), 1)
-                if max(len(sessions), threads) > self._most:
+                stat = _stat(self._proc, pid)
+                threads = _wanting(self._proc, pid, stat)
+                if not self._by_session:
+                    shares.update(islice(threads, self._most + 1))
+                elif stat[_SESSION] not in shares and any(threads):
+                    shares.add(stat[_SESSION])
+                if len(shares) > self._most:
                     return True
         return False
 
 
-def are_taken(mark: int) -> bool:
-    """Whether turns are being taken: who stops or goes on then wasn't told so by anybody in the sandbox. `mark` is an
-    eventfd(2) that whoever has them taken raises for as long.
+def new_mark() -> int:
+    """A descriptor of a file that tells whether turns are being taken, for whoever shares it: their number, times two,
+    and one more while some are. Raises OSError.
     """
-    return processes.is_readable(mark)
+    mark = os.memfd_create("turns", os.MFD_CLOEXEC)
+    _set(mark, 0)
+    return mark
+
+
+def was_stopped(pid: int, mark: int) -> bool:
+    """Whether a child that was told of as stopped by SIGSTOP is so by somebody else's will than for a turn of others.
+
+    The turns may be over by now, and have begun again. So its state counts as it was at a moment without any, which a
+    mark that is the same before and after a look shows; all go on before it changes. What is stopped while some
+    are taken goes on with their end, whoever has stopped it.
+    """
+    while True:
+        before = _marked(mark)
+        is_stopped = processes.is_stopped(pid)
+        if before == _marked(mark):
+            return is_stopped and not before % 2
+
+
+def _set(mark: int, count: int) -> None:
+    os.pwrite(mark, count.to_bytes(_COUNT, "little"), 0)
+
+
+def _marked(mark: int) -> int:
+    return int.from_bytes(os.pread(mark, _COUNT, 0), "little")
 
 
 def _take_turns(proc: int, most: int, mark: int) -> int:
@@ -125,7 +157,7 @@ def _take_turns(proc: int, most: int, mark: int) -> int:
     processes.set_title("sb-turns")
     if os.getppid() != 0:  # our parent isn't in our PID namespace: then it is the sandbox's, and no other
         return 1
-    os.eventfd_write(mark, 1)
+    _set(mark, _marked(mark) + 1)
     together = _EACH * len(os.sched_getaffinity(0))
     quiet: list[int] = []
     there = _send_all(signal.SIGSTOP)
@@ -139,7 +171,7 @@ def _take_turns(proc: int, most: int, mark: int) -> int:
         if wanted <= most // 2:
             break
     _send_all(signal.SIGCONT)
-    os.eventfd_read(mark)
+    _set(mark, _marked(mark) + 1)
     return 0
 
 
@@ -197,11 +229,28 @@ def _pids(proc: int) -> list[str]:
     return [name for name in os.listdir(proc) if name.isdecimal()]
 
 
-def _threads(proc: int, pid: str) -> int:
+def _wanting(proc: int, pid: str, stat: list[str]) -> Iterator[str]:
+    """The threads of a process that run or could; `stat`: what is said of it, which is of its first thread."""
+    if stat[_STATE] == "R":
+        yield pid
+    if stat[_THREADS] in ("0", "1"):
+        return
+    for thread in _threads(proc, pid):
+        if thread != pid and _stat(proc, f"{pid}/task/{thread}")[_STATE] == "R":
+            yield thread
+
+
+def _threads(proc: int, pid: str) -> list[str]:
     try:
-        return os.stat(f"{pid}/task", dir_fd=proc).st_nlink - _OTHER_LINKS
+        directory = os.open(f"{pid}/task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc)
     except OSError:  # it has just ended
-        return 0
+        return []
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
+    finally:
+        os.close(directory)
 
 
 def _loadavg() -> str:

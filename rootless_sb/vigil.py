@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 class Bounds(NamedTuple):
     """`backstop`: seconds from the command's start until all is ended, None for ever; `memory`: bytes, and `running`:
-    threads that may run at once, 0 for any number; `mark`: see `turns.are_taken`.
+    threads that may run at once, 0 for any number; `mark`: see `turns.new_mark`.
     """
 
     backstop: float | None
@@ -74,7 +74,9 @@ class Vigil:
             poll.register(descriptor, select.POLLIN)
         while True:
             # Before pid 1, which has its end only when all in its PID namespace have been reaped.
-            if self._turns is not None and not self._turns.is_well():
+            failure = self._turns.failure() if self._turns is not None else None
+            if failure is not None:
+                self._supervisor.try_send(protocol.encode(protocol.UNTURNED, failure))
                 self._end()
             ended, wait_status = os.waitpid(self._pid, os.WNOHANG)
             if ended:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from fuse_overlay.config import pack
 from fuse_overlay.tuples import NamedTuple
-from rootless_sb import ending, engines, faults, init, leftovers, phases, protocol, relay, sandboxes, vigil
+from rootless_sb import ending, engines, faults, init, leftovers, phases, protocol, relay, sandboxes, turns, vigil
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import channel, descriptors, mounts, namespaces, processes, trees
 from rootless_sb.kernel.signals import SignalPipe
@@ -72,7 +72,7 @@ def watch(
         with Doing("cannot listen for other commands"):
             control = channel.listen(sandbox.own, "control")
         gate, pid1s = channel.pair()
-        mark = os.eventfd(0, os.EFD_CLOEXEC)
+        mark = turns.new_mark()
         ends = init.Ends(links.init, pid1s, control, mark, standard)
         pid = _start(with_layer(plan, sandbox.directory), sandbox, links, ends, audit, taken, prepared)
         for end in (control, links.init, pid1s):

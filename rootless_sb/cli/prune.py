@@ -31,5 +31,20 @@ def main(arguments: list[str]) -> int:
         sys.stdout.write(f"{state.identifier}\n")
     leftovers.sweep(where.all(), where.uid)
     names.drop_dangling(where.store)
+    _give_volumes_back(where.uid)
     messages.say(f"{messages.human_size(freed)} freed")
     return 0
+
+
+def _give_volumes_back(uid: int) -> None:
+    """Remove what killed sandboxes have left in volumes, also in directories of subordinate ids; say if some stays."""
+    left = leftovers.sweep_placeholders(uid)
+    if not left:
+        return
+    try:
+        removal.become_master()
+    except SbError as error:
+        messages.warn(str(error))
+    if left := leftovers.sweep_placeholders(uid):
+        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+        messages.warn(f"what kept a name in a volume from being made is still there: {left[0]}{more}")

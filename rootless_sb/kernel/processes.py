@@ -226,6 +226,17 @@ def has_ended(pidfd: int) -> bool:
     return is_readable(pidfd)
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped, which waitpid(2) tells but once; False once it has ended. Of one whose first thread
+    has ended while others go on, nothing better is known than that it may be.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            return file.readall().rpartition(b")")[2].split()[0] in (b"T", b"Z")
+    except OSError:
+        return False
+
+
 def is_readable(descriptor: int) -> bool:
     """Whether there is something to read, or an end, on a descriptor now."""
     poll = select.poll()

@@ -107,6 +107,30 @@ def test_git_in_a_volume(sb: Sandboxes, project: Path) -> None:
         assert "two\none\n" == log.stdout
 
 
+def test_links_to_a_volume_and_out_of_it(sb: Sandboxes, project: Path, tmp_path: Path) -> None:
+    """A volume's own path may lead through one, and its git directory to another place in it, and all is held. Nothing
+    is made where one leads out of it.
+    """
+    (project / ".git").rename(project / "g")
+    (project / ".git").symlink_to("g")
+    (tmp_path / "out/modules").mkdir(parents=True)
+    subprocess.run([*GIT, "init", "-q", "--bare", project / "g/modules/m"], check=True)
+    subprocess.run([*GIT, "init", "-q", "--bare", tmp_path / "out/modules/m"], check=True)
+    (project / "other").mkdir()
+    (project / "other/.git").symlink_to(tmp_path / "out")
+    (tmp_path / "link").symlink_to("p")
+    before = everything(tmp_path)
+    script = "cd /v; echo x >g/modules/m/commondir; mkdir .vscode; mv g/modules/m g/modules/n; echo ready; read line"
+    running = sb.start("-v", f"{tmp_path}/link:/v", "--", "sh", "-c", script)
+    stdout_until(running, b"ready\n")
+    during = everything(tmp_path)
+    assert {"p/.vscode", "p/g/modules/m/commondir"} <= during.keys() - before.keys()
+    assert {} == {name: st for name, st in during.items() if name.startswith("out/") and before.get(name) != st}
+    tell(running, "\n")
+    running.communicate()
+    assert before == everything(tmp_path)
+
+
 def tries(names: list[str]) -> str:
     """A script that does what it can to have something at each of these names in the working directory."""
     acts = 'mkdir "$n"; echo x >"$n"; ln -s x "$n"; echo x >y; mv -f y "$n"; rm -rf "$n" y; mkdir "$n"'
@@ -216,8 +240,9 @@ def test_a_kill_leaves_nothing_for_long(sb: Sandboxes, tmp_path: Path, whom: str
 
 
 @pytest.mark.usefixtures("subordinate_ids")
-def test_a_kill_leaves_nothing_for_long_in_others_directories(sb: Sandboxes, tmp_path: Path) -> None:
-    """What was made in a directory of a subordinate id is removed by the next run, of another volume too."""
+@pytest.mark.parametrize("by", ["run", "prune"])
+def test_a_kill_leaves_nothing_for_long_in_others_directories(sb: Sandboxes, tmp_path: Path, by: str) -> None:
+    """What was made in a directory of a subordinate id is removed by the next run, of any volume, or by prune."""
     git = tmp_path / "p/in/.git"
     git.mkdir(parents=True)
     volume = ("-v", f"{tmp_path}/p:/v", "--")
@@ -231,10 +256,36 @@ def test_a_kill_leaves_nothing_for_long_in_others_directories(sb: Sandboxes, tmp
         running.wait()
         assert before.keys() < everything(tmp_path / "p").keys()
         (tmp_path / "q").mkdir()
-        assert 0 == sb("-v", f"{tmp_path}/q:/v", "true").returncode
+        if by == "run":
+            assert 0 == sb("-v", f"{tmp_path}/q:/v", "true").returncode
+        else:
+            pruned = sb.command("prune", "-f")
+            assert (0, "") == (pruned.returncode, pruned.stdout)
+            assert "still there" not in pruned.stderr
         assert before == everything(tmp_path / "p")
     finally:
         sb("--show", f"{tmp_path}/p", *volume, "chown", "0:0", "/v/in", "/v/in/.git")
+
+
+def test_prune_says_what_it_cannot_remove(sb: Sandboxes, tmp_path: Path) -> None:
+    """By way of a link that was put there meanwhile, say: in one line. Once the link is gone it is removed."""
+    place = tmp_path / "p/in"
+    place.mkdir(parents=True)
+    running = sb.start("-v", f"{place}:/v", "--", "sh", "-c", "echo ready; read line")
+    stdout_until(running, b"ready\n")
+    place.parent.rename(tmp_path / "moved")
+    place.parent.symlink_to("q")
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    eventually(lambda: all(each.state == "Z" for each in descendants(os.getpid())))
+    pruned = sb.command("prune", "-f")
+    (told,) = [line for line in pruned.stderr.splitlines() if str(place) in line]
+    assert "is still there" in told
+    assert {} != everything(tmp_path / "moved/in")
+    place.parent.unlink()
+    (tmp_path / "moved").rename(place.parent)
+    assert str(place) not in sb.command("prune", "-f").stderr
+    assert {} == everything(place)
 
 
 def test_files_that_look_like_placeholders_stay(sb: Sandboxes, tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ import signal
 import statistics
 import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from rootless_sb import host, limits
+from rootless_sb import host, limits, turns
 from rootless_sb.spec import RunSpec
 from tests.sandbox import processes
 from tests.sandbox.running import PATIENCE, SB, eventually, stdout_until, tell
@@ -75,6 +77,42 @@ for _ in range(int(sys.argv[1])):
 print("alone", flush=True)
 signal.pause()
 """
+# So many processes in sessions of their own that sleep until a line comes; then each is busy, in threads if it has any.
+SLEEPERS = """
+import os, select, signal, sys, threading
+reader, writer = os.pipe()
+woken, awake = os.pipe()
+def wait():
+    select.select([woken], [], [])
+    while True:
+        pass
+for _ in range(int(sys.argv[1])):
+    if os.fork() == 0:
+        os.setsid()
+        for _ in range(int(sys.argv[2])):
+            threading.Thread(target=wait).start()
+        os.write(writer, b"x")
+        if int(sys.argv[2]):
+            signal.pause()
+        wait()
+for _ in range(int(sys.argv[1])):
+    os.read(reader, 1)
+print("asleep", flush=True)
+sys.stdin.readline()
+os.write(awake, b"x")
+signal.pause()
+"""
+# So many busy processes, all in one session, so that they have one share.
+FAMILY = """
+import ctypes, os, signal, sys
+for _ in range(int(sys.argv[1]) - 1):
+    if os.fork() == 0:
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        break
+while True:
+    pass
+"""
+LOOKS = 40  # in tenths of a second
 BUSY = "while True: pass"
 
 
@@ -193,5 +231,38 @@ def test_who_has_the_turns_taken_is_missed(sb: Sandboxes, number: int) -> None:
     eventually(lambda: takers(crowd))
     (taker,) = takers(crowd)
     os.kill(taker.pid, number)
-    crowd.communicate(timeout=PATIENCE)
+    _, told = crowd.communicate(timeout=PATIENCE)
     assert 125 == crowd.returncode
+    how = {signal.SIGKILL: "was killed by SIGKILL", signal.SIGSTOP: "was stopped by SIGSTOP"}[number]
+    assert f"sb-turns, which has its very many processes take turns, {how}" in told.decode()
+
+
+def test_the_end_of_pid_1_is_not_that_of_the_turns(sb: Sandboxes) -> None:
+    """Whoever has the turns taken dies with it, and isn't named."""
+    crowd = sb.start("--", sys.executable, "-I", "-c", CROWD, str(MOST + 40))
+    eventually(lambda: takers(crowd))
+    (init,) = [process for process in processes.descendants(crowd.pid) if process.name == "sb-init"]
+    os.kill(init.pid, signal.SIGKILL)
+    _, told = crowd.communicate(timeout=PATIENCE)
+    assert 125 == crowd.returncode
+    assert "its pid 1 was killed by SIGKILL" in told.decode()
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_who_waits_is_left_alone(sb: Sandboxes, started: list[subprocess.Popen[bytes]], threads: int) -> None:
+    """Very many sessions that want nothing take no turns, though the host has as much to do as it can; once all want to
+    run they do, also those whose first thread sleeps.
+    """
+    crowd = sb.start("--", sys.executable, "-I", "-c", SLEEPERS, str(MOST + 40), str(threads))
+    stdout_until(crowd, b"asleep\n")
+    busy = subprocess.Popen([sys.executable, "-I", "-c", FAMILY, str(MOST + 40)], start_new_session=True)
+    sb.adopt(busy)
+    started.append(busy)
+    eventually(lambda: turns.running(Path("/proc/loadavg").read_text()) > MOST)
+    for _ in range(LOOKS):
+        assert [] == takers(crowd)
+        time.sleep(0.1)
+    tell(crowd, "\n")
+    eventually(lambda: takers(crowd))
+    crowd.kill()
+    crowd.communicate(timeout=PATIENCE)

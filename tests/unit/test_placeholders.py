@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from typing import TYPE_CHECKING
 
 import pytest
 
-from rootless_sb import placeholders, sandboxes
+from fuse_overlay.kernel import paths
+from rootless_sb import placeholders, sandboxes, stand_ins
 from rootless_sb.placeholders import Placeholders
 from rootless_sb.unasked import DIRECTORY, FILE, LINK, SOCKET
 
@@ -121,7 +123,7 @@ def test_somebody_is_faster(index: Path, project: Path, kind: str, monkeypatch: 
     (project / "x").mkdir()
     taken = Placeholders("a", os.getuid())
     with monkeypatch.context() as patched:
-        patched.setattr(placeholders.os.path, "lexists", lambda _: False)
+        patched.setattr(stand_ins, "is_taken", lambda _: False)
         assert taken.take(str(project / "x"), kind)
     taken.clear()
     assert ["x"] == os.listdir(project)
@@ -137,6 +139,89 @@ def test_what_a_user_puts_in_its_place_stays(index: Path, project: Path, kind: s
     (project / "x").write_bytes(b"")
     taken.clear()
     assert ["x"] == os.listdir(project)
+    assert [] == notes(index)
+
+
+@pytest.fixture(params=["openat2", "walk"])
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How directories are opened: as this kernel can, and as an old one could."""
+
+    def unknown(*_: object) -> int:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    if request.param == "walk":
+        monkeypatch.setattr(paths, "open_beneath", unknown)
+
+
+KINDS = {SOCKET: b"", LINK: b"", FILE: b"{}", DIRECTORY: b""}
+
+
+@pytest.mark.usefixtures("_way")
+@pytest.mark.parametrize("inner", ["x", "in/x"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_made_by_way_of_a_link(index: Path, project: Path, kind: str, inner: str) -> None:
+    """Somebody who puts a link in the place of a directory that was looked at has nothing made where it leads."""
+    (project / "elsewhere/in").mkdir(parents=True)
+    (project / "swapped").symlink_to("elsewhere")
+    taken = Placeholders("a", os.getuid())
+    with pytest.raises(OSError, match=r"symbolic links|Not a directory"):
+        taken.take(str(project / "swapped" / inner), kind)
+    assert ["in"] == [path.name for path in (project / "elsewhere").rglob("*")]
+    assert taken.take(str(project / "elsewhere" / inner), kind)  # which can be made there, if meant
+    taken.clear()
+    assert ["in"] == [path.name for path in (project / "elsewhere").rglob("*")]
+    assert [] == notes(index)
+
+
+@pytest.mark.usefixtures("_way")
+@pytest.mark.parametrize("inner", ["x", "in/x"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_removed_by_way_of_a_link(index: Path, project: Path, kind: str, inner: str) -> None:
+    """What another sandbox has made where a link leads by now stays. Ours goes once the link is gone."""
+    for name in ("p/in", "q/in"):
+        (project / name).mkdir(parents=True)
+    taken, other = Placeholders("a", os.getuid()), Placeholders("b", os.getuid())
+    assert taken.take(str(project / "p" / inner), kind, KINDS[kind])
+    assert other.take(str(project / "q" / inner), kind, KINDS[kind])
+    (project / "p").rename(project / "moved")
+    (project / "p").symlink_to("q")
+    taken.clear()
+    assert os.path.lexists(project / "q" / inner)
+    assert sorted(["a", "b"]) == sorted(notes(index))
+    (project / "p").unlink()
+    (project / "moved").rename(project / "p")
+    sweep(index)
+    assert not os.path.lexists(project / "p" / inner)
+    other.clear()
+    assert not os.path.lexists(project / "q" / inner)
+    assert [] == notes(index)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_another_directory_has_stays(index: Path, project: Path, kind: str) -> None:
+    """A directory that comes into the place of ours may have something that looks the same and isn't ours."""
+    for name in ("p", "q"):
+        (project / name).mkdir()
+    taken, other = Placeholders("a", os.getuid()), Placeholders("b", os.getuid())
+    assert taken.take(str(project / "p/x"), kind, KINDS[kind])
+    assert other.take(str(project / "q/x"), kind, KINDS[kind])
+    (project / "p").rename(project / "moved")
+    (project / "q").rename(project / "p")
+    taken.clear()
+    assert ["x"] == os.listdir(project / "p")
+    assert ["b"] == notes(index)
+
+
+def test_a_file_in_a_directorys_place(index: Path, project: Path) -> None:
+    """What had a placeholder in it is gone, and so is the note."""
+    taken = Placeholders("a", os.getuid())
+    for kind, name in ((DIRECTORY, "d"), (SOCKET, "d/x")):
+        assert taken.take(str(project / name), kind)
+    (project / "d/x").unlink()
+    (project / "d").rmdir()
+    (project / "d").write_text("own")
+    taken.clear()
+    assert ["d"] == os.listdir(project)
     assert [] == notes(index)
 
 
