@@ -13,8 +13,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, TypeAlias
 
 from fuse_overlay import indexes, merge, ownership, whiteout
-from fuse_overlay.descent import open_directory as open_directory  # noqa: PLC0414 - others have it from here
-from fuse_overlay.descent import walk
+from fuse_overlay.descent import open_directory, walk
 from fuse_overlay.errors import OverlayError, failure
 from fuse_overlay.gate import READ, SEARCH, Gate
 from fuse_overlay.kernel.shortcut import SHORTCUT

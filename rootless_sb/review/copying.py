@@ -11,7 +11,8 @@ from fuse_overlay import copydata
 from fuse_overlay.creation import Caller
 from fuse_overlay.entries import Missing
 from fuse_overlay.errors import failure
-from fuse_overlay.layers import at_fd, open_directory
+from fuse_overlay.descent import open_directory
+from fuse_overlay.layers import at_fd
 from fuse_overlay.metadata import Wanted
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.review import merged, sites

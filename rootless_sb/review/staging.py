@@ -8,7 +8,8 @@ import stat
 from typing import TYPE_CHECKING
 
 from fuse_overlay import copydata
-from fuse_overlay.layers import at, open_directory
+from fuse_overlay.descent import open_directory
+from fuse_overlay.layers import at
 from rootless_sb import faults
 from rootless_sb.review import dressing, sites, stamps
 from rootless_sb.review.changes import is_new_directory

@@ -11,7 +11,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from fuse_overlay.layers import open_directory
+from fuse_overlay.descent import open_directory
 from fuse_overlay.tuples import NamedTuple
 from rootless_sb.review.actions import stamp_of
 from rootless_sb.review.merged import is_gone
