@@ -40,6 +40,7 @@ class Host(NamedTuple):
     devices: tuple[str, ...]
     machine: str
     release: str
+    name: str
     processors: int
     affinity: tuple[int, ...]  # the processors that this process may run on
     memory: int  # bytes that can be had yet
@@ -83,6 +84,7 @@ def probe(parent: int = 0) -> Host:
         devices=tuple(name for name in DEVICES if os.path.exists(f"/dev/{name}")),
         machine=os.uname().machine,
         release=os.uname().release,
+        name=os.uname().nodename,
         processors=os.cpu_count() or 1,
         affinity=tuple(sorted(os.sched_getaffinity(0))),
         memory=_memory(),

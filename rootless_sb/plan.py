@@ -103,7 +103,7 @@ def make_plan(
 ) -> Plan:
     """Decide everything about a run, on the image `base` if one is given. Raises SbError for what can't be."""
     engines.require(wanted)
-    behind = barriers.decide(wanted, host, namespaces(wanted.allow_degraded))  # takes longer than all the rest
+    behind = barriers.decide(wanted, host, namespaces(wanted))  # takes longer than all the rest
     plan = _plan_once(wanted, host, descriptors, identifier, base, behind)
     if plan.id_maps.helpers is None:
         return plan
@@ -133,7 +133,7 @@ def _plan_once(
         program = target(wanted, host)
     else:
         program = _image_target(wanted, host, base, identifier, terminal=terminal, one_id=maps.helpers is None)
-    own = namespaces(wanted.allow_degraded)
+    own = namespaces(wanted)
     return Plan(
         identifier=identifier,
         uid=host.uid,
@@ -145,7 +145,7 @@ def _plan_once(
         mount_options=f"rootmode=40000,user_id={own_uid},group_id={own_gid},allow_other,default_permissions",
         steps=root_steps(
             own=own,
-            hostname=wanted.hostname or identifier,
+            hostname=_host_name(wanted, host, identifier),
             etc_hosts=host.etc_hosts if wanted.rootfs is None and base is None else _LOCALHOST,
             devices=tuple(name for name in host.devices if name != "fuse" or wanted.nested),
             gids=maps.gids,
@@ -350,16 +350,25 @@ def limited(plan: Plan, grouped: Sequence[str], own: Sequence[str]) -> tuple[Hel
     return (*limits.held(plan.limits, grouped, own), *of_files, *timeout)
 
 
-def namespaces(given_up: tuple[str, ...]) -> tuple[str, ...]:
+def _host_name(wanted: RunSpec, host: Host, identifier: str) -> str:
+    """The name of the machine that the sandbox takes itself for."""
+    return host.name if wanted.uts == spec.HOST else wanted.hostname or identifier
+
+
+def namespaces(wanted: RunSpec) -> tuple[str, ...]:
     """The namespaces to make besides A and B, without those that the caller can do without. Raises SbError for a name
-    of none that can be given up.
+    of none that can be given up, and for one of a namespace that isn't made.
     """
+    if wanted.uts == spec.HOST and wanted.hostname:
+        raise SbError("--hostname and --uts host", "the host keeps its name", "leave one of them out; or --uts private")
+    given_up = wanted.allow_degraded
     degradable = [name for name, requirement in REQUIREMENTS.items() if requirement.degradable]
     for name in given_up:
         if name not in degradable:
             choices = ", ".join(degradable)
             raise SbError(f"--allow-degraded {name}", "not a check that can be given up", f"one of {choices}")
-    return tuple(name for name in KINDS if name not in given_up)
+    shared = ("uts",) if wanted.uts == spec.HOST else ()
+    return tuple(name for name in KINDS if name not in (*given_up, *shared))
 
 
 def greeting(wanted: RunSpec, host: Host) -> str:
@@ -387,7 +396,7 @@ def _image_target(
     image = base.image
     user = wanted.user or ("" if one_id or wanted.userns == spec.KEEP_ID else image.user)
     term = dict(host.environment).get("TERM", "xterm") if terminal else ""
-    environment = running.environment(image, hostname=wanted.hostname or identifier, terminal=term, user=user)
+    environment = running.environment(image, hostname=_host_name(wanted, host, identifier), terminal=term, user=user)
     environment = _as_asked(wanted, environment)
     directory = wanted.workdir or image.directory or "/"
     if not directory.startswith("/"):

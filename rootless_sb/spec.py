@@ -8,6 +8,9 @@ from fuse_overlay.tuples import NamedTuple
 ROOT = "root"
 SINGLE = "single"
 KEEP_ID = "keep-id"
+# --uts
+PRIVATE = "private"
+HOST = "host"
 
 
 class RunSpec(NamedTuple):
@@ -22,6 +25,7 @@ class RunSpec(NamedTuple):
     unset_environment: tuple[str, ...] = ()
     workdir: str | None = None
     hostname: str | None = None
+    uts: str = PRIVATE  # or HOST: its UTS namespace, and so its name, is the host's
     hidden: tuple[str, ...] = ()
     shown: tuple[str, ...] = ()  # what isn't hidden although it is by default
     userns: str = ROOT

@@ -168,6 +168,7 @@ def parser(
     add("-w", "--workdir", metavar="DIR", help="the working directory inside (default: the current one)")
     shared.add_identity(options, "root")
     add("--hostname", metavar="NAME", help="the host name inside (default: the sandbox's id)")
+    add("--uts", choices=(spec.PRIVATE, spec.HOST), default=spec.PRIVATE, help="host: the host's name, as it changes")
     add("-v", "--volume", metavar="SRC[:DST[:ro]]", action="append", default=[], help="what stays the host's inside")
     add("--tmpfs", metavar="DST[:OPTIONS]", action="append", default=[], help="a file system in memory, as size=1g")
     add("--read-only", action="store_true", help="nothing can be changed but in volumes and in memory")
@@ -221,6 +222,7 @@ def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
         unset_environment=tuple(parsed.unsetenv),
         workdir=parsed.workdir,
         hostname=_host_name(parsed.hostname) if parsed.hostname else None,
+        uts=parsed.uts,
         hidden=tuple(map(_hidden, parsed.hide)),
         shown=tuple(map(options.absolute, parsed.show)),
         userns=parsed.userns,

@@ -73,6 +73,14 @@ def test_what_is_prepared_does_not_suit(with_many_ids: Agent) -> None:
     assert f"{own}\n" == agent.warm("--allow-degraded", "net", "--", *NETWORK)
 
 
+def test_the_hosts_name(with_many_ids: Agent) -> None:
+    """--uts host: of what was prepared, that namespace isn't entered."""
+    agent = with_many_ids
+    _, network = _prepared(agent)
+    shown = agent.warm("--uts", "host", "--", "readlink", "/proc/self/ns/net", "/proc/self/ns/uts")
+    assert [network, os.readlink("/proc/self/ns/uts")] == shown.split()
+
+
 def test_who_waits_is_killed(with_many_ids: Agent) -> None:
     """The next run makes all by itself, and has somebody wait again."""
     agent = with_many_ids

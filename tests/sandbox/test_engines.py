@@ -97,6 +97,14 @@ def test_who_serves(sb: Sandboxes, root: Path) -> None:
     assert ["overlay", "fuse"] == kinds
 
 
+def test_the_hosts_name(sb: Sandboxes, root: Path) -> None:
+    """--uts host: with either engine the sandbox has no name of its own."""
+    own = "/proc/self/ns/uts"
+    for engine in ("kernel", "fuse"):
+        done = sb("--engine", engine, "--rootfs", str(root), "--uts", "host", "--", "/bin/busybox", "readlink", own)
+        assert f"{os.readlink(own)}\n" == done.stdout
+
+
 def test_apply(sb: Sandboxes, root: Path, subordinate_ids: int) -> None:
     """What is applied belongs to the subordinate ids that it belonged to; the same chown by the caller fails."""
     assert subordinate_ids

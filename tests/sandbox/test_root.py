@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -170,6 +172,30 @@ def test_hostname_can_be_chosen(sb: Sandboxes) -> None:
     script = "uname -n; cat /etc/hostname; getent hosts box"
     result = sb("--hostname", "box", "sh", "-c", script)
     assert ["box", "box", "127.0.1.1", "box"] == result.stdout.split()
+
+
+def test_the_hosts_own_name(sb: Sandboxes) -> None:
+    """--uts host: its namespace and name, in /etc/hostname too, by the variable as well; nobody inside can change it.
+    (Where a namespace of the sandbox's own is made inside, it can be.)
+    """
+    name = os.uname().nodename
+    look = "readlink /proc/self/ns/uts; uname -n; cat /etc/hostname"
+    expected = [os.readlink("/proc/self/ns/uts"), name, name]
+    assert expected == sb("--uts", "host", "sh", "-c", look).stdout.split()
+    assert expected == sb("sh", "-c", look, variables={"SB_UTS": "host"}).stdout.split()
+    assert name not in sb("--uts", "private", "sh", "-c", look, variables={"SB_UTS": "host"}).stdout.split()
+    rename = "import ctypes; libc = ctypes.CDLL(None, use_errno=True); libc.sethostname(b'other', 5)"
+    told = [sys.executable, "-I", "-c", f"{rename}; print(ctypes.get_errno())"]
+    for options in (("--uts", "host"), ("--uts", "host", "--nested")):
+        assert f"{errno.EPERM}\n" == sb("-q", *options, "--", *told).stdout
+    assert "0\n" == sb("-q", "--uts", "host", "--nested", "--", "unshare", "--uts", *told).stdout
+    assert name == os.uname().nodename
+
+
+def test_a_name_of_its_own_and_the_hosts(sb: Sandboxes) -> None:
+    """--hostname and --uts host contradict each other."""
+    refused = sb("--uts", "host", "--hostname", "box", "true")
+    assert (125, True) == (refused.returncode, "hint: leave one of them out" in refused.stderr)
 
 
 def test_namespaces_are_new(sb: Sandboxes) -> None:

@@ -25,6 +25,7 @@ HOST = Host(
     devices=("null", "tty", "fuse"),
     machine="x86_64",
     release="6.1.0-9-amd64",
+    name="desk",
     processors=2,
     affinity=(0, 1),
     memory=10_000_000_000,

@@ -14,7 +14,7 @@ from rootless_sb.kernel.descriptors import FILE, NULL, PIPE, TERMINAL, Descripto
 from rootless_sb.plan import make_plan, with_layer
 from rootless_sb.root import hosts_file
 from rootless_sb.spec import RunSpec
-from rootless_sb.steps import Attach, MountAt, OpenTerminal, PivotRoot, SetHostname, WriteSetting
+from rootless_sb.steps import Attach, MountAt, OpenTerminal, PivotRoot, SetHostname, WriteFile, WriteSetting
 from rootless_sb.ui import plans
 from tests.unit.hosts import HOST
 
@@ -112,6 +112,16 @@ def test_a_removed_working_directory_is_an_error() -> None:
 def test_the_sandboxs_name_resolves() -> None:
     """The host's table gets one line more, on a line of its own."""
     assert b"127.0.0.1 localhost\n127.0.1.1\tbox\n" == hosts_file(b"127.0.0.1 localhost", "box")
+
+
+def test_the_hosts_name() -> None:
+    """--uts host: no namespace is made for a name, and nothing sets one; it is the host's that is written down."""
+    plan = make_plan(RunSpec(uts="host"), HOST, PIPES, "x")
+    assert "uts" not in plan.namespaces
+    assert not [step for step in plan.steps if isinstance(step, SetHostname)]
+    assert WriteFile("hostname", b"desk\n") in plan.steps
+    with pytest.raises(SbError, match="--hostname and --uts host"):
+        make_plan(RunSpec(uts="host", hostname="box"), HOST, PIPES, "x")
 
 
 @pytest.mark.parametrize(
