@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from fuse_overlay.tuples import NamedTuple
 from rootless_sb import paths
 from rootless_sb.errors import SbError, did_you_mean
+from rootless_sb.kernel import files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,12 +52,13 @@ def load(environment: dict[str, str], home: str) -> tuple[Document, ...]:
 
 def _read(path: str) -> Document | None:
     try:
-        with open(path, "rb") as file:
-            data = file.read()
+        data = files.read_regular(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise SbError(f"cannot read {path}", error.strerror or str(error)) from error
+    if data is None:
+        raise SbError(f"cannot read {path}", "not a file", "remove it, or put a file there")
     import tomllib
 
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -48,17 +49,31 @@ def read(directory: int, name: str) -> bytes:
         return file.readall()
 
 
-def read_within(directory: str, name: str, most: int) -> bytes:
-    """What a regular file holds, its first `most` bytes; nothing if there is none. Raises OSError.
-
-    Nobody vouches for what lies there: a FIFO would have its reader wait for ever.
+def read_regular(path: str, most: int = -1) -> bytes | None:
+    """What a regular file holds, its first `most` bytes if that isn't negative; None if something else is there: a FIFO
+    would have its reader wait for ever. Raises OSError.
     """
     try:
-        descriptor = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket: open(2)
+            return None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
+    with open(descriptor, "rb", buffering=0) as file:
+        return file.read(most) or b""
+
+
+def read_within(directory: str, name: str, most: int) -> bytes:
+    """What a regular file holds that nobody vouches for, its first `most` bytes; nothing if there is none. Raises
+    OSError.
+    """
+    try:
+        return read_regular(f"{directory}/{name}", most) or b""
     except FileNotFoundError:
         return b""
-    with open(descriptor, "rb", buffering=0) as file:
-        return file.read(most) or b"" if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
 
 
 def lock(directory: int, name: str, *, wait: bool, shared: bool = False) -> int | None:

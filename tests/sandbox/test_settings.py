@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.sandbox.running import PATIENCE, SB
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +60,36 @@ def test_a_bad_file_is_named(sb: Sandboxes, configure: Path, text: str, said: st
     assert (125, "") == (refused.returncode, refused.stdout)
     assert said in refused.stderr
     assert str(configure) in refused.stderr
+
+
+@pytest.mark.parametrize("kind", ["fifo", "directory", "device", "socket"])
+def test_what_is_no_file_is_refused(sb: Sandboxes, configure: Path, kind: str) -> None:
+    """Nobody waits for somebody who writes, or for a device's end: one line and a hint."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        if kind == "fifo":
+            os.mkfifo(configure)
+        elif kind == "directory":
+            configure.mkdir()
+        elif kind == "device":
+            configure.symlink_to("/dev/zero")
+        else:
+            listener.bind(str(configure))
+        refused = sb("echo", "ran")
+    assert (125, "") == (refused.returncode, refused.stdout)
+    first, empty, hint, *more = refused.stderr.splitlines()
+    assert (True, "", []) == (first.startswith(f"sb: cannot read {configure}: "), empty, more)
+    assert hint.startswith("hint: ")
+
+
+def test_what_is_named_may_be_a_pipe(sb: Sandboxes) -> None:
+    """--env-file and --seccomp take what a shell's <(…) makes: whoever names a FIFO has somebody write to it."""
+    profile = '{"defaultAction": "SCMP_ACT_ALLOW"}'
+    options = f"--env-file <(echo GREETING=hello) --seccomp <(echo '{profile}')"
+    script = f"exec $0 run -q {options} -- sh -c 'echo $GREETING'"
+    done = subprocess.run(
+        ["bash", "-c", script, SB], env=sb.environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert (0, "hello\n", "") == (done.returncode, done.stdout, done.stderr)
 
 
 def test_the_working_directory_has_no_say(sb: Sandboxes, tmp_path: Path) -> None:
