@@ -27,6 +27,7 @@ from rootless_sb.volumes import (
     parse_volume,
     pins,
     read_only_within,
+    require_apart,
     require_others,
     volume_steps,
     with_held,
@@ -260,7 +261,8 @@ def _volumes(wanted: RunSpec) -> tuple[Volume, ...]:
 
 
 def _volume_steps(wanted: RunSpec, host: Host) -> tuple[Step, ...]:
-    volumes = _volumes(wanted)
+    volumes, scratches = _volumes(wanted), tuple(map(parse_scratch, wanted.scratches))
+    require_apart(volumes, scratches)
     hidden: tuple[str, ...] = ()
     own: tuple[str, ...] = ()
     if volumes:
@@ -269,7 +271,7 @@ def _volume_steps(wanted: RunSpec, host: Host) -> tuple[Step, ...]:
         asked = (*(() if wanted.image else wanted.hidden), *hidden_on_host(volumes, wanted.hidden))
         hidden = tuple(dict.fromkeys((*_hidden_by_default(wanted, host, secret=True), *asked)))
     over = without_hidden(read_only_within(volumes, wanted.read_only_paths), hidden)
-    steps = volume_steps((*volumes, *over), tuple(map(parse_scratch, wanted.scratches)), hidden, own)
+    steps = volume_steps((*volumes, *over), scratches, hidden, own)
     return with_held(steps, pins(volumes, wanted.read_only_paths))
 
 

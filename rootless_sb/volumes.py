@@ -103,6 +103,18 @@ def not_for_sandboxes(source: str) -> SbError:
     )
 
 
+def require_apart(volumes: tuple[Volume, ...], scratches: tuple[Scratch, ...]) -> None:
+    """Refuse two of them at one place, of which nobody could tell which is seen there. Raises SbError."""
+    seen: set[str] = set()
+    options = [(f"--volume {each.source}:{each.target}", each.target) for each in volumes]
+    options += [(f"--tmpfs {each.target}", each.target) for each in scratches]
+    for option, target in options:
+        if target in seen:
+            hint = "another place inside for one of them (those that SB_* and config.toml name count too)"
+            raise SbError(option, f"something else is mounted at {target} already", hint)
+        seen.add(target)
+
+
 def read_only_within(volumes: tuple[Volume, ...], paths: tuple[str, ...]) -> tuple[Volume, ...]:
     """Volumes that lie over these paths inside, as far as they are in a volume that can be written to: read-only ones.
 

@@ -240,7 +240,7 @@ def run_spec(parsed: argparse.Namespace) -> spec.RunSpec:
         seccomp=profile,
         seccomp_profile=_profile(profile),
         nested=parsed.nested,
-        volumes=(*(_volume(text) for text in parsed.volume), *_sockets(parsed.show)),
+        volumes=_volumes(parsed),
         scratches=tuple(parsed.tmpfs),
         read_only=parsed.read_only,
         read_only_paths=tuple(map(options.absolute, parsed.read_only_path)),
@@ -290,6 +290,15 @@ def _hidden(path: str) -> str:
     return absolute
 
 
+def _volumes(parsed: argparse.Namespace) -> tuple[str, ...]:
+    """All volumes in absolute paths: those asked for, and for the sockets that are shown and aren't among them. Raises
+    SbError.
+    """
+    asked = tuple(map(_volume, parsed.volume))
+    places = {text.split(":")[1] for text in asked}
+    return (*asked, *(text for text in _sockets(parsed.show) if text.split(":")[1] not in places))
+
+
 def _volume(text: str) -> str:
     """A volume in absolute paths. Raises SbError: its source isn't there, say."""
     from rootless_sb.cli import options
@@ -307,7 +316,7 @@ def _sockets(shown: Sequence[str]) -> list[str]:
     for path in map(os.path.abspath, shown):
         inside = os.listdir(path) if os.path.isdir(path) and os.access(path, os.R_OK) else []
         found += [each for each in (path, *(os.path.join(path, name) for name in inside)) if _is_socket(each)]
-    return [f"{path}:{path}:rw" for path in found if ":" not in path]
+    return [f"{path}:{path}:rw" for path in dict.fromkeys(found) if ":" not in path]
 
 
 def _is_socket(path: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -115,6 +116,22 @@ def test_what_cannot_be_a_volume(sb: Sandboxes, volume: str, why: str) -> None:
     refused = sb("-v", volume, "--", "echo", "ran")
     assert (125, "") == (refused.returncode, refused.stdout)
     assert why in refused.stderr
+
+
+def test_two_at_one_place(sb: Sandboxes, tmp_path: Path) -> None:
+    """Which of them would be seen? An error in one line, and a hint, also where one of them is a setting; a socket that
+    is shown may be a volume too.
+    """
+    two = ("-v", f"{tmp_path}:/srv", "--tmpfs", "/srv/")
+    for options, variables in ((two, {}), (two[2:], {"SB_VOLUME": two[1]})):
+        refused = sb(*options, "true", variables=variables)
+        first, _, hint = refused.stderr.splitlines()
+        assert (125, "sb: --tmpfs /srv: something else is mounted at /srv already") == (refused.returncode, first)
+        assert hint.startswith("hint: another place")
+    with socket.socket(socket.AF_UNIX) as listener:
+        path = str(tmp_path / "socket")
+        listener.bind(path)
+        assert 0 == sb("-v", path, "--show", path, "--show", str(tmp_path), "test", "-S", path).returncode
 
 
 def test_a_volume_needs_a_place_in_the_one_around_it(sb: Sandboxes, tmp_path: Path) -> None:

@@ -16,11 +16,22 @@ from rootless_sb.volumes import (
     parse_volume,
     pins,
     read_only_within,
+    require_apart,
     require_others,
     volume_steps,
     with_held,
     without_hidden,
 )
+
+
+def test_one_place_one_mount() -> None:
+    """What is mounted at the same place as something before it is named; beneath it is another place."""
+    data, other, below = (Volume(*paths, False) for paths in (("/a", "/data"), ("/b", "/data"), ("/b", "/data/b")))
+    require_apart((data, below), (parse_scratch("/data/c"),))
+    with pytest.raises(SbError, match="--volume /b:/data: something else is mounted at /data already"):
+        require_apart((data, other), ())
+    with pytest.raises(SbError, match="--tmpfs /data: something else is mounted at /data already"):
+        require_apart((data,), (parse_scratch("/data/.:size=1m"),))
 
 
 @pytest.mark.parametrize(
