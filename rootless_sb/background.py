@@ -9,7 +9,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from rootless_sb import overlay_server, protocol, supervisor
+from rootless_sb import overlay_server, protocol, stdio, supervisor
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import channel, descriptors, processes
 from rootless_sb.ui import messages
@@ -27,7 +27,9 @@ def run(plan: Plan, status: StatusStream) -> int:
     """Start a plan in the background and print the sandbox's id once its command runs. Raises SbError."""
     messages.warn_all(plan.warnings)  # what is to run in the background can say nothing
     ours, theirs = channel.pair()
-    keep = {theirs.fileno(), *((status.descriptor,) if status.descriptor is not None else ())}
+    keep = {theirs.fileno(), *stdio.preserved(plan.attachments)}
+    if status.descriptor is not None:
+        keep.add(status.descriptor)
     with Doing("cannot fork"):
         processes.fork(lambda: _supervise(plan, theirs, status), keep)
     theirs.close()

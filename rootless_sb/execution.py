@@ -58,8 +58,10 @@ def run(
 
 def _ask(connection: channel.Channel, wanted: Target, standard: relay.Standard) -> None:
     """Send the request, in a file without a name since it may be of any length. Raises SbError."""
-    passed = sorted({each for each in standard if each is not None and each >= 0})
-    places = relay.Standard(*(each if each is None or each < 0 else passed.index(each) for each in standard))
+    passed = sorted({each for each in standard.values() if each is not None and each >= 0})
+    places = {
+        number: each if each is None or each < 0 else passed.index(each) for number, each in standard.items()
+    }
     with Doing("cannot pass the command on"):
         memory = os.memfd_create("sb-request", os.MFD_CLOEXEC)
         with open(memory, "wb", closefd=False) as file:

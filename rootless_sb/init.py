@@ -48,7 +48,7 @@ _counted_apart = False  # whether it is known that the kernel can bound the proc
 
 class Ends(NamedTuple):
     """pid 1's connections: its channel to the supervisor, that which tells of its control group, where `sb exec`
-    connects, the mark of `turns`, and the target's 0, 1 and 2.
+    connects, the mark of `turns`, and the target's 0, 1, 2 and so on.
     """
 
     supervisor: Channel

@@ -128,7 +128,7 @@ def _plan_once(
     own_uid, own_gid = _own_ids(wanted, host)
     attachments = stdio.attachments(descriptors, wanted.tty, wanted.interactive)
     if wanted.detach:
-        attachments = stdio.detached(wanted.tty)
+        attachments = stdio.detached(descriptors, wanted.tty)
     terminal = stdio.on_terminal(attachments)
     if base is None:
         program = target(wanted, host)

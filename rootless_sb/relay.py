@@ -7,7 +7,6 @@ import os
 import select
 from typing import TYPE_CHECKING
 
-from fuse_overlay.tuples import NamedTuple
 from rootless_sb.kernel import descriptors, terminals
 from rootless_sb.stdio import COPY, PASS, PTY
 
@@ -20,17 +19,13 @@ _END_OF_FILE = b"\x04"  # Ctrl-D, which ends the input of whoever reads a termin
 _CHUNK = 1 << 16  # bytes; a pipe's own size (pipe(7))
 
 
-class Standard(NamedTuple):
-    """What the target finds at 0, 1 and 2: a descriptor each, -1 for /dev/null, None where the pty belongs."""
-
-    stdin: int | None
-    stdout: int | None
-    stderr: int | None
+# What the target finds at which number: a descriptor, -1 for /dev/null, None where the pty belongs.
+Standard = dict[int, int | None]
 
 
 def opened(standard: Standard) -> set[int]:
     """The descriptors among these that aren't the caller's own 0, 1 and 2."""
-    return {descriptor for descriptor in standard if descriptor is not None and descriptor > 2}
+    return {descriptor for descriptor in standard.values() if descriptor is not None and descriptor > 2}
 
 
 def release(standard: Standard) -> None:
@@ -110,19 +105,19 @@ def _pass_over_hangup(error: OSError) -> None:
 class Relay:
     """All the pumps of one run, and the caller's terminal while it is in raw mode."""
 
-    __slots__ = ("_master", "_modes", "_outputs", "_stdin", "_stdin_reader", "_terminal", "_typing", "inside")
+    __slots__ = ("_filled", "_keys", "_master", "_modes", "_outputs", "_terminal", "_typing", "inside")
 
     def __init__(self, attachments: tuple[Attachment, ...]) -> None:
         self._outputs: list[Pump] = []
-        self._stdin: Pump | None = None
-        self._stdin_reader: int | None = None
+        self._filled: list[tuple[Pump, int]] = []  # pipes that the sandbox reads: who fills one, and its reading end
+        self._keys: Pump | None = None  # what is typed
         ptys = (each.outside for each in attachments if each.kind == PTY)
         self._terminal = next((number for number in ptys if os.isatty(number)), None)
         self._modes: list[Any] | None = None
         self._typing = any(each.inside == 0 and each.outside == 0 for each in attachments)
         self._master: int | None = None
         pipes: dict[tuple[int, bool], int] = {}
-        self.inside = Standard(*(self._descriptor(each, pipes) for each in attachments))
+        self.inside: Standard = {each.inside: self._descriptor(each, pipes) for each in attachments}
 
     def _descriptor(self, attachment: Attachment, pipes: dict[tuple[int, bool], int]) -> int | None:
         if attachment.kind == PTY:
@@ -131,17 +126,16 @@ class Relay:
             return attachment.outside
         if attachment.kind != COPY:
             return -1
-        shared = (attachment.outside, attachment.inside == 0)  # an input and an output share no pipe
+        shared = (attachment.outside, attachment.incoming)  # an input and an output share no pipe
         if shared not in pipes:
             pipes[shared] = self._pipe(attachment)
         return pipes[shared]
 
     def _pipe(self, attachment: Attachment) -> int:
         reader, writer = os.pipe2(os.O_CLOEXEC)
-        if attachment.inside == 0:
+        if attachment.incoming:
             os.set_blocking(writer, False)
-            self._stdin = Pump(0, writer, own=(writer,))
-            self._stdin_reader = os.dup(reader)
+            self._filled.append((Pump(attachment.outside, writer, own=(writer,)), os.dup(reader)))
             return reader
         self._outputs.append(Pump(reader, attachment.outside, own=(reader,)))
         return writer
@@ -152,7 +146,7 @@ class Relay:
         os.set_blocking(master, False)
         self.make_raw()
         if self._typing:
-            self._stdin = Pump(0, master, at_end=_END_OF_FILE)
+            self._keys = Pump(0, master, at_end=_END_OF_FILE)
         self._outputs.append(Pump(master, 1))
 
     def master(self) -> int | None:
@@ -188,25 +182,24 @@ class Relay:
 
     def inputs(self) -> list[Pump]:
         """The pumps that bring the sandbox something and aren't done."""
-        return [self._stdin] if self._stdin is not None and self._stdin.open else []
+        pumps = (*(pump for pump, _ in self._filled), *((self._keys,) if self._keys is not None else ()))
+        return [pump for pump in pumps if pump.open]
 
     def outputs(self) -> list[Pump]:
         """The pumps that carry out what the sandbox wrote and aren't done."""
         return [pump for pump in self._outputs if pump.open]
 
     def give_back(self) -> None:
-        """After the sandbox's end: rewind a file on stdin to where the sandbox stopped reading."""
-        if self._stdin_reader is None or self._stdin is None:
-            return
-        # No more than we have read: the command can fill that pipe too, by way of /proc/self/fd.
-        in_pipe = descriptors.unread_bytes(self._stdin_reader)
-        unread = min(in_pipe + self._stdin.pending_bytes(), self._stdin.read)
-        self._stdin.end()
-        if unread:
-            try:
-                os.lseek(0, -unread, os.SEEK_CUR)
-            except OSError as error:
-                if error.errno != errno.ESPIPE:  # a device or a terminal: what was read of it is gone
-                    raise
-        os.close(self._stdin_reader)
-        self._stdin_reader = None
+        """After the sandbox's end: rewind files to where the sandbox stopped reading them."""
+        for pump, reader in self._filled:
+            # No more than we have read: the command can fill that pipe too, by way of /proc/self/fd.
+            unread = min(descriptors.unread_bytes(reader) + pump.pending_bytes(), pump.read)
+            pump.end()
+            if unread:
+                try:
+                    os.lseek(pump.source, -unread, os.SEEK_CUR)
+                except OSError as error:
+                    if error.errno != errno.ESPIPE:  # a device or a terminal: what was read of it is gone
+                        raise
+            os.close(reader)
+        self._filled = []

@@ -1,11 +1,15 @@
-"""What `sb exec` asks of a running sandbox: a program, and what it is to find at 0, 1 and 2. Pure."""
+"""What `sb exec` asks of a running sandbox: a program, and what it is to find at 0, 1, 2 and so on. Pure."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from fuse_overlay.tuples import NamedTuple
 from rootless_sb.program import Target
 from rootless_sb.protocol import ProtocolError
-from rootless_sb.relay import Standard
+
+if TYPE_CHECKING:
+    from rootless_sb.relay import Standard
 
 
 class Request(NamedTuple):
@@ -23,7 +27,9 @@ def pack(request: Request) -> bytes:
     texts += [wanted.directory, str(wanted.umask), str(len(wanted.ignored_signals))]
     texts += [str(number) for number in wanted.ignored_signals]
     texts.append(wanted.user)
-    texts += ["" if each is None else str(each) for each in request.standard]
+    texts.append(str(len(request.standard)))
+    for number, each in request.standard.items():
+        texts += [str(number), "" if each is None else str(each)]
     return "".join(f"{text}\0" for text in texts).encode("utf-8", "surrogateescape")
 
 
@@ -36,7 +42,8 @@ def unpack(data: bytes) -> Request:
         directory, umask = next(texts), int(next(texts))
         ignored = tuple(int(next(texts)) for _ in range(int(next(texts))))
         user = next(texts)
-        standard = [int(text) if text else None for text in (next(texts), next(texts), next(texts))]
+        places = [(int(next(texts)), next(texts)) for _ in range(int(next(texts)))]
+        standard = {number: int(text) if text else None for number, text in places}
     except (StopIteration, RuntimeError, ValueError) as error:  # RuntimeError: a generator's StopIteration (PEP 479)
         raise ProtocolError("not a request") from error
-    return Request(Target(arguments, environment, directory, umask, ignored, user), Standard(*standard))
+    return Request(Target(arguments, environment, directory, umask, ignored, user), standard)

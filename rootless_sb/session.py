@@ -10,7 +10,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from fuse_overlay.tuples import NamedTuple
-from rootless_sb import protocol, relay, request, target, tending
+from rootless_sb import protocol, request, target, tending
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import processes, terminals
 from rootless_sb.kernel.signals import SignalPipe
@@ -67,8 +67,10 @@ def _start(passed: list[int], client: Channel, lent: Lent) -> int:
         raise SbError("cannot run the command", "there was no request")
     with open(passed[0], "rb") as file:
         wanted = request.unpack(file.read())
-    standard = relay.Standard(*(each if each is None or each < 0 else passed[1 + each] for each in wanted.standard))
-    slave = _open_terminal(client, lent) if None in standard else None
+    standard = {
+        number: each if each is None or each < 0 else passed[1 + each] for number, each in wanted.standard.items()
+    }
+    slave = _open_terminal(client, lent) if None in standard.values() else None
     around = target.Surroundings(slave, lent.null, standard, lent.inner, lent.barriers, lent.limits)
     started = target.start(wanted.target, around)
     for descriptor in (*passed[1:], *((slave,) if slave is not None else ())):

@@ -47,7 +47,7 @@ class Inner(NamedTuple):
 
 
 class Surroundings(NamedTuple):
-    """What the starting process lends: the pty's slave if there is one, /dev/null, what is to be 0, 1 and 2, and
+    """What the starting process lends: the pty's slave if there is one, /dev/null, what is to be 0, 1, 2 and so on, and
     either B, to be joined, or what it takes to make B; None where the target stays in A. `barriers`: what it stands
     behind; `limits`: what it is held to.
     """
@@ -73,7 +73,7 @@ def start(wanted: Target, surroundings: Surroundings) -> Started:
     pid 1 writes the maps of B, which the new process makes: whoever is in A has the right to, B itself has not.
     """
     ours, theirs = channel.pair()
-    lent = (surroundings.null, surroundings.slave, *surroundings.standard)
+    lent = (surroundings.null, surroundings.slave, *surroundings.standard.values())
     keep = {theirs.fileno(), *(each for each in lent if each is not None and each >= 0)}
     if isinstance(surroundings.inner, Inner):
         keep |= surroundings.inner.opened()
@@ -127,7 +127,7 @@ def _become(wanted: Target, parent: Channel, surroundings: Surroundings) -> int:
             capabilities.bound(mask(surroundings.barriers.capabilities))
         if wanted.user:
             _become_user(wanted.user, surroundings.slave, environment)
-        _place_standard(surroundings)
+        _place_standard(surroundings, parent)
         os.umask(wanted.umask)
         processes.ignore(wanted.ignored_signals)
         for limit in surroundings.limits:
@@ -181,10 +181,13 @@ def _go_behind(barriers: Barriers) -> None:
             seccomp.install(barriers.program)
 
 
-def _place_standard(surroundings: Surroundings) -> None:
+def _place_standard(surroundings: Surroundings, parent: Channel) -> None:
+    """Put under its number what the target is to find there, and the way to our parent above. Raises SbError."""
     sources = {None: surroundings.slave, -1: surroundings.null}
-    wanted = {number: sources.get(each, each) for number, each in enumerate(surroundings.standard)}
-    descriptors.place({number: source for number, source in wanted.items() if source is not None})
+    wanted = {number: sources.get(each, each) for number, each in surroundings.standard.items()}
+    with Doing("cannot give the command its descriptors", "ulimit -n bounds their numbers; --preserve-fd a lower one"):
+        parent.move_above(max(wanted))
+        descriptors.place({number: source for number, source in wanted.items() if source is not None})
 
 
 def execute(arguments: tuple[str, ...], environment: dict[str, str]) -> NoReturn:

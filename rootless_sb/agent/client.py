@@ -37,13 +37,14 @@ def run(arguments: list[str], began: tuple[int, int]) -> int | None:
     if directory is None:
         return None
     opened = [os.open(directory, os.O_PATH | os.O_DIRECTORY)]
+    handed: list[int] = []
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     status = None
     try:
         connection.settimeout(_PATIENCE)
         connection.connect(f"/proc/self/fd/{opened[0]}/{name}")  # an address is at most 107 bytes long (unix(7))
-        worker = _call(connection, arguments, began, opened)
-        status = _wait(connection, worker) if worker is not None else None
+        worker = _call(connection, arguments, began, opened, handed)
+        status = _wait(connection, worker, handed) if worker is not None else None
     except OSError:  # it has just ended, say, or is stopped
         pass
     if status is None:  # a worker that might still begin dies of this (processes.die_with)
@@ -64,11 +65,12 @@ def likeness() -> tuple[str, str, str, int, bytes]:
 
 
 def _call(
-    connection: _socket.socket, arguments: list[str], began: tuple[int, int], opened: list[int]
+    connection: _socket.socket, arguments: list[str], began: tuple[int, int], opened: list[int], handed: list[int]
 ) -> int | None:
     """Say who calls and what for; a pidfd of the worker, or None if there is none. Raises OSError.
 
-    `opened` gets the descriptors that this process keeps as long as the worker is to live.
+    `opened` gets the descriptors that this process keeps as long as the worker is to live, `handed` the
+    caller's own.
     """
     kind, _, told = connection.recv(256).partition(b" ")
     if kind != CHALLENGE:
@@ -88,6 +90,7 @@ def _call(
     here = os.open(".", os.O_PATH | os.O_DIRECTORY)
     pidfd = os.pidfd_open(worker)
     opened += (lifeline, pidfd)
+    handed += numbers
     rights = b"".join(each.to_bytes(4, sys.byteorder) for each in (memory, alive, here, *numbers))
     connection.sendmsg([secret.encode()], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)], _socket.MSG_NOSIGNAL)
     for each in (memory, alive, here):
@@ -108,13 +111,16 @@ def _is_inherited(number: int) -> bool:
         return False
 
 
-def _wait(connection: _socket.socket, worker: int) -> int | None:
+def _wait(connection: _socket.socket, worker: int, handed: list[int]) -> int | None:
     """Wait until the worker says how it ended, or None if it has to be done here; from when it has begun, signals are
-    passed on.
+    passed on, and what was handed over is the worker's: who is at the other end of a pipe is to see its end.
     """
     kind, _, status = connection.recv(64).partition(b" ")
     if kind == WARM:
         connection.settimeout(None)
+        for descriptor in handed:
+            if descriptor > 2:
+                os.close(descriptor)
         _pass_signals_on(worker)
         return _end(connection)
     return int(status) if kind == ENDED else None  # bad options, say

@@ -9,7 +9,7 @@ from rootless_sb import execution, stdio
 from rootless_sb.cli import lookup, parsing
 from rootless_sb.cli import options as shared
 from rootless_sb.errors import Doing, SbError
-from rootless_sb.kernel import descriptors, processes
+from rootless_sb.kernel import processes
 from rootless_sb.program import Target, without_own
 from rootless_sb.state import EXITED, LOST, State
 from rootless_sb.status_stream import StatusStream
@@ -29,14 +29,15 @@ def main(arguments: list[str]) -> int:
 
 def _run(parsed: argparse.Namespace, status: StatusStream) -> int:
     timeout = parsing.seconds(parsed.timeout) if parsed.timeout is not None else 0.0
+    caller = shared.descriptors(parsed)
     known = lookup.find(parsed.name, lookup.places())
     if known.state.status in (EXITED, LOST):
         from rootless_sb.cli import start
 
         streams = start.Streams(parsed.tty, parsed.interactive, detach=False)
-        return start.again(known, target(parsed, known.state, terminal=False), streams, timeout, status)
-    standard = descriptors.describe_standard()
-    attachments = stdio.attachments(standard, parsed.tty, parsed.interactive)
+        program = target(parsed, known.state, terminal=False)
+        return start.again(known, program, streams, caller, timeout, status)
+    attachments = stdio.attachments(caller, parsed.tty, parsed.interactive)
     wanted = target(parsed, known.state, terminal=stdio.on_terminal(attachments))
 
     def started(pid_inside: int) -> None:
@@ -62,6 +63,7 @@ def parser() -> parsing.Parser:
     add("-w", "--workdir", metavar="DIR", help="the working directory inside (default: that of the sandbox's command)")
     shared.add_identity(options, "the user of the sandbox's command")
     shared.add_streams(options)
+    shared.add_preserved(options)
     shared.add_watching(options)
     add("name", metavar="NAME", help="the sandbox's name or id")
     shared.add_command(options)

@@ -11,6 +11,7 @@ from rootless_sb.security.seccomp import DEFAULT, UNCONFINED
 
 if TYPE_CHECKING:
     from rootless_sb.cli.parsing import Parser
+    from rootless_sb.kernel.descriptors import Descriptor
 
 # Options of docker's that ask for what sb does anyway.
 _ALWAYS_SO = (("no-new-privileges", ""), ("no-new-privileges", "true"))
@@ -28,6 +29,36 @@ def add_streams(options: Parser) -> None:
     add = options.add_argument
     add("-t", "--tty", action=argparse.BooleanOptionalAction, help="a terminal (default: when stdin and stdout are)")
     add("-i", "--interactive", action="store_true", help="read stdin although it is a terminal and stdout is not")
+
+
+def add_preserved(options: Parser) -> None:
+    """--preserve-fd: see `stdio`."""
+    add = options.add_argument
+    add("--preserve-fd", metavar="N[,N]", action="append", default=[], help="descriptors that the command has too")
+
+
+def descriptors(parsed: argparse.Namespace) -> tuple[Descriptor, ...]:
+    """What the caller has at 0, 1, 2 and the numbers that --preserve-fd names. Raises SbError."""
+    from rootless_sb.kernel import descriptors
+
+    numbers = [_preserved(word, parsed.status_fd) for text in parsed.preserve_fd for word in text.split(",")]
+    found = descriptors.describe(dict.fromkeys((*descriptors.STANDARD, *numbers)))
+    for number in numbers:
+        if number not in (each.number for each in found):
+            raise SbError(f"--preserve-fd {number}", "not open", f"sb run --preserve-fd {number} COMMAND {number}<FILE")
+    return found
+
+
+def _preserved(word: str, status: int | None) -> int:
+    """The number of a descriptor that can be preserved. Raises SbError."""
+    if not word.isascii() or not word.isdecimal():
+        raise SbError(f"--preserve-fd {word}", "not the number of a descriptor", "--preserve-fd 3, or 3,4")
+    if int(word) <= 2:
+        raise SbError(f"--preserve-fd {word}", "0, 1 and 2 are there in any case", "--preserve-fd 3")
+    if int(word) == status:
+        why = "what --status-fd tells could be forged"
+        raise SbError(f"--preserve-fd {word} and --status-fd {word}", why, "another number for one of them")
+    return int(word)
 
 
 def add_identity(options: Parser, default: str) -> None:

@@ -110,12 +110,12 @@ def decide(parsed: argparse.Namespace, wanted: spec.RunSpec, parent: int = 0) ->
     `parent`: the process that called sb, if that isn't this one's.
     """
     from rootless_sb import host, plan, sandboxes
-    from rootless_sb.kernel import descriptors
+    from rootless_sb.cli import options
     from rootless_sb.ui import messages
 
     machine = host.probe(parent)
     phases.mark(phases.HOST)
-    decided = plan.make_plan(wanted, machine, descriptors.describe_standard(), sandboxes.new_id(), _base(parsed))
+    decided = plan.make_plan(wanted, machine, options.descriptors(parsed), sandboxes.new_id(), _base(parsed))
     phases.mark(phases.PLAN)
     if parsed.dry_run:
         from rootless_sb.ui import plans
@@ -188,6 +188,7 @@ def parser(
     add("--allow-degraded", metavar="CHECK", action="append", default=[], help="go on without it: net, uts, …")
     shared.add_barriers(options)
     shared.add_streams(options)
+    shared.add_preserved(options)
     add("--keep", action="store_true", help="keep the sandbox and what it changes")
     add("--name", metavar="NAME", default="", help="keep it, by this name")
     add("-d", "--detach", action="store_true", help="run in the background, and keep it; print its id")

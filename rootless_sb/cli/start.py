@@ -12,6 +12,7 @@ from rootless_sb.state import EXITED, LOST
 if TYPE_CHECKING:
     from rootless_sb.cli.lookup import Known
     from rootless_sb.cli.parsing import Parser
+    from rootless_sb.kernel.descriptors import Descriptor
     from rootless_sb.program import Target
     from rootless_sb.status_stream import StatusStream
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 def main(arguments: list[str]) -> int:
     """Run the command line after `sb start`; returns the exit status. Raises SbError."""
     from rootless_sb.cli import lookup, options
-    from rootless_sb.kernel import processes
+    from rootless_sb.kernel import descriptors, processes
     from rootless_sb.program import Target
     from rootless_sb.status_stream import StatusStream
 
@@ -37,7 +38,7 @@ def main(arguments: list[str]) -> int:
     )
     attached = parsed.attach or (os.isatty(0) and os.isatty(1))
     streams = Streams(parsed.tty, parsed.interactive, not attached)
-    return again(known, program, streams, state.wanted.timeout, StatusStream(None))
+    return again(known, program, streams, descriptors.describe(), state.wanted.timeout, StatusStream(None))
 
 
 class Streams(NamedTuple):
@@ -63,13 +64,19 @@ def parser() -> Parser:
     return options
 
 
-def again(known: Known, program: Target, streams: Streams, timeout: float, status: StatusStream) -> int:
+def again(
+    known: Known,
+    program: Target,
+    streams: Streams,
+    caller: tuple[Descriptor, ...],
+    timeout: float,
+    status: StatusStream,
+) -> int:
     """Run a program in a sandbox that has ended, for `timeout` seconds at most (0: for ever); returns the exit status.
 
-    Start and end are told to `status`. Raises SbError: it runs, say.
+    `caller`: what it has open. Start and end are told to `status`. Raises SbError: it runs, say.
     """
     from rootless_sb import background, host, overlay_server, plan, supervisor
-    from rootless_sb.kernel import descriptors
 
     state = known.state
     if state.status not in (EXITED, LOST):
@@ -81,7 +88,7 @@ def again(known: Known, program: Target, streams: Streams, timeout: float, statu
         from rootless_sb.image import basing
 
         base = basing.again(state.image)
-    decided = plan.make_plan(wanted, host.probe(), descriptors.describe_standard(), state.identifier, base)
+    decided = plan.make_plan(wanted, host.probe(), caller, state.identifier, base)
     decided = plan.again(decided, state, known.directory, program)
     if streams.detach:
         return background.run(decided, status)

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LARGEST = 1 << 17  # bytes of one message; below the default send buffer of a unix socket (net.core.wmem_default)
-_MOST_DESCRIPTORS = 4
 _SENT_AT_MOST = 253  # descriptors of one message, SCM_MAX_FD in unix(7)
 _CREDENTIALS = struct.Struct("3i")  # struct ucred
 
@@ -98,7 +97,7 @@ class Channel:
         Raises OSError.
         """
         try:
-            message, descriptors, flags, _ = socket.recv_fds(self._socket, _LARGEST, _MOST_DESCRIPTORS)
+            message, descriptors, flags, _ = socket.recv_fds(self._socket, _LARGEST, _SENT_AT_MOST)
         except ConnectionResetError:  # the other end died with messages unread
             return b"", []
         for descriptor in descriptors:  # recv_fds of Python 3.11 takes flags (MSG_CMSG_CLOEXEC) and doesn't use them

@@ -1,4 +1,4 @@
-"""File descriptors: what 0, 1 and 2 are, which of them share an open file, and closing all others."""
+"""File descriptors: what the caller's are, which of them share an open file, and closing all others."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ import os
 import resource
 import stat
 import termios
+from typing import TYPE_CHECKING
 
 from fuse_overlay.tuples import NamedTuple
 from rootless_sb.kernel import libc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _KCMP_FILE = 0  # <linux/kcmp.h>
 _SYS_KCMP = {"x86_64": 312, "aarch64": 272}.get(os.uname().machine, -1)
@@ -24,33 +28,50 @@ TERMINAL = "terminal"
 NULL = "null"
 PIPE = "pipe"
 FILE = "file"
-OTHER = "other"
+DIRECTORY = "directory"
+OTHER = "other"  # a pipe that has a name, or a device
+NAMELESS = "nameless"  # of a file that no file system has: an eventfd, a process
+
+READ, WRITE, BOTH, NEITHER = "read", "write", "both", "neither"
+_ACCESS = {os.O_RDONLY: READ, os.O_WRONLY: WRITE, os.O_RDWR: BOTH}
+
+STANDARD = (0, 1, 2)
 
 
 class Descriptor(NamedTuple):
-    """An open descriptor: number, kind (one of the words above), and the lowest number that shares its open file."""
+    """An open descriptor: number, kind (one of the words above), the lowest number that shares its open file, and what
+    it is open for (so, too).
+    """
 
     number: int
     kind: str
     shared_with: int
+    access: str = BOTH
 
 
-def describe_standard() -> tuple[Descriptor, ...]:
-    """What 0, 1 and 2 are; a closed one is left out."""
+def describe(numbers: Iterable[int] = STANDARD) -> tuple[Descriptor, ...]:
+    """What the caller has at these numbers; what isn't open, or was opened by this program itself, is left out."""
     found: list[Descriptor] = []
-    for number in (0, 1, 2):
+    for number in numbers:
         try:
-            kind = _kind(number)
-        except OSError:  # EBADF is the only error fstat has for a descriptor: it is closed
+            if not os.get_inheritable(number):  # what survived execve(2) is inheritable, what Python opens isn't
+                continue
+            kind, flags = _kind(number), fcntl.fcntl(number, fcntl.F_GETFL)
+        except (OSError, OverflowError):  # EBADF is the only error that these have for a descriptor
             continue
+        access = NEITHER if flags & os.O_PATH else _ACCESS[flags & os.O_ACCMODE]
         same = (other.number for other in found if _share_open_file(other.number, number))
-        found.append(Descriptor(number, kind, next(same, number)))
+        found.append(Descriptor(number, kind, next(same, number), access))
     return tuple(found)
 
 
 def _kind(number: int) -> str:
     status = os.fstat(number)
-    if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+    if not stat.S_IFMT(status.st_mode):
+        return NAMELESS
+    if stat.S_ISDIR(status.st_mode):
+        return DIRECTORY
+    if stat.S_ISREG(status.st_mode):
         return FILE
     if stat.S_ISSOCK(status.st_mode) or (stat.S_ISFIFO(status.st_mode) and _is_anonymous(status)):
         return PIPE

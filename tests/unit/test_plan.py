@@ -10,7 +10,20 @@ import pytest
 from fuse_overlay.config import Extent, Lower
 from rootless_sb import paths, stdio
 from rootless_sb.errors import SbError
-from rootless_sb.kernel.descriptors import FILE, NULL, PIPE, TERMINAL, Descriptor
+from rootless_sb.kernel.descriptors import (
+    BOTH,
+    DIRECTORY,
+    FILE,
+    NAMELESS,
+    NEITHER,
+    NULL,
+    OTHER,
+    PIPE,
+    READ,
+    TERMINAL,
+    WRITE,
+    Descriptor,
+)
 from rootless_sb.plan import make_plan, with_layer
 from rootless_sb.root import hosts_file
 from rootless_sb.spec import RunSpec
@@ -144,6 +157,44 @@ def test_standard_descriptors(
     """A terminal and a regular file never go inside; pipes and /dev/null do; what was shared outside is inside."""
     found = stdio.attachments(outside, tty, interactive)
     assert expected == ", ".join(f"{each.kind} {each.outside}" for each in found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "access", "expected"),
+    [
+        (PIPE, BOTH, "pass 7 False"),
+        (NULL, BOTH, "pass 7 False"),
+        (FILE, READ, "copy 5 True"),
+        (FILE, WRITE, "copy 5 False"),
+        (OTHER, READ, "copy 5 True"),
+        (FILE, BOTH, ""),
+        (FILE, NEITHER, ""),
+        (NULL, NEITHER, ""),
+        (DIRECTORY, READ, ""),
+        (TERMINAL, BOTH, ""),
+        (NAMELESS, BOTH, ""),
+    ],
+)
+def test_preserved_descriptors(kind: str, access: str, expected: str) -> None:
+    """Files go through a pipe, which those that are one outside share; what leads out of the sandbox is refused."""
+    preserved = Descriptor(7, kind, 5, access)
+    if not expected:
+        with pytest.raises(SbError, match="--preserve-fd 7"):
+            stdio.attachments((*PIPES, preserved), None, interactive=False)
+        return
+    found = stdio.attachments((*PIPES, preserved), None, interactive=False)
+    assert ([0, 1, 2, 7], expected) == (
+        [each.inside for each in found],
+        f"{found[3].kind} {found[3].outside} {found[3].incoming}",
+    )
+    assert {5 if found[3].kind == stdio.COPY else 7} == stdio.preserved(found)
+
+
+def test_preserved_in_the_background() -> None:
+    """What shares its file with stdout, which is a log there, has it for itself, or with others that are preserved."""
+    descriptors = (*LOGS, Descriptor(3, FILE, 1, WRITE), Descriptor(4, FILE, 1, WRITE), Descriptor(5, FILE, 5, WRITE))
+    found = stdio.detached(descriptors, tty=False)
+    assert [-1, 1, 1, 3, 3, 5] == [each.outside for each in found]
 
 
 def test_dry_run_is_json() -> None:

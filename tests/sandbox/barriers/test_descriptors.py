@@ -58,6 +58,39 @@ def test_descriptors_of_directories(sb: Sandboxes) -> None:
         os.close(directory)
 
 
+def test_preserved_files(sb: Sandboxes, tmp_path: Path) -> None:
+    """--preserve-fd: the file can't be written over by its descriptor, and what wasn't named isn't open; outside it is.
+    """
+    path = tmp_path / "source"
+    path.write_text("what was there\n")
+    descriptors = [os.open(path, os.O_RDONLY) for _ in range(3)]
+    number = descriptors[1]
+    look = f"""
+        found = []
+        for each in {descriptors}:
+            try:
+                os.fstat(each)
+                found.append(each)
+            except OSError:
+                pass
+        print(found)
+        try:
+            os.write(os.open("/proc/self/fd/{number}", os.O_WRONLY | os.O_NONBLOCK), b"OVERWRITTEN")
+        except OSError:
+            pass
+        """
+    try:
+        run = sb.start("-q", "--preserve-fd", str(number), "--", *program(look), descriptors=descriptors)
+        assert f"[{number}]\n".encode() == run.communicate(timeout=60)[0]
+        assert "what was there\n" == path.read_text()
+        control = subprocess.run(program(look), pass_fds=descriptors, stdout=subprocess.PIPE, check=True)
+        assert f"{descriptors}\n".encode() == control.stdout
+        assert path.read_text().startswith("OVERWRITTEN")
+    finally:
+        for each in descriptors:
+            os.close(each)
+
+
 def test_the_working_directory(attacker: Attacker) -> None:
     """The working directory is the sandbox's: what is made there isn't on the host, and `..` leads to its own root."""
     mark = f"sb-mark-{os.getpid()}"
