@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +13,13 @@ EXIT_SB = 125
 EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_FOUND = 127
 EXIT_KILLED = 137  # by SIGKILL, as when a limit of memory ends it
+
+
+# What an error of the kernel's means that is nobody's fault but a limit's: fork(2), setrlimit(2).
+_OF_LIMITS = {
+    errno.EAGAIN: "you have as many processes as you may: ulimit -u tells, or pids.max of your control group",
+    errno.EFBIG: "ulimit -f is how large a file may become, sb's own ones too",
+}
 
 
 class SbError(Exception):
@@ -43,7 +51,12 @@ class Doing:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
-            raise SbError(self._what, error.strerror or str(error), self._hint) from error
+            raise failure(self._what, error, self._hint) from error
+
+
+def failure(what: str, error: OSError, hint: str = "") -> SbError:
+    """The error of something that failed with one of the kernel's; `hint` counts where that doesn't say it all."""
+    return SbError(what, error.strerror or str(error), _OF_LIMITS.get(error.errno or 0, hint))
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from fuse_overlay.tuples import NamedTuple
 from rootless_sb import phases, protocol, relay, session, target, tending
 from rootless_sb.builder import Builder
-from rootless_sb.errors import Doing, SbError
+from rootless_sb.errors import Doing, SbError, failure
 from rootless_sb.kernel import (
     capabilities,
     descriptors,
@@ -98,7 +98,7 @@ def _open_session(control: Listener, lent: session.Lent) -> None:
     try:
         processes.fork(lambda: session.serve(connection, lent), keep)
     except OSError as error:  # no more processes, or no memory: for this one caller
-        connection.try_send(protocol.failed(SbError("cannot fork", error.strerror or str(error))))
+        connection.try_send(protocol.failed(failure("cannot fork", error)))
     connection.close()
 
 
@@ -113,7 +113,8 @@ def _start(plan: Plan, directory: str, ends: Ends, null: int) -> tuple[int, sess
         ends.supervisor.try_send(protocol.encode(protocol.TERMINAL), (master,))
         os.close(master)
 
-    counted = probes.Trial(probes.count_processes_apart) if plan.limits.processes and not _counted_apart else None
+    with Doing("cannot fork"):
+        counted = probes.Trial(probes.count_processes_apart) if plan.limits.processes and not _counted_apart else None
     grouped = _enter_group(plan, ends.group)
     with Doing("cannot make a mount namespace"):
         namespaces.unshare(namespaces.NEWNS)

@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from rootless_sb import protocol
-from rootless_sb.errors import SbError
+from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import capabilities, channel, descriptors, landlock, processes
 from rootless_sb.security.landlock import overlay_server
 
@@ -74,10 +74,11 @@ class OverlayServer:
 
 
 def start() -> OverlayServer:
-    """Fork the server. It dies with the caller. Raises OSError."""
+    """Fork the server. It dies with the caller. Raises SbError."""
     ours, theirs = channel.pair()
     parent = os.getpid()
-    pid = processes.fork(lambda: _serve(theirs, parent), keep={theirs.fileno()})
+    with Doing("cannot fork"):
+        pid = processes.fork(lambda: _serve(theirs, parent), keep={theirs.fileno()})
     theirs.close()
     return OverlayServer(pid, ours)
 
@@ -93,7 +94,6 @@ def _serve(orders: channel.Channel, parent: int) -> int:
     sys.stderr = open(os.dup(2), "w", buffering=1, errors="backslashreplace")  # noqa: SIM115 - for good
     descriptors.shut((0, 1, 2), descriptors.open_null())
     processes.lift_limits()
-    processes.ignore((signal.SIGXFSZ,))  # a file that grows too large is the client's EFBIG
     gc.disable()  # nothing to collect among imported modules, and it takes a tenth of the time
     from fuse_overlay import config, server
     from fuse_overlay.errors import OverlayError

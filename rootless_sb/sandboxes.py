@@ -88,25 +88,26 @@ def _create_somewhere(record: State, places: tuple[str, ...], store: str, uid: i
         with Doing(f"cannot keep a sandbox in {store}", "set SB_DATA_HOME to a directory on another disk"):
             os.makedirs(store, 0o700, exist_ok=True)
             return _create_in(os.open(store, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), store, record)
-    refusals = []
+    refusals: list[SbError] = []
     for place in places:
         try:
             parent, base = _open_base(place, uid)
         except SbError as error:
-            refusals.append(str(error))
+            refusals.append(error)
             continue
         try:
             with Doing(f"cannot make a sandbox in {place}"):
                 sandbox = _create_in(parent, base, record)
         except SbError as error:
-            refusals.append(str(error))
+            refusals.append(error)
             with Doing(f"cannot remove {base}/.{record.identifier}"):
                 trees.remove_if_there(parent, f".{record.identifier}")
             os.close(parent)
             continue
         _add_to_index(sandbox, uid)
         return sandbox
-    raise SbError("; ".join(refusals), hint="set TMPDIR to a directory that you can write to")
+    hint = next((each.hint for each in refusals if each.hint), "set TMPDIR to a directory that you can write to")
+    raise SbError("; ".join(map(str, refusals)), hint=hint)
 
 
 def _create_in(parent: int, path: str, record: State) -> Sandbox:

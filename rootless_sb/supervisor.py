@@ -417,7 +417,8 @@ class Supervisor:
 
     def _map_ids(self) -> bool:
         """Have the helpers write the maps of A; whether both did."""
-        helper = mapping.write_by_helpers(self._watcher_pid, self._plan.id_maps)
+        with Doing("cannot start what maps subordinate ids"):
+            helper = mapping.write_by_helpers(self._watcher_pid, self._plan.id_maps)
         if helper and not self._plan.quiet:
             messages.warn(f"{helper} refused the subordinate ids: going on with one id")
         return not helper

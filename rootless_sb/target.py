@@ -129,6 +129,7 @@ def _become(wanted: Target, parent: Channel, surroundings: Surroundings) -> int:
             _become_user(wanted.user, surroundings.slave, environment)
         _place_standard(surroundings, parent)
         os.umask(wanted.umask)
+        processes.end_at_file_limit()
         processes.ignore(wanted.ignored_signals)
         for limit in surroundings.limits:
             with Doing(f"cannot set the limit {limit.name}", "ulimit -H -a shows what is allowed at most"):

@@ -120,17 +120,17 @@ def _reporting(command: Callable[[], int]) -> int:
     except BrokenPipeError:
         raise
     except Exception as error:
-        from rootless_sb.errors import SbError
+        from rootless_sb import errors
 
-        failure = error
+        failed = error
         if isinstance(error, OSError):  # what no narrower place has named
-            failure = SbError("cannot go on", error.strerror or str(error))
-        if not isinstance(failure, SbError):
+            failed = errors.failure("cannot go on", error)
+        if not isinstance(failed, errors.SbError):
             raise
     from rootless_sb.ui import messages
 
-    messages.report(failure)
-    return failure.status
+    messages.report(failed)
+    return failed.status
 
 
 def _run_command(arguments: list[str], began: tuple[int, int]) -> int:

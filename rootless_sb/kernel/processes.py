@@ -33,8 +33,8 @@ _RESETTABLE = tuple(_ALL_SIGNALS - {signal.SIGKILL, signal.SIGSTOP})
 def fork(role: Callable[[], int], keep: set[int]) -> int:
     """Fork a process that runs `role` and exits with the status that it returns; the new pid is returned.
 
-    The process starts with default signal handling and no descriptor but 0, 1, 2 and `keep`. Signals are blocked until
-    then, so none meant for the parent is handled twice. Raises OSError.
+    The process starts with signals as `reset_signals` has them and no descriptor but 0, 1, 2 and `keep`. Signals are
+    blocked until then, so none meant for the parent is handled twice. Raises OSError.
     """
     gc.freeze()  # a look at what is there by now would write to all of it, and end that both share its memory
     before = _signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
@@ -70,10 +70,18 @@ def _complain(error: BaseException) -> None:
 
 
 def reset_signals() -> None:
-    """Give every signal its default action, the ones that Python itself ignores (SIGPIPE, SIGXFSZ) included."""
+    """Give every signal its default action, SIGPIPE too, which Python ignores; but SIGXFSZ, at a file's limit of size
+    (setrlimit(2)), is ignored as Python has it: who wrote the file can then say what failed.
+    """
     signal.set_wakeup_fd(-1)
     for number in _RESETTABLE:
         _signal.signal(number, 0)  # SIG_DFL
+    _signal.signal(_signal.SIGXFSZ, 1)  # SIG_IGN
+
+
+def end_at_file_limit() -> None:
+    """Have the next program that is executed be killed by SIGXFSZ, as any is."""
+    _signal.signal(_signal.SIGXFSZ, 0)  # SIG_DFL
 
 
 def run_silently(arguments: list[str]) -> int:

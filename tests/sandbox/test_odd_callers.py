@@ -139,6 +139,37 @@ def test_a_limit_of_processors_seconds_is_the_commands(sb: Sandboxes) -> None:
     assert 128 + signal.SIGXCPU == run.wait(PATIENCE)
 
 
+def test_a_limit_of_processes_is_named(sb: Sandboxes) -> None:
+    """However far sb comes with as many processes as its user may have, it is said once what to look at."""
+    script = """
+        count=$(ps -L -u $(id -u) --no-headers | wc -l)
+        for limit in 1 $((count + 1)) $((count + 2)) $((count + 3)) $((count + 4)) $((count + 6)); do
+            (ulimit -S -u $limit; $SB run -q true)
+        done
+        """
+    done = shell(sb, script)
+    assert "internal error" not in done.stderr
+    assert done.stderr.count("hint: ") == done.stderr.count("ulimit -u tells") >= 1
+
+
+@pytest.mark.parametrize("size", [0, 1, 2])
+def test_a_limit_of_sbs_own_files(sb: Sandboxes, size: int) -> None:
+    """What sb can't write is one line with a hint, wherever that is."""
+    refused = shell(sb, f"ulimit -f {size}; $SB run true")
+    first, _, hint = refused.stderr.splitlines()
+    assert (125, True) == (refused.returncode, first.endswith("File too large"))
+    assert hint.startswith("hint: ulimit -f")
+
+
+def test_a_limit_of_the_commands_files(sb: Sandboxes) -> None:
+    """SIGXFSZ kills a command as it does without sb, unless the command ignores it."""
+    write = "head -c 1000000 /dev/zero >/tmp/sb-x"
+    killed = shell(sb, f"ulimit -f 200; $SB run -q -- sh -c 'exec {write}'")
+    assert 128 + signal.SIGXFSZ == killed.returncode
+    told = shell(sb, f"ulimit -f 200; $SB run -q -- sh -c \"trap '' XFSZ; {write}\"")
+    assert (1, True) == (told.returncode, "File too large" in told.stderr)
+
+
 def test_volumes_in_a_directory_that_was_removed(sb: Sandboxes, tmp_path: Path) -> None:
     """What begins there is named as what can't be found; what doesn't, runs."""
     for volume, status in ((".:/data", 125), ("/etc:/data", 0)):
