@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import IO, TYPE_CHECKING
 
 from rootless_sb.cli import lookup, output, parsing
-from rootless_sb.errors import Doing, SbError
 from rootless_sb.review import archiving, opening, roots
 
 if TYPE_CHECKING:
@@ -27,15 +24,9 @@ def main(arguments: list[str]) -> int:
     parsed = options.parse_strictly(arguments)
     known = lookup.find(parsed.name, lookup.places())
     if parsed.output is None:
-        if os.isatty(1):
-            raise SbError("an archive is nothing for a terminal", hint=f"sb export -o {parsed.name}.tar {parsed.name}")
-        try:
-            with Doing(f"cannot export {parsed.name}"):
-                _write(known, sys.stdout.buffer)
-        except SbError as error:
-            if isinstance(error.__cause__, BrokenPipeError):  # who reads it has had enough
-                raise error.__cause__ from None
-            raise
+        hint = f"sb export -o {parsed.name}.tar {parsed.name}"
+        with output.standard_output(f"cannot export {parsed.name}", hint) as stdout:
+            _write(known, stdout)
         return 0
     with output.whole_file(parsed.output) as file:
         _write(known, file)

@@ -1,13 +1,14 @@
-"""A file that a command writes for a person: there when it is whole, or not at all."""
+"""What a command writes for a person: a file that is there when it is whole, or not at all; an archive on stdout."""
 
 from __future__ import annotations
 
 import os
 import stat
+import sys
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
-from rootless_sb.errors import Doing
+from rootless_sb.errors import Doing, SbError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +34,22 @@ def whole_file(path: str) -> Iterator[IO[bytes]]:
             if os.path.exists(unfinished):
                 os.unlink(unfinished)
             raise
+
+
+@contextmanager
+def standard_output(what: str, hint: str) -> Iterator[IO[bytes]]:
+    """stdout, for an archive; `what` begins the words for a failure. Raises SbError: for a terminal, with `hint`; and
+    BrokenPipeError when who reads it has had enough.
+    """
+    if os.isatty(1):
+        raise SbError("an archive is nothing for a terminal", hint=hint)
+    try:
+        with Doing(what):
+            yield sys.stdout.buffer
+    except SbError as error:
+        if isinstance(error.__cause__, BrokenPipeError):
+            raise error.__cause__ from None
+        raise
 
 
 def _may_be_replaced(path: str) -> bool:

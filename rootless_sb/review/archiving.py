@@ -18,6 +18,7 @@ from rootless_sb.ui.messages import warn
 
 if TYPE_CHECKING:
     from fuse_overlay.attributes import File
+    from fuse_overlay.entries import Entry
     from fuse_overlay.tree import Tree
     from rootless_sb.review.actions import Key
     from rootless_sb.review.changes import Item
@@ -76,15 +77,30 @@ class Archive:
 
     def add_tree(self, tree: Tree) -> None:
         """All that the sandbox sees, but for what goes meanwhile."""
-        for path, entry in merged.walk(tree, tree.attributes(tree.root)):
+        self._add_below(tree, tree.attributes(tree.root), b"")
+
+    def add_path(self, tree: Tree, path: bytes) -> None:
+        """What is at a path of the sandbox, by its last name, and all that is beneath it."""
+        top = merged.find(tree, path, follow=False)
+        name = os.path.basename(path.rstrip(b"/"))
+        if name in (b"", b".."):
+            name = b"."
+        self._add_entry(tree, top, name)
+        if top.node.kind == stat.S_IFDIR:
+            self._add_below(tree, top, name + b"/")
+
+    def _add_below(self, tree: Tree, top: Entry, before: bytes) -> None:
+        for path, entry in merged.walk(tree, top):
             try:
-                item, file = item_of(tree, entry), tree.file(entry.node)
-                opened = merged.open_file(tree, entry) if item.kind == stat.S_IFREG else None
+                self._add_entry(tree, entry, before + path)
             except OSError as error:
                 if not merged.is_gone(error):
                     raise
-                continue
-            self._add(path, item, tree, file, opened)
+
+    def _add_entry(self, tree: Tree, entry: Entry, path: bytes) -> None:
+        item, file = item_of(tree, entry), tree.file(entry.node)
+        opened = merged.open_file(tree, entry) if item.kind == stat.S_IFREG else None
+        self._add(path, item, tree, file, opened)
 
     def _add(self, path: bytes, item: Item, tree: Tree, file: File, opened: int | None) -> None:
         """Add one file; of a regular one the data that is `opened`, which is closed."""

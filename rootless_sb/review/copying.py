@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from typing import TYPE_CHECKING
 
 from fuse_overlay import copydata
-from fuse_overlay.creation import Caller
-from fuse_overlay.entries import Missing
-from fuse_overlay.errors import failure
 from fuse_overlay.descent import open_directory
 from fuse_overlay.layers import at_fd
-from fuse_overlay.metadata import Wanted
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.review import merged, sites
 from rootless_sb.review.changes import directories_above
@@ -26,6 +21,7 @@ if TYPE_CHECKING:
     from fuse_overlay.overlay import Overlay
     from fuse_overlay.tree import Tree
     from rootless_sb.review.actions import Key
+    from rootless_sb.review.making import Maker
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _KINDS = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK)
@@ -150,12 +146,12 @@ def _is_directory(fd: int, name: bytes) -> bool:
 
 
 class CopyIn:
-    """Copies into a sandbox; what is made there belongs to the ids that are the caller's own inside."""
+    """Copies into a sandbox."""
 
-    def __init__(self, overlay: Overlay, uid: int, gid: int, own: int) -> None:
+    def __init__(self, overlay: Overlay, maker: Maker, own: int) -> None:
         """`own`: the sandbox's directory, which isn't copied into itself."""
         self._overlay = overlay
-        self._caller = Caller(uid, gid)
+        self._maker = maker
         self._own = _key(os.fstat(own))
 
     def copy(self, source: bytes, target: bytes) -> None:
@@ -182,40 +178,24 @@ class CopyIn:
             if _key(st) == self._own:
                 return
             kind = stat.S_IFMT(st.st_mode)
-            found = self._overlay.lookup(above.ino, name)
-            there = None if isinstance(found, Missing) else found.node
-            if there is not None and kind != there.kind:
-                raise failure(errno.EISDIR if there.kind == stat.S_IFDIR else errno.EEXIST)
             if kind == stat.S_IFDIR:
-                made = there or self._overlay.mknod(above.ino, name, st.st_mode, self._caller).node
+                made = self._maker.directory(above, name, st.st_mode)
                 for below in sorted(os.listdir(source)):
                     self._copy(os.path.join(source, below), made, below)
             elif kind == stat.S_IFREG:
-                made = self._copy_data(source, st, above, name, there)
+                made = self._copy_data(source, st.st_mode, above, name)
             elif kind == stat.S_IFLNK:
-                if there is not None:
-                    self._overlay.unlink(above.ino, name)
-                self._overlay.symlink(above.ino, name, os.readlink(source), self._caller)
+                self._maker.symlink(above, name, os.readlink(source))
                 return
             else:
                 warn(f"left out: {shown(source)}: neither a file nor a directory nor a symlink")
                 return
-            times = Wanted(mode=st.st_mode & _MODE, atime=st.st_atime_ns, mtime=st.st_mtime_ns)
-            self._overlay.setattr(made.ino, times)
+            self._maker.finish(made, st.st_mode, st.st_atime_ns, st.st_mtime_ns)
 
-    def _copy_data(self, source: bytes, st: os.stat_result, above: Node, name: bytes, there: Node | None) -> Node:
+    def _copy_data(self, source: bytes, mode: int, above: Node, name: bytes) -> Node:
         opened = os.open(source, _READ)
         try:
-            if there is None:
-                made, entry = self._overlay.create(above.ino, name, st.st_mode & _MODE, os.O_WRONLY, self._caller)
-                node = entry.node
-            else:
-                made, node = self._overlay.open(there.ino, os.O_WRONLY | os.O_TRUNC), there
-            try:
-                with self._overlay.descriptor(made.handle) as target:
-                    copydata.copy(opened, target, os.fstat(opened).st_size)
-            finally:
-                self._overlay.release(made.handle)
+            size = os.fstat(opened).st_size
+            return self._maker.file(above, name, mode, lambda target: copydata.copy(opened, target, size))
         finally:
             os.close(opened)
-        return node

@@ -158,6 +158,92 @@ def test_into_itself(sb: Sandboxes, host: Path, tmp_path: Path) -> None:
     assert [] == [line for line in shown if line.endswith("/upper")]
 
 
+def test_an_archive_out_of_a_sandbox(sb: Sandboxes, host: Path, tmp_path: Path) -> None:
+    """To `-`: a tar of a file or a directory by its own name, with the owners that are seen inside; as docker's."""
+    change(sb, host, "chmod 2750 directory; echo two >directory/second")
+    for path, names in (("directory", ["directory", "directory/inner", "directory/second"]), ("file", ["file"])):
+        done = subprocess.run([SB, "cp", f"box:{path}", "-"], env=sb.environment, stdout=subprocess.PIPE, check=True)
+        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+            found = {each.name: each for each in archive}
+        assert names == sorted(found)
+    assert not os.path.lexists("-")
+    whole = subprocess.run([SB, "cp", "box:directory/.", "-"], env=sb.environment, stdout=subprocess.PIPE, check=True)
+    (tmp_path / "unpacked").mkdir()
+    subprocess.run(["tar", "-x", "-C", tmp_path / "unpacked"], input=whole.stdout, check=True)
+    assert ["inner", "second"] == sorted(os.listdir(tmp_path / "unpacked"))
+    gone = sb.command("cp", "box:gone", "-")
+    assert (125, f"sb: cannot copy {host}/gone: No such file or directory\n") == (gone.returncode, gone.stderr)
+
+
+@pytest.mark.parametrize("flag", ["", "z", "J"])
+def test_an_archive_into_a_sandbox(sb: Sandboxes, host: Path, tmp_path: Path, flag: str) -> None:
+    """From `-`: what is in a tar, compressed or not, goes into a directory, with modes, times and links; the owners are
+    those that a copy has.
+    """
+    change(sb, host, "true")
+    source = tmp_path / "source"
+    (source / "deep").mkdir(parents=True)
+    (source / "deep/file").write_text("x\n")
+    (source / "deep/file").chmod(0o4750)
+    (source / "deep/other").hardlink_to(source / "deep/file")
+    (source / "deep/link").symlink_to("/nowhere")
+    os.utime(source / "deep", (1000, 1000))
+    (source / "deep").chmod(0o500)
+    packed = subprocess.run(["tar", f"-c{flag}", "-C", source, "."], stdout=subprocess.PIPE, check=True).stdout
+    done = subprocess.run([SB, "cp", "-", f"box:{host}/directory"], env=sb.environment, input=packed, check=False)
+    assert 0 == done.returncode
+    names = ("", "/file", "/link", "/other")
+    assert [f"A directory/deep{name}" for name in names] == diff(sb, host)
+    look = 'cd "$0/directory/deep"; stat -c "%u %a %h" file; stat -c "%a %Y" .; cat other; readlink link'
+    seen = sb.command("exec", "box", "sh", "-c", look, str(host)).stdout
+    assert "0 750 2\n500 1000\nx\n/nowhere\n" == seen
+
+
+def test_a_hostile_archive(sb: Sandboxes, host: Path, tmp_path: Path) -> None:
+    """A path with .. and one beneath a symbolic link are refused, garbage too; a device is left out."""
+    change(sb, host, "true")
+
+    def given(data: bytes) -> tuple[int, str]:
+        command = [SB, "cp", "-", f"box:{host}"]
+        done = subprocess.run(command, env=sb.environment, input=data, capture_output=True, check=False)
+        return done.returncode, done.stderr.decode()
+
+    def archive(*members: tuple[str, bytes, str]) -> bytes:
+        made = io.BytesIO()
+        with tarfile.open(fileobj=made, mode="w") as file:
+            for name, kind, link in members:
+                info = tarfile.TarInfo(name)
+                info.type, info.linkname = kind, link
+                file.addfile(info)
+        return made.getvalue()
+
+    assert given(archive(("a/../../x", tarfile.REGTYPE, "")))[0] == 125
+    below = archive(("way", tarfile.SYMTYPE, "/tmp"), ("way/x", tarfile.REGTYPE, ""))
+    assert (125, "sb: cannot copy way/x: File exists\n") == given(below)
+    assert given(archive(("y", tarfile.LNKTYPE, "gone")))[0] == 125
+    status, said = given(archive(("node", tarfile.CHRTYPE, ""), ("file", tarfile.REGTYPE, "")))
+    assert (0, True) == (status, said.startswith("sb: warning: left out: node: "))
+    status, said = given(b"no archive at all" * 100)
+    assert (125, True) == (status, said.startswith("sb: cannot read the archive: "))
+    assert ["C file", "A way"] == diff(sb, host)
+    command = [SB, "cp", "-", f"box:{host}/directory/inner"]
+    into_file = subprocess.run(command, env=sb.environment, input=below, capture_output=True, check=False)
+    assert (125, True) == (into_file.returncode, b"not a directory" in into_file.stderr)
+
+
+def test_no_archive_for_a_terminal(sb: Sandboxes, host: Path) -> None:
+    """Neither is one written to it nor read from it."""
+    change(sb, host, "true")
+    master, slave = os.openpty()
+    for words in (("box:file", "-"), ("-", "box:.")):
+        done = subprocess.run(
+            [SB, "cp", *words], env=sb.environment, stdin=slave, stdout=slave, stderr=subprocess.PIPE, check=False
+        )
+        assert (125, True) == (done.returncode, b"hint: sb cp " in done.stderr)
+    os.close(master)
+    os.close(slave)
+
+
 def test_what_cannot_be_copied(sb: Sandboxes, host: Path) -> None:
     """Both paths here, none, or into a sandbox that runs: an error that says what to type."""
     for words in (["a", "b"], ["x:a", "y:b"]):
