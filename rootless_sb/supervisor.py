@@ -29,6 +29,7 @@ from rootless_sb.kernel.signals import SignalPipe
 from rootless_sb.limits import loose
 from rootless_sb.plan import limited
 from rootless_sb.ui import messages
+from rootless_sb.volumes import held_repository
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +68,7 @@ def run(
     supervisor.finish()
     phases.mark(phases.REMOVED)
     supervisor.let_go()
-    supervisor.tell_what_was_hidden()
+    supervisor.tell_what_was_withheld()
     code = supervisor.exit_status()
     status.exited(code, supervisor.reason())
     if os.environ.get("SB_TRACE", "") not in ("", "0"):
@@ -236,10 +237,17 @@ class Supervisor:
                 os.close(descriptor)
         self._own = self._lock = None
 
-    def tell_what_was_hidden(self) -> None:
-        """Name what the command has looked up and not found, because it is hidden by default."""
-        if self._hidden and not self._plan.quiet:
-            messages.hidden(self._hidden, self._plan.home)
+    def tell_what_was_withheld(self) -> None:
+        """Name what the command has looked up and not found, because it is hidden by default, and the repository that
+        it couldn't make in a volume.
+        """
+        plan = self._plan
+        if self._hidden and not plan.quiet:
+            messages.withheld("hidden", self._hidden, plan.home)
+        if plan.guarded and self._talk.wait_status and not plan.quiet:
+            path = held_repository(plan.record.wanted, plan.target.arguments, plan.target.directory)
+            if path is not None and os.access(os.path.dirname(path), os.W_OK):
+                messages.withheld("held", [path], plan.home)
 
     def _settle(self) -> None:
         """Remove the layer if the watcher couldn't; note how a sandbox that is kept has ended. Raises SbError."""

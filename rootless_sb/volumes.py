@@ -162,6 +162,22 @@ def guarded(volumes: tuple[Volume, ...], shown: tuple[str, ...], home: str) -> t
     )
 
 
+def held_repository(wanted: RunSpec, command: tuple[str, ...], directory: str) -> str | None:
+    """Where on the host a command that says `git init` would make the repository, if it works at the top of a volume,
+    where that is held; None if it doesn't. (Who looks a held name up leaves no trace: it is a mount.)
+    """
+    words = " ".join(command).split()
+    calls = [number for number, word in enumerate(words) if os.path.basename(word) == "git"]
+    if not calls or "init" not in words[calls[0] :]:
+        return None
+    for volume in (parse_volume(text, "/") for text in wanted.volumes):
+        path = f"{volume.source.rstrip('/')}/.git"
+        shown = any(f"{path}/".startswith(f"{each.rstrip('/')}/") for each in wanted.shown)
+        if volume.target == os.path.normpath(directory) and not volume.read_only and not shown:
+            return path
+    return None
+
+
 def with_held(steps: tuple[Step, ...], held: tuple[Step, ...]) -> tuple[Step, ...]:
     """The steps, with those that hold something in volumes before the first volume is put into its place."""
     first = next((number for number, step in enumerate(steps) if isinstance(step, AttachVolume)), len(steps))

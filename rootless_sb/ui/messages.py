@@ -52,14 +52,14 @@ def thrown_away(files: int, size: int) -> None:
         say(f"{files} file{'s' if files > 1 else ''} ({human_size(size)}) thrown away; --keep keeps them")
 
 
-def hidden(paths: Sequence[str], home: str) -> None:
-    """What is hidden by default and was looked up, with the option that shows it."""
+def withheld(word: str, paths: Sequence[str], home: str) -> None:
+    """What the command hasn't got by default and wanted, with the option that shows it. `word`: hidden, or held."""
     inside = home.rstrip("/") + "/"
     names = [f"~/{path.removeprefix(inside)}" if path.startswith(inside) else path for path in paths]
     if len(names) <= _NAMED:
-        say(f"hidden: {', '.join(names)} ({' '.join(f'--show {name}' for name in names)})")
+        say(f"{word}: {', '.join(names)} ({' '.join(f'--show {name}' for name in names)})")
     else:
-        say(f"hidden: {', '.join(names[:_NAMED])} and {len(names) - _NAMED} more (--show PATH)")
+        say(f"{word}: {', '.join(names[:_NAMED])} and {len(names) - _NAMED} more (--show PATH)")
 
 
 def phases(durations: list[tuple[str, float]]) -> None:

@@ -131,6 +131,19 @@ def test_links_to_a_volume_and_out_of_it(sb: Sandboxes, project: Path, tmp_path:
     assert before == everything(tmp_path)
 
 
+def test_a_new_repository_in_a_volume(sb: Sandboxes, tmp_path: Path, program: Callable[[str], Path]) -> None:
+    """`git init` fails at its top in git's own words; one line more says what lets it be made, and then it is."""
+    program("git")
+    said = f"sb: held: {tmp_path}/.git (--show {tmp_path}/.git)"
+    failed = sb("-v", ".", "--", "git", "init", directory=tmp_path)
+    assert (128, said) == (failed.returncode, failed.stderr.splitlines()[-1])
+    for words in (("git", "init", "-q", "inner"), ("git", "status"), ("sh", "-c", "exit 3")):
+        assert "held" not in sb("-v", ".", "--", *words, directory=tmp_path).stderr
+    assert "held" not in sb("-q", "-v", ".", "--", "git", "init", directory=tmp_path).stderr
+    made = sb("-v", ".", "--show", f"{tmp_path}/.git", "--", "git", "init", "-q", directory=tmp_path)
+    assert (0, "", True) == (made.returncode, made.stderr, (tmp_path / ".git/HEAD").exists())
+
+
 def tries(names: list[str]) -> str:
     """A script that does what it can to have something at each of these names in the working directory."""
     acts = 'mkdir "$n"; echo x >"$n"; ln -s x "$n"; echo x >y; mv -f y "$n"; rm -rf "$n" y; mkdir "$n"'

@@ -6,10 +6,12 @@ import pytest
 
 from rootless_sb.errors import SbError
 from rootless_sb.kernel.mounts import NOEXEC, RDONLY
+from rootless_sb.spec import RunSpec
 from rootless_sb.steps import AttachVolume, BindHost, HoldInVolume, MakeDirectory
 from rootless_sb.volumes import (
     Scratch,
     Volume,
+    held_repository,
     hidden_on_host,
     name_to_cover,
     parse_scratch,
@@ -22,6 +24,29 @@ from rootless_sb.volumes import (
     with_held,
     without_hidden,
 )
+
+
+@pytest.mark.parametrize(
+    ("command", "directory", "shown", "found"),
+    [
+        (("git", "init"), "/w", (), "/a/.git"),
+        (("/usr/bin/git", "-c", "x=y", "init", "-q"), "/w/", (), "/a/.git"),
+        (("sh", "-c", "ls; git init && make"), "/w", (), "/a/.git"),
+        (("git", "init"), "/w", ("/a/.git",), None),
+        (("git", "init"), "/w", ("/a",), None),
+        (("git", "init"), "/w/inner", (), None),
+        (("git", "init"), "/r", (), None),
+        (("git", "status"), "/w", (), None),
+        (("init", "git"), "/w", (), None),
+        ((), "/w", (), None),
+    ],
+)
+def test_a_repository_that_is_held(
+    command: tuple[str, ...], directory: str, shown: tuple[str, ...], found: str | None
+) -> None:
+    """It is where the command works, at the top of a volume that can be written to, if it isn't shown."""
+    wanted = RunSpec(volumes=("/a:/w:rw", "/b:/r:ro"), shown=shown)
+    assert found == held_repository(wanted, command, directory)
 
 
 def test_one_place_one_mount() -> None:
