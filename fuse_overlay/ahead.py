@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from fuse_overlay import copydata, merge, xattrs
 from fuse_overlay.attributes import File
-from fuse_overlay.entries import Missing
 from fuse_overlay.descent import open_directory
+from fuse_overlay.entries import Missing
 from fuse_overlay.layers import OpenDirectory, at, open_regular, scan
 from fuse_overlay.listing import continued, is_current
 

@@ -7,8 +7,8 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from fuse_overlay.errors import failure
 from fuse_overlay.descent import open_directory
+from fuse_overlay.errors import failure
 from fuse_overlay.layers import at_fd
 from rootless_sb.kernel import trees
 from rootless_sb.review.actions import Site

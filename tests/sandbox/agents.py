@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -71,7 +72,8 @@ class Agent:
     def close(self) -> None:
         """End it."""
         for pid in self.pids():
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended by itself, or with another
+                os.kill(pid, signal.SIGKILL)
         eventually(lambda: not self.pids())
         while self.held:
             os.close(self.held.pop())
