@@ -1,13 +1,14 @@
 """Whether it has become slower: the time of small rows over the baseline's, beside what is on record.
 
 A machine that does other things at the same time spoils a ratio now and then, so only a row that is spoilt three times
-in a row counts, and only beyond twice the record.
+in a row counts, and only beyond twice the record; and the next attempt waits a while for the machine to be quiet.
 """
 
 from __future__ import annotations
 
 import json
 import statistics
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ RECORD = Path(__file__).with_name("ratios.json")
 
 _REPEATS = 3
 _TOO_MUCH = 2
+_LOOKS, _BETWEEN = 20, 0.5  # how often to look whether others want a processor, and seconds from look to look
 _SIZES = rows.Sizes(files=1_000, unpacked=500, copied=100, calls=500, large=16)
 _ROWS = (
     "find, cold", "ls -lR, cold", "stat, half of them missing", "grep -r, cold", "grep -r, warm", "git status", "untar",
@@ -62,4 +64,14 @@ def _ratios(row: Row, place: Path, limit: float | None) -> list[float]:
         ratios.append(times[OURS] / times[BASELINE])
         if limit is not None and ratios[-1] <= limit:
             break
+        _wait_for_quiet()
     return ratios
+
+
+def _wait_for_quiet() -> None:
+    """Wait until nobody but this process wants a processor, for some seconds at most."""
+    for _ in range(_LOOKS):
+        time.sleep(_BETWEEN)
+        running = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0])  # proc_loadavg(5)
+        if running <= 1:
+            return
