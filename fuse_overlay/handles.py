@@ -62,6 +62,7 @@ class Handles:
         # them: the data of earlier writes may still be on its way from the kernel's cache.
         self._takes_capability: set[int] = set()
         tree.close_kept = self.close_kept
+        tree.table.opened = self.opened
 
     def open(self, node: Node, flags: int) -> Opened:
         """Open a regular file with open(2)'s flags. Raises OSError."""

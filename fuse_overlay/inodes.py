@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING
 
+from fuse_overlay.kernel.shortcut import SHORTCUT
 from fuse_overlay.ownership import Device
 
 if TYPE_CHECKING:
@@ -172,6 +173,7 @@ class Table:
 
     def __init__(self, released: Callable[[Node], None], numbers: Numbers) -> None:
         self.nodes: dict[int, Node] = {}
+        self.opened: Callable[[Node, int], None] = lambda *_: None
         self._released = released
         self._places: dict[tuple[Node, bytes], Node] = {}
         self._keys: dict[Key, Node] = {}
@@ -191,14 +193,23 @@ class Table:
         return self._keys.get(key)
 
     def add(self, node: Node, number: int) -> None:
-        """Take a new node in, with `number` if that is free and with a fresh number if not."""
-        node.ino = self.numbers.fresh() if number in self.nodes or number <= ROOT else number
+        """Take a new node in, with `number` if that is free and with a fresh number if not. What only the helper has
+        known of the same file goes over to it.
+        """
+        stub = SHORTCUT.stub(number)
+        taken = number in self.nodes or number <= ROOT or (stub is not None and stub.key != node.key)
+        node.ino = self.numbers.fresh() if taken else number
         self.nodes[node.ino] = node
+        SHORTCUT.know(node.ino)
         self._most = max(self._most, len(self.nodes))
         self._most_of_all = max(self._most_of_all, self._most)
         if node.parent is not None:
             node.parent.children += 1
         self.attach(node)
+        if stub is not None and not taken:
+            node.lookups += stub.lookups
+            for descriptor in SHORTCUT.drop_stub(number):
+                self.opened(node, descriptor)
 
     def attach(self, node: Node) -> None:
         """Let a node be found by its place or key."""
@@ -288,6 +299,7 @@ class Table:
                 continue
             self.detach(last)
             del self.nodes[last.ino]
+            SHORTCUT.unknow(last.ino)
             self._released(last)
             above = [parent for parent, _ in last.aliases] if last.aliases else []
             if last.parent is not None:

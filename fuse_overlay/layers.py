@@ -93,9 +93,10 @@ class Layer:
 
     @property
     def steady(self) -> bool:
-        """Whether nobody changes its files, anybody may know of all, and what is shown of one is in the file itself."""
-        beside = self.foreign_records or self.file_whiteouts or (self.records and self.indexed)
-        return not (self.writable or self.live or self.gate is not None or beside)
+        """Whether nobody changes its files, anybody may know of all, and what is shown of one is in the file itself, as
+        far as that can have a record.
+        """
+        return not (self.writable or self.live or self.gate is not None or self.foreign_records or self.file_whiteouts)
 
     def trust_the_kernel(self) -> None:
         """Take this upper for one that the kernel's overlay has written: whoever used that could make all else."""
@@ -318,16 +319,17 @@ class Directories:
         """See that so many files can be open beside the directories. False: there are too many."""
         self._files = files
         self._fit()
-        return files + IN_USE <= self._budget.together
+        return files + SHORTCUT.stubs_open + IN_USE <= self._budget.together
 
     def close_all(self) -> None:
         """Close them all."""
         self._shrink(0)
 
     def _fit(self) -> None:
+        left = self._budget.together - self._files - SHORTCUT.stubs_open
         if len(self._open) > IN_USE:
-            self._shrink(max(IN_USE, min(self._budget.directories, self._budget.together - self._files)))
-        SHORTCUT.leave_room(self._budget.together - self._files - max(len(self._open), IN_USE))
+            self._shrink(max(IN_USE, min(self._budget.directories, left)))
+        SHORTCUT.leave_room(left - max(len(self._open), IN_USE))
 
     def _shrink(self, count: int) -> None:
         """Close the descriptors used longest ago until `count` are left."""

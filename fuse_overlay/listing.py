@@ -6,6 +6,7 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from fuse_overlay.entries import Missing
+from fuse_overlay.merge import merge
 from fuse_overlay.tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -111,4 +112,7 @@ def _taken(tree: Tree, node: Node) -> Snapshot:
         return before
     if tree.known is not None and node in tree.known.snapshots:
         return tree.known.snapshots[node]
+    if before is None and node.version and node.dirs and node.dirs[-1].steady:
+        # As long as nothing was changed in there, the helper may have listed it, in this order.
+        before = continued(None, merge([tree.scan_layer(node, node.dirs[-1])]), -1)
     return continued(before, tree.scan(node), node.version)

@@ -128,7 +128,6 @@ class FuseOperations(pyfuse3.Operations):
             forgotten=overlay.forget,
             opened=overlay.opened,
             mode_set=overlay.mode_set,
-            found=overlay.found,
             settled=overlay.tidy,
         )
 

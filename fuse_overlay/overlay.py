@@ -10,7 +10,7 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from fuse_overlay import indexes, quota, usage
+from fuse_overlay import indexes, quota, stubs, usage
 from fuse_overlay.aside import Aside
 from fuse_overlay.changes import Changes, maker_of
 from fuse_overlay.copyup import CopyUp
@@ -19,7 +19,6 @@ from fuse_overlay.entries import Missing
 from fuse_overlay.errors import OverlayError, failure
 from fuse_overlay.guard import Guard
 from fuse_overlay.handles import Handles
-from fuse_overlay.inodes import Node
 from fuse_overlay.kernel import shortcut
 from fuse_overlay.layers import Budget, at_fd, open_for_listing
 from fuse_overlay.links import Links
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from fuse_overlay.creation import Caller, New
     from fuse_overlay.entries import Entry
     from fuse_overlay.handles import Opened
+    from fuse_overlay.inodes import Node
     from fuse_overlay.metadata import Wanted
     from fuse_overlay.mounts import Mounts
 
@@ -142,38 +142,16 @@ class Overlay:
             self.tree.show(above)
         return entry
 
-    def found(self, parent: int, name: bytes, ino: int) -> None:
-        """The helper has answered a look-up with this inode, so from here on there is one."""
-        above = self.tree.node(parent)
-        try:
-            entry = self.tree.enter(above, name)
-        except OSError:
-            entry = Missing(live=False)
-        node = self.tree.table.nodes.get(ino)
-        if not isinstance(entry, Missing) and entry.node is not node:
-            self.tree.table.settle(entry.node)
-        if node is None:
-            node = self._lost(above, name, ino)
-        node.lookups += 1
-        self._handles.offer(node)
-
-    def _lost(self, parent: Node, name: bytes, ino: int) -> Node:
-        """A node of this number for a file that isn't there any more: somebody has changed the layer."""
-        node = Node(0, stat.S_IFREG, (0, ino), parent, name, parent.source)
-        self.tree.table.add(node, ino)
-        self.tree.table.detach(node)
-        node.gone = True
-        shortcut.SHORTCUT.hide(ino)
-        return node
-
     def forget(self, ino: int, count: int) -> None:
         """The kernel has forgotten `count` look-ups of this inode."""
         node = self.tree.table.nodes.get(ino)
-        if node is not None:
-            if node.handles and node.lookups <= count:
-                self._handles.close_kept(node)
-            self.tree.table.forget(node, count)
-            self._has_shrunk |= self.tree.table.shrink()
+        if node is None:
+            shortcut.SHORTCUT.forget_stub(ino, count)
+            return
+        if node.handles and node.lookups <= count:
+            self._handles.close_kept(node)
+        self.tree.table.forget(node, count)
+        self._has_shrunk |= self.tree.table.shrink()
 
     def tidy(self) -> None:
         """Give back the memory of what was forgotten, once all is forgotten that there was to."""
@@ -215,9 +193,10 @@ class Overlay:
     def opendir(self, ino: int) -> int:
         """Open a directory; returns a handle for `readdir` and `releasedir` that says if its entries can be cached."""
         node = self.tree.node(ino)
-        self._last_listing += 1
+        self._last_listing += 2  # the helper's are odd
         handle = self._last_listing | (shortcut.CACHED_DIRECTORY if node.settled else 0)
         self._listings[handle] = Listing(node)
+        stubs.let_list(self.tree, node, handle)
         return handle
 
     def readdir(self, handle: int, start: int) -> Iterator[tuple[bytes, Entry, int]]:

@@ -38,7 +38,9 @@ class Records:
             record = ownership.parse_record(value) if value is not None else None
             if record is not None:
                 uid, gid, mode = record
-                return ownership.Owner(self._uids.admitted(uid), self._gids.admitted(gid), mode)
+                recorded = ownership.Owner(self._uids.admitted(uid), self._gids.admitted(gid), mode)
+                SHORTCUT.show_ids((uid, recorded.uid), (gid, recorded.gid), recorded=True)
+                return recorded
         plain = (st.st_uid, st.st_gid, st.st_mode & ownership.MODE_BITS)
         owner = self._plain.get(plain)
         if owner is None:

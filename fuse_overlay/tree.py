@@ -7,7 +7,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from fuse_overlay import merge, whiteout
+from fuse_overlay import merge, stubs, whiteout
 from fuse_overlay import xattrs as names
 from fuse_overlay.attributes import File, Store, carries
 from fuse_overlay.entries import Entry, Found, Missing, check_name
@@ -117,7 +117,7 @@ class Tree:
 
     def node(self, ino: int) -> Node:
         """The node of this number. Raises OSError ESTALE."""
-        node = self.table.nodes.get(ino)
+        node = self.table.nodes.get(ino) or stubs.adopt(self, ino)
         if node is None:
             raise failure(errno.ESTALE)
         return node
@@ -260,7 +260,8 @@ class Tree:
                 may |= FINDABLE | (RECORDED if node.source.records else 0) | (0 if self.quota.active else OFFERED)
         if fd is not None and fd >= 0 and not (node.dirs and node.source.gate):
             owner = (node.owner.uid, node.owner.gid, node.kind | node.owner.mode)
-            SHORTCUT.show(node.ino, (node.key[0], fd), owner, links=links, may=may)
+            above = (node.parent or node).ino
+            SHORTCUT.show(node.ino, (node.key[0], fd), owner, links=links, may=may, above=above)
 
     def is_findable(self, node: Node) -> bool:
         """Whether what is in a directory, but for directories, is what one layer has there, and stays."""

@@ -6,8 +6,8 @@
  * interface (fuse_lowlevel.h) that are defined here before libfuse's own. Which descriptors may be read and written is
  * in a table that Python keeps: shortcut.py. The layout of requests is that of linux/fuse.h.
  *
- * Here: the way of requests, opening and closing. shortcut_names.c: look-ups; shortcut_data.c: data;
- * shortcut_attributes.c: what is shown besides.
+ * Here: the way of requests, opening and closing. shortcut_names.c: look-ups; shortcut_listing.c: directories;
+ * shortcut_stubs.c: files that only we know of; shortcut_data.c: data; shortcut_attributes.c: what is shown besides.
  */
 #define _GNU_SOURCE
 #define _FILE_OFFSET_BITS 64
@@ -28,11 +28,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define DESCRIPTORS (1 << 20)
-
-/* The handle of a directory whose entries the kernel may cache has this bit. */
-#define CACHED_DIRECTORY (UINT64_C(1) << 62)
-
 /* How long to look for the next request before we let ourselves be woken, in microseconds, and how far to remember what
  * that was worth; loop.py has the same. */
 enum { GAP = 60, WORTH = 16 };
@@ -43,12 +38,11 @@ enum { TURNS = 256, PATIENCE = 5 };
 unsigned char shortcut_allowed[DESCRIPTORS];
 
 /* What Python is to know of, and nobody waits for: a file handle that was released (the count is 0), look-ups of an
- * inode that the kernel has forgotten, with OPENED the descriptor by which one was opened, with MODE_SET its
- * permissions, or with FOUND where the name is under which it was found. */
+ * inode that the kernel has forgotten, with OPENED the descriptor by which one was opened, or with MODE_SET its
+ * permissions. */
 #define NOTES (1 << 14)
 #define OPENED (UINT64_C(1) << 63)
 #define MODE_SET (UINT64_C(1) << 62)
-#define FOUND (UINT64_C(1) << 61)
 
 struct shortcut_note {
 	uint64_t number, count;
@@ -70,6 +64,7 @@ unsigned shortcut_places;
 /* Files that stay as they are: whoever opens one for reading gets `name` in the directory `fd`, as long as that is the
  * descriptor that it was (`serial`). Each is at its inode number modulo the size. `flags`: for openat(2). */
 #define OFFERS (1 << 14)
+#define NAME_ROOM 44
 
 struct shortcut_offered {
 	uint64_t number;
@@ -81,14 +76,6 @@ _Static_assert(sizeof *shortcut_offered == 64, "shortcut.py");
 
 /* How often each descriptor of a directory was closed. */
 uint32_t shortcut_serials[DESCRIPTORS];
-
-/* Directories that were opened here: Python knows of those that were read. Each is at its handle modulo the size. */
-#define DIRECTORIES (1 << 10)
-#define OPENED_HERE (UINT64_C(1) << 61)
-
-struct shortcut_directory {
-	uint64_t handle, number, known;
-} shortcut_directories[DIRECTORIES];
 
 /* How many files may be opened before Python is asked for room. */
 unsigned shortcut_openable;
@@ -140,11 +127,6 @@ int note_mode(uint64_t number, uint32_t mode)
 	return note(number, MODE_SET | mode);
 }
 
-int note_found(uint64_t number, unsigned place)
-{
-	return note(number, FOUND | place);
-}
-
 /* Keep a descriptor instead of closing it. Whoever has the place goes if it was of no use meanwhile. Not a file without
  * a name, whose blocks somebody may wait for, nor one with several, which is easily lost sight of. */
 static int keep(uint64_t number, uint64_t handle)
@@ -178,18 +160,6 @@ static int take_kept(uint64_t number)
 	*kept = (struct shortcut_kept){0};
 	shortcut_allowed[fd] |= WAS_KEPT;
 	return fd;
-}
-
-/* As shortcut.py does. The name is shorter than there is room for it. */
-void offer(uint64_t number, int directory, const char *name, int flags)
-{
-	struct shortcut_offered *offered = &shortcut_offered[number % OFFERS];
-
-	if (directory >= DESCRIPTORS)
-		return;
-	*offered = (struct shortcut_offered){
-		.number = number, .fd = directory, .serial = shortcut_serials[directory], .flags = (uint32_t)flags};
-	strcpy(offered->name, name);
 }
 
 /* Returns a descriptor, -1 if Python is to see to it. */
@@ -228,43 +198,19 @@ static int answer_open(int device, const struct fuse_in_header *header, const st
 	if (fd < 0)
 		fd = open_offered(header->nodeid);
 	if (fd < 0)
+		fd = open_stub(header->nodeid);
+	if (fd < 0)
 		return 0;
 	out.fh = (uint64_t)fd;
 	reply(device, header->unique, 0, &out, sizeof out);
 	return 1;
 }
 
-static int answer_opendir(int device, const struct fuse_in_header *header)
-{
-	static uint64_t opened;
-	struct shortcut_directory *directory = &shortcut_directories[++opened % DIRECTORIES];
-	const struct shortcut_shown *shown = find_shown(header->nodeid);
-	struct fuse_open_out out = {.open_flags = FOPEN_KEEP_CACHE | FOPEN_CACHE_DIR};
-
-	if (directory->handle || shown == NULL || !(shown->may & LISTED))
-		return 0;
-	*directory = (struct shortcut_directory){CACHED_DIRECTORY | OPENED_HERE | opened, header->nodeid, 0};
-	out.fh = directory->handle;
-	reply(device, header->unique, 0, &out, sizeof out);
-	return 1;
-}
-
-/* Whether Python has to hear of a directory's end. */
-static int forget_directory(uint64_t handle)
-{
-	struct shortcut_directory *directory = &shortcut_directories[handle % DIRECTORIES];
-	int known = directory->handle != handle || directory->known;
-
-	if (directory->handle == handle)
-		*directory = (struct shortcut_directory){0};
-	return known;
-}
-
 /* The handle of a directory that isn't cached is no descriptor, though it may look like one: `known` says whether this
  * handle is ours to release. */
 static int answer_release(int device, const struct fuse_in_header *header, uint64_t handle, int known)
 {
-	if (!known || (!keep(header->nodeid, handle) && !note(handle, 0)))
+	if (!known || (!close_stub(header->nodeid, handle) && !keep(header->nodeid, handle) && !note(handle, 0)))
 		return 0;
 	reply(device, header->unique, 0, NULL, 0);
 	return 1;
@@ -281,7 +227,7 @@ static int answer_releasedir(int device, const struct fuse_in_header *header, ui
 /* The kernel expects no reply to either of these. No look-ups would read as a release. */
 static int answer_forget(uint64_t number, uint64_t lookups)
 {
-	return lookups == 0 || note(number, lookups);
+	return lookups == 0 || forget_stub(number, lookups) || note(number, lookups);
 }
 
 static int answer_forgets(const struct fuse_batch_forget_in *in, size_t room)
@@ -374,6 +320,8 @@ static int answered(int device, const void *request, size_t size)
 		return room >= sizeof(struct fuse_open_in) && answer_open(device, header, body);
 	case FUSE_LOOKUP:
 		return answer_lookup(device, header, body, room);
+	case FUSE_READLINK:
+		return answer_readlink(device, header);
 	case FUSE_GETATTR:
 		return answer_getattr(device, header);
 	case FUSE_SETATTR:
@@ -387,6 +335,8 @@ static int answered(int device, const void *request, size_t size)
 	}
 	case FUSE_OPENDIR:
 		return answer_opendir(device, header);
+	case FUSE_READDIRPLUS:
+		return room >= sizeof(struct fuse_read_in) && answer_readdir(device, header, body);
 	case FUSE_RELEASEDIR:
 		return room >= sizeof(struct fuse_release_in) &&
 		       answer_releasedir(device, header, ((const struct fuse_release_in *)body)->fh);

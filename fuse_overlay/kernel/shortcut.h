@@ -8,6 +8,9 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
+/* Descriptors that we say anything of. */
+#define DESCRIPTORS (1 << 20)
+
 /* What the table says of a descriptor. One that may be kept is as good for the next who reads the file. */
 enum { MAY_READ = 1, MAY_WRITE = 2, MAY_KEEP = 4, WAS_KEPT = 8 };
 
@@ -19,20 +22,21 @@ enum { MAY_READ = 1, MAY_WRITE = 2, MAY_KEEP = 4, WAS_KEPT = 8 };
 /* What only we change, the kernel may keep until it is short of memory: a year. */
 enum { LASTING = 365 * 86400 };
 
-/* Longer names are Python's to see to. */
-#define NAME_ROOM 44
-
 /* Where an owner is recorded, as in ownership.py. */
 #define RECORD "user.containers.override_stat"
 
-/* What is shown of files and directories beside what fstat(2) says of a descriptor of them. `fd` -1: there is no such
- * file any more. `links`: the link count to show, 0 for the real one. `may`: see below. */
+/* The handle of a directory whose entries the kernel may cache has this bit. */
+#define CACHED_DIRECTORY (UINT64_C(1) << 62)
+
+/* What is shown of files and directories beside what fstat(2) says of a descriptor of them. `above`: the directory that
+ * a directory is in. `fd` -1: there is no such file any more. `links`: the link count to show, 0 for the real one.
+ * `may`: see below. */
 struct shortcut_shown {
-	uint64_t number, device;
+	uint64_t number, device, above;
 	int32_t fd;
 	uint32_t mode, uid, gid, links, may;
 };
-_Static_assert(sizeof(struct shortcut_shown) == 40, "shortcut.py");
+_Static_assert(sizeof(struct shortcut_shown) == 48, "shortcut.py");
 
 /* SETTABLE: times may be set without asking, and owners to what they are. MODED: so may permissions, as long as the
  * file's own can show them and no record is of others. Of a directory: LISTED: nobody but us changes what is in it, and
@@ -40,14 +44,25 @@ _Static_assert(sizeof(struct shortcut_shown) == 40, "shortcut.py");
  * RECORDED: but for what a record says; OFFERED: its files may be opened for reading without asking. */
 enum { SETTABLE = 1, WHOLE = 2, LISTED = 4, MODED = 8, FINDABLE = 16, RECORDED = 32, OFFERED = 64 };
 
+/* A file of a layer that the kernel knows of and Python doesn't yet: which one it is, its directory's number and its
+ * name there, how many look-ups are to be taken back, how often it is open, and whether it is our user's own. */
+struct stub {
+	struct stub *next;
+	uint64_t number, device, real, parent;
+	uint32_t lookups, opens, own;
+	char name[];
+};
+
+/* As shortcut.c says. */
+extern unsigned char shortcut_allowed[DESCRIPTORS];
+extern unsigned shortcut_openable;
+
 /* The library is loaded into the global scope: only what Python or pyfuse3 looks for may be found there. */
 #pragma GCC visibility push(hidden)
 
 /* shortcut.c */
 int may(uint64_t handle, int what);
-int note_mode(uint64_t number, uint32_t mode);	   /* whether there was room for it */
-int note_found(uint64_t number, unsigned place); /* the same */
-void offer(uint64_t number, int directory, const char *name, int flags);
+int note_mode(uint64_t number, uint32_t mode); /* whether there was room for it */
 void reply(int device, uint64_t unique, ssize_t result, void *data, size_t size);
 
 /* shortcut_data.c: each returns whether the request has been answered */
@@ -62,11 +77,32 @@ int answer_getattr(int device, const struct fuse_in_header *header);
 int answer_times(int device, const struct fuse_in_header *header, const struct fuse_setattr_in *in);
 int answer_mode(int device, const struct fuse_in_header *header, const struct fuse_setattr_in *in);
 int answer_owner(int device, const struct fuse_in_header *header, const struct fuse_setattr_in *in);
+ssize_t get_attribute(int directory, const char *name, const char *attribute, char *value, size_t room); /* getxattr(2) */
 struct shortcut_shown *find_shown(uint64_t number); /* NULL if nothing is shown of it */
 struct fuse_attr attributes(uint64_t number, const struct stat *st, uint32_t mode, uint32_t uid, uint32_t gid);
 
 /* shortcut_names.c: the same */
 int answer_lookup(int device, const struct fuse_in_header *header, const char *name, size_t room);
+int answer_readlink(int device, const struct fuse_in_header *header);
+int is_passed_over(const char *name);
+uint64_t number_of(const struct stat *st); /* 0 if only Python knows */
+/* Whether a file may be told of here; then its attributes. `st`: what is at the name in a FINDABLE directory. */
+int describe(const struct shortcut_shown *directory, const char *name, const struct stat *st, struct fuse_attr *found);
+/* The directory that a stub is in; NULL if only Python knows. What is there is `st` then. */
+const struct shortcut_shown *place_of(const struct stub *stub, struct stat *st);
+
+/* shortcut_listing.c: the same */
+int answer_opendir(int device, const struct fuse_in_header *header);
+int answer_readdir(int device, const struct fuse_in_header *header, const struct fuse_read_in *in);
+int forget_directory(uint64_t handle); /* whether Python has to hear of its end */
+
+/* shortcut_stubs.c */
+struct stub *find_stub(uint64_t number); /* NULL if there is none */
+/* Count a look-up of a file at a place. Whether it counts: not if Python has to know. */
+int look_up_stub(uint64_t number, const struct stat *st, uint64_t parent, const char *name);
+int forget_stub(uint64_t number, uint64_t lookups); /* whether there was one */
+int open_stub(uint64_t number);			    /* a descriptor, -1 if Python is to see to it */
+int close_stub(uint64_t number, uint64_t handle);   /* whether that was one's */
 
 #pragma GCC visibility pop
 

@@ -13,6 +13,8 @@ from contextlib import suppress
 from importlib import machinery
 from typing import TYPE_CHECKING
 
+from fuse_overlay.tuples import NamedTuple
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -36,16 +38,17 @@ _KEPT_FORM = struct.Struct("=QiI")
 _OFFERS = 1 << 14
 _NAME_ROOM = 44
 _OFFERED_FORM = struct.Struct(f"=QiII{_NAME_ROOM}s")
-_OPENED, _MODE_SET, _FOUND = 1 << 63, 1 << 62, 1 << 61
-_FINDS = 1 << 12
-_FOUND_FORM = struct.Struct(f"=Q{_NAME_ROOM}s4x")
+_OPENED, _MODE_SET = 1 << 63, 1 << 62
+_KNOWN = 1 << 20
+_MOST_KNOWN = 255
+_STUB_FORM = struct.Struct("=QQQII256s")
 _IDS = 1 << 10
 _ID_FORM = struct.Struct("=III")
 _DEVICES = 16
 _DEVICE_FORM = struct.Struct("=QQ")
 _TAKEN = 1 << 16
 _NUMBER = struct.Struct("=Q")
-_SHOWN_FORM = struct.Struct("=QQiIIIII")
+_SHOWN_FORM = struct.Struct("=QQQiIIIII")
 _GONE = -1
 _DIRECTORIES = 1 << 10
 _PASSED_OVER = 4096
@@ -53,15 +56,27 @@ _PASSED_OVER = 4096
 _ACL_KILL_SGID = 1 << 0  # FUSE_SETXATTR_ACL_KILL_SGID, linux/fuse.h
 
 
+class Stub(NamedTuple):
+    """A file of a layer that only the helper knows: its device and real number, the inode of its directory and its name
+    there, how often it was looked up, and whether it is open.
+    """
+
+    key: tuple[int, int]
+    parent: int
+    name: bytes
+    lookups: int
+    is_open: bool
+
+
 class Shortcut:
     """What may be done to descriptors without asking Python, and what was done that Python has to know of."""
 
     __slots__ = (
-        "_allowed", "_bare", "_counts", "_devices", "_directories", "_forgotten", "_found", "_found_count", "_founds",
-        "_free", "_groups", "_idle", "_kept", "_longer", "_mode_set", "_noted", "_notes", "_offered", "_openable",
-        "_opened", "_passed_over", "_passes_all", "_patience", "_places", "_released", "_released_directory", "_room",
-        "_serials", "_settled", "_setxattr_flags", "_setxattr_inode", "_shown", "_taken", "_users", "_watched",
-        "loaded",
+        "_allowed", "_bare", "_counts", "_devices", "_directories", "_forgotten", "_free", "_groups", "_idle", "_kept",
+        "_known", "_library", "_longer", "_mode_set", "_noted", "_notes", "_offered", "_openable", "_opened",
+        "_passed_over", "_passes_all", "_patience", "_places", "_recorded_groups", "_recorded_users", "_released",
+        "_released_directory", "_room", "_serials", "_settled", "_setxattr_flags", "_setxattr_inode", "_shown",
+        "_stubs", "_stubs_open", "_taken", "_told", "_users", "_watched", "loaded",
     )  # fmt: skip
 
     def __init__(self, library: ctypes.CDLL | None) -> None:
@@ -70,6 +85,9 @@ class Shortcut:
         self._watched = False
         self._room = ctypes.c_int64()
         self._free = ctypes.c_uint64()
+        self._stubs = ctypes.c_uint64()
+        self._stubs_open = ctypes.c_uint32()
+        self._library = library
         if library is not None:
             self._allowed = (ctypes.c_ubyte * _DESCRIPTORS).in_dll(library, "shortcut_allowed")
             self._bare = (ctypes.c_uint64 * _BARE).in_dll(library, "shortcut_bare")
@@ -86,12 +104,19 @@ class Shortcut:
             self._directories = (ctypes.c_uint64 * (3 * _DIRECTORIES)).in_dll(library, "shortcut_directories")
             self._openable = ctypes.c_uint.in_dll(library, "shortcut_openable")
             self._passed_over = (ctypes.c_char * _PASSED_OVER).in_dll(library, "shortcut_passed_over")
-            self._users = (ctypes.c_ubyte * (_IDS * _ID_FORM.size)).in_dll(library, "shortcut_users")
-            self._groups = (ctypes.c_ubyte * (_IDS * _ID_FORM.size)).in_dll(library, "shortcut_groups")
             self._devices = (ctypes.c_ubyte * (_DEVICES * _DEVICE_FORM.size)).in_dll(library, "shortcut_devices")
             self._taken = (ctypes.c_ubyte * (_TAKEN // 8)).in_dll(library, "shortcut_taken")
-            self._founds = (ctypes.c_ubyte * (_FINDS * _FOUND_FORM.size)).in_dll(library, "shortcut_found")
-            self._found_count = ctypes.c_uint.in_dll(library, "shortcut_found_count")
+            ids = ctypes.c_ubyte * (_IDS * _ID_FORM.size)
+            self._users = ids.in_dll(library, "shortcut_users")
+            self._groups = ids.in_dll(library, "shortcut_groups")
+            self._recorded_users = ids.in_dll(library, "shortcut_recorded_users")
+            self._recorded_groups = ids.in_dll(library, "shortcut_recorded_groups")
+            self._known = memoryview((ctypes.c_ubyte * _KNOWN).in_dll(library, "shortcut_known")).cast("B")
+            self._stubs = ctypes.c_uint64.in_dll(library, "shortcut_stubs")
+            self._stubs_open = ctypes.c_uint32.in_dll(library, "shortcut_stubs_open")
+            self._told = (ctypes.c_ubyte * _STUB_FORM.size).in_dll(library, "shortcut_told")
+            for function, arguments in (("tell", 1), ("drop", 1), ("forget", 2)):
+                getattr(library, f"shortcut_{function}").argtypes = [ctypes.c_uint64] * arguments
             self._passes_all = ctypes.c_int.in_dll(library, "shortcut_passes_all")
             self._longer = ctypes.c_int.in_dll(library, "shortcut_longer")
             self._setxattr_flags = ctypes.c_uint32.in_dll(library, "shortcut_setxattr_flags")
@@ -145,15 +170,14 @@ class Shortcut:
         forgotten: Callable[[int, int], None],
         opened: Callable[[int, int], None],
         mode_set: Callable[[int, int], None],
-        found: Callable[[int, bytes, int], None],
         settled: Callable[[], None],
     ) -> None:
         """Whom `settle` is to tell of released handles, of inodes that so many look-ups were taken back of, of inodes
-        that were opened, with their descriptors, of those whose permissions were set, with these, and of what was found
-        in a directory's inode under a name, and which inode that is; and that it has told all.
+        that were opened, with their descriptors, and of those whose permissions were set, with these; and that it has
+        told all.
         """
         self._released, self._released_directory, self._forgotten = released, released_directory, forgotten
-        self._opened, self._mode_set, self._found, self._settled = opened, mode_set, found, settled
+        self._opened, self._mode_set, self._settled = opened, mode_set, settled
 
     def watch(self) -> None:
         """Leave it to Python to open, to find and to change attributes: who audits is to see each time."""
@@ -212,11 +236,12 @@ class Shortcut:
             self._passes_all.value = not fits
             self._passed_over.raw = (packed if fits else b"").ljust(_PASSED_OVER, b"\0")
 
-    def show_ids(self, users: tuple[int, int], groups: tuple[int, int]) -> None:
-        """Say whom a user and a group of the host's are shown as."""
+    def show_ids(self, users: tuple[int, int], groups: tuple[int, int], *, recorded: bool = False) -> None:
+        """Say whom a user and a group of the host's, or of records, are shown as."""
         if self.loaded:
-            for table, (host, shown) in ((self._users, users), (self._groups, groups)):
-                _ID_FORM.pack_into(table, host % _IDS * _ID_FORM.size, host, shown, 1)
+            tables = (self._recorded_users, self._recorded_groups) if recorded else (self._users, self._groups)
+            for table, (known, shown) in zip(tables, (users, groups), strict=True):
+                _ID_FORM.pack_into(table, known % _IDS * _ID_FORM.size, known, shown, 1)
 
     def show_device(self, place: int, device: int, tag: int) -> None:
         """Say what inode numbers of a device's files begin with: as the one in this place, from 0."""
@@ -228,15 +253,59 @@ class Shortcut:
         if self.loaded:
             self._taken[ino % _TAKEN // 8] |= 1 << ino % 8
 
-    def show(self, ino: int, real: tuple[int, int], owner: tuple[int, int, int], *, links: int, may: int) -> None:
+    def know(self, ino: int) -> None:
+        """Say that there is a node of this number: what the kernel looks up of it is no matter for the helper alone."""
+        if self.loaded and (count := self._known[ino % _KNOWN]) < _MOST_KNOWN:
+            self._known[ino % _KNOWN] = count + 1
+
+    def unknow(self, ino: int) -> None:
+        """Say that there isn't any more. (Who was counted to the most isn't known to be the last.)"""
+        if self.loaded and (count := self._known[ino % _KNOWN]) < _MOST_KNOWN:
+            self._known[ino % _KNOWN] = count - 1
+
+    def stub(self, ino: int) -> Stub | None:
+        """What only the helper knows of this inode."""
+        if not self._stubs.value or self._library is None or not self._library.shortcut_tell(ino):
+            return None
+        device, real, parent, lookups, opens, name = _STUB_FORM.unpack_from(self._told)
+        return Stub((device, real), parent, name[: name.index(b"\0")], lookups, opens > 0)
+
+    def drop_stub(self, ino: int) -> list[int]:
+        """Say that there is a node of it from now on, which takes over its look-ups and what it is open by: these
+        descriptors are returned.
+        """
+        assert self._library is not None
+        descriptors: list[int] = []
+        while (fd := self._library.shortcut_drop(ino)) >= 0:
+            descriptors.append(fd)
+        return descriptors
+
+    def forget_stub(self, ino: int, count: int) -> None:
+        """Take look-ups back of what only the helper knows."""
+        if self._library is not None:
+            self._library.shortcut_forget(ino, count)
+
+    @property
+    def stubs(self) -> int:
+        """How many files only the helper knows."""
+        return self._stubs.value
+
+    @property
+    def stubs_open(self) -> int:
+        """How many files are open that only the helper knows."""
+        return self._stubs_open.value
+
+    def show(
+        self, ino: int, real: tuple[int, int], owner: tuple[int, int, int], *, links: int, may: int, above: int = 0
+    ) -> None:
         """Say what is shown of an inode beside what fstat(2) says of its descriptor, which stays open.
 
         `real`: its device and the descriptor. `owner`: user, group, and type and mode bits. `links`: the link count; 0:
-        the real one, of files if that is 1. `may`: SETTABLE: its times may be set, by this descriptor, and its owners
-        to what they are. MODED: so may its permissions, if the real file can have them and has no record. Of a
-        directory: LISTED: it may be opened, and the kernel may cache its entries. WHOLE: names that it lacks stand for
-        nothing. FINDABLE: files in it, with one name and on its device, are there and stay; RECORDED: if they have no
-        record; OFFERED: and may be opened for reading.
+        the real one, of files if that is 1. `above`: of a directory, the one that it is in. `may`: SETTABLE: its times
+        may be set, by this descriptor, and its owners to what they are. MODED: so may its permissions, if the real file
+        can have them and has no record. Of a directory: LISTED: it may be opened, and the kernel may cache its entries.
+        WHOLE: names that it lacks stand for nothing. FINDABLE: files in it, with one name and on its device, are there
+        and stay; RECORDED: they may have records; OFFERED: they may be opened for reading.
         """
         if self.loaded:
             device, fd = real
@@ -244,7 +313,7 @@ class Shortcut:
             place = ino % _SHOWN * _SHOWN_FORM.size
             if self._watched:
                 may &= WHOLE
-            _SHOWN_FORM.pack_into(self._shown, place, ino, device, fd, mode, uid, gid, links, may)
+            _SHOWN_FORM.pack_into(self._shown, place, ino, device, above, fd, mode, uid, gid, links, may)
 
     def show_gone(self, ino: int) -> None:
         """Say that there is no such file any more: who asks for its attributes, or sets its times, is told ENOENT."""
@@ -267,6 +336,12 @@ class Shortcut:
     def know_directory(self, handle: int) -> None:
         """Have `settle` tell of the release of a directory that the helper has opened."""
         self._directories[handle % _DIRECTORIES * 3 + 2] = True
+
+    def let_list(self, handle: int, ino: int) -> None:
+        """Let the helper list a directory that was opened with this handle, as far as it may."""
+        place = handle % _DIRECTORIES * 3
+        if self.loaded and not self._directories[place]:
+            self._directories[place : place + 3] = [handle, ino, True]
 
     def counts(self) -> list[int]:
         """How many requests came so far, by opcode (linux/fuse.h); nothing without the helper."""
@@ -292,15 +367,12 @@ class Shortcut:
 
     def _tell(self, count: int) -> None:
         notes = self._notes[: 2 * count]
-        self._noted.value = self._found_count.value = 0
+        self._noted.value = 0
         for number, lookups in zip(notes[::2], notes[1::2], strict=True):
             if lookups & _OPENED:
                 self._opened(number, lookups ^ _OPENED)
             elif lookups & _MODE_SET:
                 self._mode_set(number, lookups ^ _MODE_SET)
-            elif lookups & _FOUND:
-                parent, name = _FOUND_FORM.unpack_from(self._founds, (lookups ^ _FOUND) * _FOUND_FORM.size)
-                self._found(parent, name[: name.index(b"\0")], number)
             elif lookups:
                 self._forgotten(number, lookups)
             elif number & CACHED_DIRECTORY:

@@ -6,9 +6,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
+
+#define PATH_ROOM 320
 
 /* Inodes that have no extended attributes, each at its number modulo the size: one that finds its place taken is asked
  * for as ever. */
@@ -24,11 +27,41 @@ static int is_bare(uint64_t number)
 	return number && shortcut_bare[number % BARE] == number;
 }
 
+/* A path to a file in a directory, for the calls that take no descriptor of that (all of xattr(7)). */
+static void put_path(char path[PATH_ROOM], int directory, const char *name)
+{
+	snprintf(path, PATH_ROOM, "/proc/self/fd/%d/%s", directory, name);
+}
+
+ssize_t get_attribute(int directory, const char *name, const char *attribute, char *value, size_t room)
+{
+	char path[PATH_ROOM];
+
+	put_path(path, directory, name);
+	return lgetxattr(path, attribute, value, room);
+}
+
+/* Whether a file has none but perhaps a record, which isn't shown. */
+static int is_bare_stub(const struct stub *stub)
+{
+	static char names[1 << 16]; /* XATTR_LIST_MAX, linux/limits.h */
+	char path[PATH_ROOM];
+	const struct shortcut_shown *directory;
+	struct stat st;
+	ssize_t size;
+
+	if (stub == NULL || (directory = place_of(stub, &st)) == NULL)
+		return 0;
+	put_path(path, directory->fd, stub->name);
+	size = llistxattr(path, names, sizeof names);
+	return size == 0 || (size == sizeof RECORD && !memcmp(names, RECORD, sizeof RECORD));
+}
+
 /* For names of the system's there are other errors, and Python knows which; ACLs are asked for so often that it
  * matters. */
 int answer_getxattr(int device, const struct fuse_in_header *header, const char *name, size_t room)
 {
-	if (!is_bare(header->nodeid) || !memchr(name, 0, room))
+	if (!memchr(name, 0, room) || !(is_bare(header->nodeid) || is_bare_stub(find_stub(header->nodeid))))
 		return 0;
 	if (!strncmp(name, "system.", 7) && strncmp(name, "system.posix_acl_", 17))
 		return 0;
@@ -71,6 +104,18 @@ static int reply_shown(int device, uint64_t unique, const struct shortcut_shown 
 	return 1;
 }
 
+static int reply_stub(int device, uint64_t unique, const struct stub *stub)
+{
+	struct fuse_attr_out out = {.attr_valid = LASTING};
+	const struct shortcut_shown *directory;
+	struct stat st;
+
+	if (stub == NULL || (directory = place_of(stub, &st)) == NULL || !describe(directory, stub->name, &st, &out.attr))
+		return 0;
+	reply(device, unique, 0, &out, sizeof out);
+	return 1;
+}
+
 struct shortcut_shown *find_shown(uint64_t number)
 {
 	struct shortcut_shown *shown = &shortcut_shown[number % SHOWN];
@@ -83,7 +128,7 @@ int answer_getattr(int device, const struct fuse_in_header *header)
 	const struct shortcut_shown *shown = find_shown(header->nodeid);
 
 	if (shown == NULL)
-		return 0;
+		return reply_stub(device, header->unique, find_stub(header->nodeid));
 	if (shown->fd >= 0)
 		return reply_shown(device, header->unique, shown);
 	reply(device, header->unique, -ENOENT, NULL, 0);

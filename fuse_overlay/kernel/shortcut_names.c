@@ -6,10 +6,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 /* Names of mountpoints of file systems that may not answer soon, one after another, an empty one at the end; or all
@@ -18,12 +18,12 @@
 char shortcut_passed_over[PASSED_OVER];
 int shortcut_passes_all;
 
-/* Whom the host's ids are shown as, each at its number modulo the size. */
+/* Whom the host's ids, and those of records, are shown as, each at its number modulo the size. */
 #define IDS (1 << 10)
 
 struct shortcut_id {
-	uint32_t host, shown, known;
-} shortcut_users[IDS], shortcut_groups[IDS];
+	uint32_t id, shown, known;
+} shortcut_users[IDS], shortcut_groups[IDS], shortcut_recorded_users[IDS], shortcut_recorded_groups[IDS];
 
 /* The high bits of inode numbers, by device: inodes.py. */
 #define DEVICES 16
@@ -37,17 +37,7 @@ struct shortcut_device {
 #define TAKEN (1 << 16)
 unsigned char shortcut_taken[TAKEN / 8];
 
-/* What was found that Python is to know of: a note has the number, and where the rest is in here. */
-#define FINDS (1 << 12)
-
-struct shortcut_found {
-	uint64_t parent;
-	char name[NAME_ROOM];
-} shortcut_found[FINDS];
-_Static_assert(sizeof *shortcut_found == 56, "shortcut.py");
-unsigned shortcut_found_count;
-
-static int is_passed_over(const char *name)
+int is_passed_over(const char *name)
 {
 	for (const char *each = shortcut_passed_over; *each; each += strlen(each) + 1)
 		if (!strcmp(each, name))
@@ -55,15 +45,14 @@ static int is_passed_over(const char *name)
 	return shortcut_passes_all;
 }
 
-static const uint32_t *shown_as(const struct shortcut_id *ids, uint32_t host)
+static const uint32_t *shown_as(const struct shortcut_id *ids, uint32_t id)
 {
-	const struct shortcut_id *id = &ids[host % IDS];
+	const struct shortcut_id *known = &ids[id % IDS];
 
-	return id->known && id->host == host ? &id->shown : NULL;
+	return known->known && known->id == id ? &known->shown : NULL;
 }
 
-/* The inode number of a file of a layer, 0 if only Python knows. */
-static uint64_t number_of(const struct stat *st)
+uint64_t number_of(const struct stat *st)
 {
 	for (int place = 0; place < DEVICES && shortcut_devices[place].tag; place++) {
 		uint64_t real = (uint64_t)st->st_ino, number;
@@ -76,56 +65,106 @@ static uint64_t number_of(const struct stat *st)
 	return 0;
 }
 
-static int has_record(int directory, const char *name)
+/* A number of a record, and what follows it. Whether it is one. */
+static int take_number(const char **at, int base, uint32_t *number)
 {
-	char path[64 + NAME_ROOM];
+	char *end;
+	unsigned long found;
 
-	snprintf(path, sizeof path, "/proc/self/fd/%d/%s", directory, name);
-	return lgetxattr(path, RECORD, NULL, 0) != -1 || errno != ENODATA;
+	if (**at < '0' || **at > '9')
+		return 0;
+	found = strtoul(*at, &end, base);
+	*at = end;
+	*number = (uint32_t)found;
+	return found < UINT32_MAX;
 }
 
-/* A file of a layer that stays as it is, and that has no other names: the rest of what it may be, Python looks at. */
-static int answer_found(int device, uint64_t unique, const struct shortcut_shown *directory, const char *name,
-			const struct stat *st)
+/* Whom a file belongs to by its record (ownership.py, parse_record). 1 if there is none, 0 if only Python knows. */
+static int by_record(int directory, const char *name, uint32_t *mode, const uint32_t **uid, const uint32_t **gid)
+{
+	char value[64];
+	const char *at = value;
+	uint32_t recorded_mode, user, group;
+	ssize_t size = get_attribute(directory, name, RECORD, value, sizeof value - 1);
+
+	if (size == -1)
+		return errno == ENODATA;
+	value[size] = 0;
+	if (!take_number(&at, 10, &user) || *at++ != ':' || !take_number(&at, 10, &group) || *at++ != ':')
+		return 0;
+	if (!take_number(&at, 8, &recorded_mode) || *at != 0)
+		return 0;
+	*mode = (*mode & S_IFMT) | (recorded_mode & 07777);
+	*uid = shown_as(shortcut_recorded_users, user);
+	*gid = shown_as(shortcut_recorded_groups, group);
+	return 1;
+}
+
+/* Regular files, whose records are in the files themselves, and links, with one name. */
+int describe(const struct shortcut_shown *directory, const char *name, const struct stat *st, struct fuse_attr *found)
 {
 	const uint32_t *uid = shown_as(shortcut_users, st->st_uid), *gid = shown_as(shortcut_groups, st->st_gid);
-	uint64_t number = number_of(st);
-	struct fuse_entry_out out = {.nodeid = number, .entry_valid = LASTING, .attr_valid = LASTING};
-	struct shortcut_found *found = &shortcut_found[shortcut_found_count];
+	const uint64_t number = number_of(st);
+	uint32_t mode = st->st_mode;
 
-	if (!strncmp(name, ".wh.", 4) || strlen(name) >= NAME_ROOM)
+	if (!strncmp(name, ".wh.", 4) || st->st_nlink != 1 || (uint64_t)st->st_dev != directory->device || number == 0)
 		return 0;
-	if (!(S_ISREG(st->st_mode) || S_ISLNK(st->st_mode)) || st->st_nlink != 1 || st->st_dev != directory->device)
+	if (!S_ISREG(mode) && !(S_ISLNK(mode) && !(directory->may & RECORDED)))
 		return 0;
-	if (uid == NULL || gid == NULL || number == 0 || shortcut_found_count == FINDS)
+	if (directory->may & RECORDED && !by_record(directory->fd, name, &mode, &uid, &gid))
 		return 0;
-	if (directory->may & RECORDED && S_ISREG(st->st_mode) && has_record(directory->fd, name))
+	if (uid == NULL || gid == NULL)
 		return 0;
-	if (!note_found(number, shortcut_found_count))
-		return 0;
-	shortcut_found_count++;
-	found->parent = directory->number;
-	strcpy(found->name, name);
-	if (directory->may & OFFERED && S_ISREG(st->st_mode))
-		offer(number, directory->fd, name, st->st_uid == geteuid() ? O_NOATIME : 0);
-	out.attr = attributes(number, st, st->st_mode, *uid, *gid);
-	reply(device, unique, 0, &out, sizeof out);
+	*found = attributes(number, st, mode, *uid, *gid);
 	return 1;
+}
+
+const struct shortcut_shown *place_of(const struct stub *stub, struct stat *st)
+{
+	const struct shortcut_shown *directory = find_shown(stub->parent);
+
+	if (directory == NULL || !(directory->may & FINDABLE))
+		return NULL;
+	if (fstatat(directory->fd, stub->name, st, AT_SYMLINK_NOFOLLOW) == -1)
+		return NULL;
+	return (uint64_t)st->st_dev == stub->device && (uint64_t)st->st_ino == stub->real ? directory : NULL;
 }
 
 /* A name that a directory without layers below lacks stands for nothing. */
 int answer_lookup(int device, const struct fuse_in_header *header, const char *name, size_t room)
 {
 	const struct shortcut_shown *directory = find_shown(header->nodeid);
-	struct fuse_entry_out nothing = {.entry_valid = LASTING};
+	struct fuse_entry_out found = {.entry_valid = LASTING, .attr_valid = LASTING};
 	struct stat st;
 
 	if (directory == NULL || !(directory->may & WHOLE) || !memchr(name, 0, room) || is_passed_over(name))
 		return 0;
-	if (fstatat(directory->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
-		return directory->may & FINDABLE && answer_found(device, header->unique, directory, name, &st);
-	if (errno != ENOENT)
+	if (fstatat(directory->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+		if (!(directory->may & FINDABLE) || !describe(directory, name, &st, &found.attr))
+			return 0;
+		found.nodeid = found.attr.ino;
+		if (!look_up_stub(found.nodeid, &st, header->nodeid, name))
+			return 0;
+	} else if (errno != ENOENT) {
 		return 0;
-	reply(device, header->unique, 0, &nothing, sizeof nothing);
+	}
+	reply(device, header->unique, 0, &found, sizeof found);
+	return 1;
+}
+
+int answer_readlink(int device, const struct fuse_in_header *header)
+{
+	static char target[PATH_MAX];
+	const struct stub *stub = find_stub(header->nodeid);
+	const struct shortcut_shown *directory;
+	struct stat st;
+	ssize_t size;
+
+	if (stub == NULL || (directory = place_of(stub, &st)) == NULL)
+		return 0;
+	size = readlinkat(directory->fd, stub->name, target, sizeof target);
+	if (size <= 0)
+		return 0;
+	reply(device, header->unique, size, target, (size_t)size);
 	return 1;
 }

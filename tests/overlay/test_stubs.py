@@ -1,0 +1,181 @@
+"""Files that only the compiled helper knows are the same as any others, also once Python gets to know them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.overlay import ways
+from tests.overlay.ways import python
+
+if TYPE_CHECKING:
+    from tests.overlay.conftest import Mounted
+
+RECORD = "user.containers.override_stat"
+# Everything that stat(2) says of an entry, and what links and files have in them.
+SHOW = """
+import os
+def shown(entry):
+    st = os.lstat(entry.path)
+    there = (st.st_mode, st.st_ino, entry.inode(), st.st_nlink, st.st_uid, st.st_gid, st.st_size, st.st_mtime_ns)
+    if entry.is_symlink(): return *there, os.readlink(entry.path)
+    return *there, os.listxattr(entry.path), open(entry.path).read() if entry.is_file() else None
+"""
+
+
+def in_both_ways(mounted: Mounted, program: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What a Python program prints, with the helper and without, which must be the same."""
+    ways.needs_helper()
+    output = mounted.run(python(program))
+    monkeypatch.setenv(ways.VARIABLE, "off")
+    assert output == mounted.run(python(program))
+    return output
+
+
+def in_two_mounts(mounted: Mounted, program: str) -> str:
+    """What a Python program that changes the tree prints, in a mount with the helper and in one without, which must be
+    the same.
+    """
+    ways.needs_helper()
+    script = f"""
+    for way in on off; do
+        (cd {mounted.base}; rm -rf u w m; mkdir u w m
+        export FUSE_OVERLAY_SHORTCUT=$way
+        {sys.executable} -m fuse_overlay.cli -o lowerdir={mounted.lower},upperdir=u,workdir=w m
+        cd m; {python(program)}
+        cd ..; umount m)
+    done
+    """
+    lines = mounted.run(script).splitlines()
+    assert lines[: len(lines) // 2] == lines[len(lines) // 2 :]
+    return "".join(f"{line}\n" for line in lines[: len(lines) // 2])
+
+
+def test_records_are_shown_as_python_shows_them(mounted: Mounted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Owners and modes by records, well formed or not, devices, and files without any, in a layer that has records."""
+    below = mounted.lower / "d"
+    below.mkdir()
+    for number, record in enumerate(
+        (
+            *("0:0:0644", "0:0:04755", "0:0:100600", "65534:7:0640", "1:2:0600:file", "1:2:0600", "0:0:0644:char-1-3"),
+            *("0:0:0644:block-8-0", "", "0:0", "x:0:0644", "-1:0:0644", "0:0:0999", " 0:0:0644", "0:0:0644 "),
+            *("0:0:0644\0", "0:0:0644:block-8", "0:0:0644:char-1-3-4"),
+            *("4294967295:0:0644", "4294967296:0:0644", "1" * 70 + ":0:0644", "0:0:+644", "0:0:1_0"),
+        )
+    ):
+        (below / f"f{number}").write_text("" if "-" in record else "content")
+        os.setxattr(below / f"f{number}", RECORD, record.encode())
+    (below / "none").write_text("content")
+    (below / "link").symlink_to("f1")
+    (below / "more").write_text("content")
+    os.setxattr(below / "more", "user.more", b"shown")
+    os.setxattr(mounted.lower, RECORD, b"0:0:0755")
+    show = "for turn in range(2):\n    for entry in sorted(os.scandir('d'), key=str): print(entry.name, shown(entry))\n"
+    output = in_both_ways(mounted, SHOW + show, monkeypatch)
+    assert 2 * 26 == output.count("\n")
+
+
+@pytest.mark.parametrize("listed", ["all", "half"])
+def test_a_listing_goes_on_when_the_directory_is_changed(mounted: Mounted, listed: str) -> None:
+    """What stays is listed once by readers who have begun before, whatever is removed, made and renamed meanwhile."""
+    below = mounted.lower / "d"
+    below.mkdir()
+    for number in range(3000):
+        (below / f"f{number}").touch()
+    program = f"""
+import os
+readers = [os.scandir("d") for _ in range(3)]
+seen = [[next(reader).name for _ in range(count)] for reader, count in zip(readers, (1, 700, 1500))]
+if {listed == "all"}: os.listdir("d")
+for number in range(0, 3000, 3): os.unlink(f"d/f{{number}}")
+for number in range(1, 3000, 30): os.rename(f"d/f{{number}}", f"d/moved{{number}}")
+for number in range(500): open(f"d/new{{number}}", "w").close()
+for reader, names in zip(readers, seen):
+    names += [entry.name for entry in reader]
+    assert len(names) == len(set(names)), sorted(name for name in names if names.count(name) > 1)
+    stay = {{f"f{{number}}" for number in range(3000) if number % 3 and number % 30 != 1}}
+    assert stay <= set(names), sorted(stay - set(names))[:9]
+print(len(os.listdir("d")))
+"""
+    assert "2500\n" == in_two_mounts(mounted, program)
+
+
+def test_open_files_stay_what_they_are(mounted: Mounted) -> None:
+    """Files that were listed and opened are removed, replaced, renamed, written, cut and copied over: whoever has one
+    open reads that, and later readers what is there then.
+    """
+    below = mounted.lower / "d"
+    below.mkdir()
+    for number in range(70):
+        (below / f"f{number}").write_text(f"before {number}")
+    program = """
+import os, shutil
+names = sorted(os.listdir("d"))
+held = [open("d/" + name) for name in names]
+for number, name in enumerate("d/" + name for name in names):
+    match number % 7:
+        case 0: os.unlink(name)
+        case 1: open("d/new", "w").write("new"); os.rename("d/new", name)
+        case 2: os.rename(name, name + "-moved")
+        case 3: open(name, "a").write(", after")
+        case 4: os.truncate(name, 3)
+        case 5: os.chmod(name, 0o400)
+        case 6: shutil.copyfile("d/" + names[number - 3], name)
+print([file.read() for file in held])
+print([(name, open("d/" + name).read(), oct(os.stat("d/" + name).st_mode)) for name in sorted(os.listdir("d"))])
+for file in held: file.close()
+print(len(os.listdir("d")), sorted({os.stat("d/" + name).st_nlink for name in os.listdir("d")}))
+"""
+    output = in_two_mounts(mounted, program)
+    assert "60 [1]" in output
+    assert {f"before {number}" for number in range(70)} == {path.read_text() for path in below.iterdir()}
+
+
+def test_a_copy_of_an_earlier_mount_is_another_file(mounted: Mounted) -> None:
+    """A copy has the number of its original on record. Where that one was listed first, by another path, the copy gets
+    another number, and each is what it is.
+    """
+    (mounted.lower / "a/d").mkdir(parents=True)
+    for name in ("f", "g"):
+        (mounted.lower / "a/d" / name).write_text("before")
+    layers = f"{mounted.lower}/a:{mounted.lower}"
+    script = f"""
+    for way in on off; do
+        (export FUSE_OVERLAY_SHORTCUT=$way; cd {mounted.base}; rm -rf u w m; mkdir u w m
+        mount() {{ {sys.executable} -m fuse_overlay.cli -o lowerdir={layers},upperdir=u,workdir=w m; }}
+        mount; echo after >m/d/f; umount m
+        mount; cd m; ls -l a/d >/dev/null; exec 3<a/d/f; cat d/f a/d/f
+        test $(stat -c %i d/f) != $(stat -c %i a/d/f) && echo two
+        echo more >>a/d/f; cat d/f a/d/f <&3; cat <&3; exec 3<&-; cd ..; umount m)
+    done
+    """
+    ways.needs_helper()
+    each = "after\nbeforetwo\nafter\nbeforemore\nbeforemore\n"
+    assert each * 2 == mounted.run(script)
+
+
+def test_a_thousand_open_files_of_few_descriptors(mounted: Mounted) -> None:
+    """More files of listed directories are open than the server has descriptors; each is read and closed in the end."""
+    ways.needs_helper()
+    for directory in range(10):
+        (mounted.lower / f"d{directory}").mkdir()
+        for number in range(100):
+            (mounted.lower / f"d{directory}/f{number}").write_text(f"{directory} {number}")
+    program = """
+import os, resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (1200, 1200))
+held = [(f"{d} {n}", open(f"d{d}/f{n}")) for d in range(10) for n in range(100) if os.listdir(f"d{d}")]
+assert all(file.read() == text for text, file in held)
+for _, file in held: file.close()
+print(open("d3/f4").read())
+"""
+    script = f"""
+    cd {mounted.base}; mkdir u w m
+    (ulimit -n 256; {sys.executable} -m fuse_overlay.cli -o lowerdir={mounted.lower},upperdir=u,workdir=w m)
+    cd m; {python(program)}
+    cd ..; umount m
+    """
+    assert "3 4\n" == mounted.run(script)
