@@ -152,15 +152,18 @@ class Handles:
         return written
 
     def sync(self, handle: int, data_only: bool) -> None:
-        """Bring an open file to the disk: fsync(2), or fdatasync(2). Raises OSError."""
-        if not self._nodes[handle].source.writable:
+        """Bring an open file to the disk: fsync(2), or fdatasync(2). Raises OSError.
+
+        Handles that aren't known here are the helper's, of files that only it knows: of layers that nobody changes.
+        """
+        node = self._nodes.get(handle)
+        if node is None or not node.source.writable:
             return
         with self.descriptor(handle) as fd:
             if data_only:
                 os.fdatasync(fd)
                 return
             os.fsync(fd)
-        node = self._nodes[handle]
         if node.source.writable and not node.gone:
             self._tree.store.sync(self._tree.file(node))
 

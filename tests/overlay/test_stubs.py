@@ -179,3 +179,18 @@ print(open("d3/f4").read())
     cd ..; umount m
     """
     assert "3 4\n" == mounted.run(script)
+
+
+def test_an_open_file_is_brought_to_the_disk(mounted: Mounted) -> None:
+    """fsync(2), which comes with nothing but the descriptor, of a file that was opened for reading."""
+    (mounted.lower / "d").mkdir()
+    (mounted.lower / "d/f").write_text("content")
+    program = """
+import os
+os.listdir("d")
+fd = os.open("d/f", os.O_RDONLY)
+os.fsync(fd)
+os.fdatasync(fd)
+print(os.read(fd, 9))
+"""
+    assert "b'content'\n" == in_two_mounts(mounted, program)
