@@ -85,6 +85,7 @@ struct fuse_attr attributes(uint64_t number, const struct stat *st, uint32_t mod
 int answer_lookup(int device, const struct fuse_in_header *header, const char *name, size_t room);
 int answer_readlink(int device, const struct fuse_in_header *header);
 int is_passed_over(const char *name);
+int is_too_long(const char *name);
 uint64_t number_of(const struct stat *st); /* 0 if only Python knows */
 /* Whether a file may be told of here; then its attributes. `st`: what is at the name in a FINDABLE directory. */
 int describe(const struct shortcut_shown *directory, const char *name, const struct stat *st, struct fuse_attr *found);

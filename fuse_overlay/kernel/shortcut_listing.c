@@ -67,7 +67,7 @@ int forget_directory(uint64_t handle)
 /* Whether Python is not needed for it: marks of layers, and devices, one of which is a mark, are. */
 static int is_plain(const struct dirent64 *entry)
 {
-	if (is_passed_over(entry->d_name) || !strncmp(entry->d_name, ".wh.", 4))
+	if (is_passed_over(entry->d_name) || is_too_long(entry->d_name) || !strncmp(entry->d_name, ".wh.", 4))
 		return 0;
 	return entry->d_type == DT_REG || entry->d_type == DT_DIR || entry->d_type == DT_LNK;
 }

@@ -100,6 +100,13 @@ static int by_record(int directory, const char *name, uint32_t *mode, const uint
 	return 1;
 }
 
+/* What is longer, which some file systems have, Python looks up for nobody (entries.py), and has no room in
+ * shortcut_told. */
+int is_too_long(const char *name)
+{
+	return strlen(name) > NAME_MAX;
+}
+
 /* Regular files, whose records are in the files themselves, and links, with one name. */
 int describe(const struct shortcut_shown *directory, const char *name, const struct stat *st, struct fuse_attr *found)
 {
@@ -109,7 +116,7 @@ int describe(const struct shortcut_shown *directory, const char *name, const str
 
 	if (!strncmp(name, ".wh.", 4) || st->st_nlink != 1 || (uint64_t)st->st_dev != directory->device || number == 0)
 		return 0;
-	if (!S_ISREG(mode) && !(S_ISLNK(mode) && !(directory->may & RECORDED)))
+	if (is_too_long(name) || (!S_ISREG(mode) && !(S_ISLNK(mode) && !(directory->may & RECORDED))))
 		return 0;
 	if (directory->may & RECORDED && !by_record(directory->fd, name, &mode, &uid, &gid))
 		return 0;

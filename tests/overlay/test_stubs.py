@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -194,3 +195,60 @@ os.fdatasync(fd)
 print(os.read(fd, 9))
 """
     assert "b'content'\n" == in_two_mounts(mounted, program)
+
+
+# A file system that has a file with a long name in a directory.
+LONG_NAMES = """
+import errno, os, stat, sys
+import pyfuse3, trio
+
+class Files(pyfuse3.Operations):
+    def shown(self, inode):
+        entry = pyfuse3.EntryAttributes()
+        entry.st_ino, entry.st_nlink, entry.st_size = inode, 1, 0
+        entry.st_mode = stat.S_IFDIR | 0o755 if inode < 3 else stat.S_IFREG | 0o644
+        return entry
+    async def getattr(self, inode, ctx=None): return self.shown(inode)
+    async def lookup(self, parent, name, ctx=None):
+        if parent == 1 and name == b"d": return self.shown(2)
+        if parent == 2 and name == b"n" * 300: return self.shown(3)
+        raise pyfuse3.FUSEError(errno.ENOENT)
+    async def opendir(self, inode, ctx): return inode
+    async def readdir(self, handle, start, token):
+        if start == 0:
+            name, inode = {1: (b"d", 2), 2: (b"n" * 300, 3)}[handle]
+            pyfuse3.readdir_reply(token, name, self.shown(inode), 1)
+
+pyfuse3.init(Files(), sys.argv[1], {"fsname=long"})
+trio.run(pyfuse3.main)
+"""
+# The overlay, over a file system that it takes for one that answers at once.
+OVER_IT = """
+from fuse_overlay import cli, policy
+policy.is_remote = lambda kind: False
+cli.main()
+"""
+
+
+@pytest.mark.usefixtures("way")
+def test_names_that_are_too_long(mounted: Mounted) -> None:
+    """Some file systems have names of more than 255 bytes, which nobody can look up here, whoever is asked."""
+    (mounted.base / "served.py").write_text(LONG_NAMES)
+    (mounted.base / "over.py").write_text(OVER_IT)
+    program = """
+import os
+for act in (os.lstat, lambda path: os.chmod(path, 0o600)):
+    try:
+        act("d/" + "n" * 300)
+    except OSError as error:
+        print(error.strerror)
+print([len(name) for name in os.listdir("d")])
+"""
+    script = f"""
+    cd {mounted.base}; mkdir l m; {sys.executable} served.py l & below=$!
+    until mountpoint -q l; do kill -0 $below; sleep 0.02; done
+    {sys.executable} over.py -o lowerdir=l m
+    cd m; stat d/none 2>&- || {python(program)}
+    cd ..; umount m; umount l; wait $below
+    """
+    assert 2 * f"{os.strerror(errno.ENAMETOOLONG)}\n" + "[300]\n" == mounted.run(script)
