@@ -92,7 +92,7 @@ static int by_record(int directory, const char *name, uint32_t *mode, const uint
 	value[size] = 0;
 	if (!take_number(&at, 10, &user) || *at++ != ':' || !take_number(&at, 10, &group) || *at++ != ':')
 		return 0;
-	if (!take_number(&at, 8, &recorded_mode) || *at != 0)
+	if (!take_number(&at, 8, &recorded_mode) || at != value + size)
 		return 0;
 	*mode = (*mode & S_IFMT) | (recorded_mode & 07777);
 	*uid = shown_as(shortcut_recorded_users, user);

@@ -65,18 +65,19 @@ def test_records_are_shown_as_python_shows_them(mounted: Mounted, monkeypatch: p
             *("0:0:0644:block-8-0", "", "0:0", "x:0:0644", "-1:0:0644", "0:0:0999", " 0:0:0644", "0:0:0644 "),
             *("0:0:0644\0", "0:0:0644:block-8", "0:0:0644:char-1-3-4"),
             *("4294967295:0:0644", "4294967296:0:0644", "1" * 70 + ":0:0644", "0:0:+644", "0:0:1_0"),
+            *("1:2:0600\0", "1:2:0600\0:file", "1:2:4755\0"),
         )
     ):
-        (below / f"f{number}").write_text("" if "-" in record else "content")
-        os.setxattr(below / f"f{number}", RECORD, record.encode())
+        (below / f"f{number:02}").write_text("" if "-" in record else "content")
+        os.setxattr(below / f"f{number:02}", RECORD, record.encode())
     (below / "none").write_text("content")
-    (below / "link").symlink_to("f1")
+    (below / "link").symlink_to("f01")
     (below / "more").write_text("content")
     os.setxattr(below / "more", "user.more", b"shown")
     os.setxattr(mounted.lower, RECORD, b"0:0:0755")
     show = "for turn in range(2):\n    for entry in sorted(os.scandir('d'), key=str): print(entry.name, shown(entry))\n"
     output = in_both_ways(mounted, SHOW + show, monkeypatch)
-    assert 2 * 26 == output.count("\n")
+    assert 2 * 29 == output.count("\n")
 
 
 @pytest.mark.parametrize("listed", ["all", "half"])
