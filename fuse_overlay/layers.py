@@ -94,9 +94,11 @@ class Layer:
     @property
     def steady(self) -> bool:
         """Whether nobody changes its files, anybody may know of all, and what is shown of one is in the file itself, as
-        far as that can have a record.
+        far as that can have a record. (Where files can't, on the file system of the layer's root, an index counts for
+        all, also for what is on another one.)
         """
-        return not (self.writable or self.live or self.gate is not None or self.foreign_records or self.file_whiteouts)
+        beside = self.foreign_records or self.file_whiteouts or (self.indexed and not self.xattrs)
+        return not (self.writable or self.live or self.gate is not None or beside)
 
     def trust_the_kernel(self) -> None:
         """Take this upper for one that the kernel's overlay has written: whoever used that could make all else."""

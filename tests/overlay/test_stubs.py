@@ -253,3 +253,21 @@ print([len(name) for name in os.listdir("d")])
     cd ..; umount m; umount l; wait $below
     """
     assert 2 * f"{os.strerror(errno.ENAMETOOLONG)}\n" + "[300]\n" == mounted.run(script)
+
+
+@pytest.mark.usefixtures("way")
+def test_an_index_counts_for_all_of_a_layer_that_has_one(mounted: Mounted) -> None:
+    """Of a layer whose root can't have attributes, all owners are in indexes: of what is on other file systems, too."""
+    index = """
+import os
+from fuse_overlay import indexes
+for path, records in ((".", {}), ("d", {b"f": {b"user.containers.override_stat": b"1:2:0640"}})):
+    indexes.write(os.open(path, os.O_PATH), records)
+"""
+    script = f"""
+    cd {mounted.base}; mkdir l m; mount -t ramfs none l; cd l; mkdir d; mount -t tmpfs none d
+    echo content >d/f; touch d/g; PYTHONPATH={os.getcwd()} {python(index)}
+    cd ..; {sys.executable} -m fuse_overlay.cli -o lowerdir=l m
+    cd m; stat -c '%n %u %g %a' d/g; stat -c '%n %u %g %a' d/f; cd ..; umount m
+    """
+    assert "d/g 0 0 644\nd/f 1 2 640\n" == mounted.run_with_ids(script)
