@@ -31,9 +31,6 @@ static struct listing {
 	size_t size;
 } listings[DIRECTORIES];
 
-/* As libfuse has it for who doesn't know a number (FUSE_UNKNOWN_INO). */
-#define UNKNOWN 0xffffffff
-
 /* Python's handles are even. */
 int answer_opendir(int device, const struct fuse_in_header *header)
 {
@@ -148,7 +145,8 @@ static uint32_t type_of(const struct shortcut_shown *shown, const struct stat *s
 }
 
 /* One name: with its attributes, and one look-up more, if we may tell of it; else the kernel asks for them (in
- * fs/fuse/readdir.c, fuse_direntplus_link). */
+ * fs/fuse/readdir.c, fuse_direntplus_link). Whether it is given: not if there is no room, or only Python knows the
+ * number, which programs compare with that of stat(2). */
 static int give_name(char *to, size_t *given, size_t room, const struct shortcut_shown *shown, uint64_t cookie,
 		     const struct dirent64 *entry)
 {
@@ -159,9 +157,10 @@ static int give_name(char *to, size_t *given, size_t room, const struct shortcut
 
 	if (fstatat(shown->fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == -1)
 		return 1; /* somebody has changed the layer */
-	number = number_of(&st);
+	if ((number = number_of(&st)) == 0)
+		return 0;
 	if (!describe(shown, entry->d_name, &st, &found.attr))
-		return give(to, given, room, &nothing, number ? number : UNKNOWN, cookie, type_of(shown, &st), entry->d_name);
+		return give(to, given, room, &nothing, number, cookie, type_of(shown, &st), entry->d_name);
 	found.nodeid = number;
 	if (!give(to, given, room, &found, number, cookie, IFTODT(st.st_mode), entry->d_name))
 		return 0;
@@ -171,7 +170,7 @@ static int give_name(char *to, size_t *given, size_t room, const struct shortcut
 	return 1;
 }
 
-/* The cookies are Python's (listing.py): 1 and 2 for the dots, then one for each name. */
+/* The cookies are Python's (listing.py): 1 and 2 for the dots, then one for each name. So it goes on where we can't. */
 int answer_readdir(int device, const struct fuse_in_header *header, const struct fuse_read_in *in)
 {
 	static char to[DATA];
@@ -199,6 +198,8 @@ int answer_readdir(int device, const struct fuse_in_header *header, const struct
 		if (cookie++ >= in->offset)
 			fits = give_name(to, &given, room, shown, cookie, entry);
 	}
+	if (!fits && given == 0)
+		return 0;
 	reply(device, header->unique, (ssize_t)given, to, given);
 	return 1;
 }

@@ -271,3 +271,27 @@ for path, records in ((".", {}), ("d", {b"f": {b"user.containers.override_stat":
     cd m; stat -c '%n %u %g %a' d/g; stat -c '%n %u %g %a' d/f; cd ..; umount m
     """
     assert "d/g 0 0 644\nd/f 1 2 640\n" == mounted.run_with_ids(script)
+
+
+@pytest.mark.usefixtures("way")
+def test_listings_have_the_numbers_that_files_have(mounted: Mounted) -> None:
+    """Of files whose numbers others have got, too."""
+    (mounted.lower / "a/d").mkdir(parents=True)
+    for number in range(9):
+        (mounted.lower / f"a/d/f{number}").touch()
+    layers = f"{mounted.lower}/a:{mounted.lower}"
+    program = """
+import os
+for number in (2, 3, 7): os.chmod(f"d/f{number}", 0o600)
+for turn in range(2):
+    entries = list(os.scandir("a/d"))
+    assert len(entries) == 9
+    print([entry.name for entry in entries if entry.inode() != os.lstat(entry).st_ino])
+"""
+    script = f"""
+    cd {mounted.base}; mkdir u w m
+    {sys.executable} -m fuse_overlay.cli -o lowerdir={layers},upperdir=u,workdir=w m
+    cd m; {python(program)}
+    cd ..; umount m
+    """
+    assert "[]\n[]\n" == mounted.run(script)
