@@ -18,7 +18,7 @@ from fuse_overlay.attributes import File
 from fuse_overlay.descent import open_directory
 from fuse_overlay.entries import Missing
 from fuse_overlay.layers import OpenDirectory, at, open_regular, scan
-from fuse_overlay.listing import continued, is_current
+from fuse_overlay.listing import as_helped, continued, is_current
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -123,7 +123,8 @@ class Survey(Errand):
 
     def _merge(self, _: int) -> Callable[[Known], None]:
         merged = merge.merge(map(self._scan, self._layers))
-        found = continued(self._before, merged, self._version)
+        before = as_helped(self._layers, self._scan) if self._before is None and self._version else self._before
+        found = continued(before, merged, self._version)
 
         def tell(known: Known) -> None:
             if self._node.version == self._version and self._node.snapshot is self._before:

@@ -11,7 +11,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from fuse_overlay import copydata, origin, ownership, xattrs
+from fuse_overlay import copydata, listing, origin, ownership, xattrs
 from fuse_overlay.attributes import File, carries
 from fuse_overlay.entries import Missing
 from fuse_overlay.errors import failure
@@ -171,6 +171,7 @@ class CopyUp:
             self.directory(directory)
             if directory.dirs == (self._upper,):
                 continue
+            listing.keep_order(self._tree, directory)
             for name in self._tree.scan(directory):
                 entry = self._tree.enter(directory, name)
                 if isinstance(entry, Missing):

@@ -6,14 +6,17 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from fuse_overlay.entries import Missing
+from fuse_overlay.kernel.shortcut import SHORTCUT
 from fuse_overlay.merge import merge
 from fuse_overlay.tuples import NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from fuse_overlay.entries import Entry
     from fuse_overlay.inodes import Node
+    from fuse_overlay.layers import Layer
+    from fuse_overlay.merge import Scan
     from fuse_overlay.tree import Tree
 
 _DOTS = (b".", b"..")
@@ -106,13 +109,29 @@ def continued(before: Snapshot | None, merged: dict[bytes, int], version: int) -
     return Snapshot(names, cookies, [merged[name] for name in names], version, last)
 
 
+def as_helped(layers: tuple[Layer, ...], scan: Callable[[Layer], Scan]) -> Snapshot | None:
+    """A changed directory of these layers as the helper may have listed it before, in this order; None if it hasn't.
+    Raises OSError.
+    """
+    if not layers or not layers[-1].steady:
+        return None
+    return continued(None, merge([scan(layers[-1])]), -1)
+
+
+def keep_order(tree: Tree, node: Node) -> None:
+    """See that who lists a directory by the helper can go on once the directory has no layers any more. Raises
+    OSError.
+    """
+    if node.snapshot is None and SHORTCUT.lists(node.ino):
+        node.snapshot = as_helped(node.dirs, lambda layer: tree.scan_layer(node, layer))
+
+
 def _taken(tree: Tree, node: Node) -> Snapshot:
     before = node.snapshot
     if before is not None and is_current(node):
         return before
     if tree.known is not None and node in tree.known.snapshots:
         return tree.known.snapshots[node]
-    if before is None and node.version and node.dirs and node.dirs[-1].steady:
-        # As long as nothing was changed in there, the helper may have listed it, in this order.
-        before = continued(None, merge([tree.scan_layer(node, node.dirs[-1])]), -1)
+    if before is None and node.version:
+        before = as_helped(node.dirs, lambda layer: tree.scan_layer(node, layer))
     return continued(before, tree.scan(node), node.version)

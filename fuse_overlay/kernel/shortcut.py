@@ -343,6 +343,10 @@ class Shortcut:
         if self.loaded and not self._directories[place]:
             self._directories[place : place + 3] = [handle, ino, True]
 
+    def lists(self, ino: int) -> bool:
+        """Whether a directory is open that the helper may list."""
+        return self.loaded and ino in self._directories[1::3]
+
     def counts(self) -> list[int]:
         """How many requests came so far, by opcode (linux/fuse.h); nothing without the helper."""
         return self._counts[:] if self.loaded else []

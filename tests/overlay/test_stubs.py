@@ -295,3 +295,36 @@ for turn in range(2):
     cd ..; umount m
     """
     assert "[]\n[]\n" == mounted.run(script)
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("change", ["many", "moved"])
+def test_a_listing_goes_on_when_its_directory_becomes_another(mounted: Mounted, change: str) -> None:
+    """So it does when so much is made in the directory that a thread lists it from then on, and when the directory is
+    moved, and has no layers any more.
+    """
+    (mounted.lower / "d").mkdir()
+    for number in range(3000):
+        (mounted.lower / f"d/f{number}").touch()
+    act = {
+        "many": 'for number in range(7000): open(f"d/{number}-is-new-in-here", "w").close()',
+        "moved": 'os.rename("d", "e")',
+    }
+    program = f"""
+import os
+readers = [os.scandir("d") for _ in range(2)]
+seen = [[next(reader).name for _ in range(count)] for reader, count in zip(readers, (1, 1500))]
+{act[change]}
+for reader, names in zip(readers, seen):
+    names += [entry.name for entry in reader]
+    assert len(names) == len(set(names)), sum(names.count(name) > 1 for name in names)
+    lacking = {{f"f{{number}}" for number in range(3000)}} - set(names)
+    assert not lacking, len(lacking)
+"""
+    script = f"""
+    cd {mounted.base}; mkdir t m; mount -t tmpfs none t; mkdir t/u t/w
+    {sys.executable} -m fuse_overlay.cli -o lowerdir={mounted.lower},upperdir=t/u,workdir=t/w m
+    cd m; {python(program)}
+    cd ..; umount m
+    """
+    assert "" == mounted.run(script)
