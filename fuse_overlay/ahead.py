@@ -13,7 +13,7 @@ import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
-from fuse_overlay import copydata, merge, xattrs
+from fuse_overlay import copydata, merge, stubs, xattrs
 from fuse_overlay.attributes import File
 from fuse_overlay.descent import open_directory
 from fuse_overlay.entries import Missing
@@ -250,7 +250,7 @@ class Ahead:
 
     def opened(self, ino: int, flags: int) -> Iterable[Errand]:
         """Before a file is opened."""
-        node = self._tree.table.nodes.get(ino)
+        node = self._node(ino)
         if node is None or node.source.writable:
             return ()
         if flags & os.O_TRUNC:
@@ -261,7 +261,7 @@ class Ahead:
 
     def changed(self, ino: int, length: int | None = None) -> Iterable[Errand]:
         """Before a file is changed, of which the first `length` bytes stay, or all."""
-        node = self._tree.table.nodes.get(ino)
+        node = self._node(ino)
         return () if node is None or node.source.writable else self._copy(node, length)
 
     def linked(self, ino: int, parent: int, name: bytes) -> Iterator[Errand]:
@@ -309,9 +309,19 @@ class Ahead:
             return None
         try:
             found = self._tree.resolve(above, name)
+            if isinstance(found, Missing):
+                return None
+            key = (found.st.st_dev, found.st.st_ino)
+            return self._tree.table.file(key) or stubs.adopt(self._tree, self._tree.table.numbers.derive(key))
         except OSError:
             return None
-        return None if isinstance(found, Missing) else self._tree.table.file((found.st.st_dev, found.st.st_ino))
+
+    def _node(self, ino: int) -> Node | None:
+        """The node of this number, though only the helper may know it so far."""
+        try:
+            return self._tree.table.nodes.get(ino) or stubs.adopt(self._tree, ino)
+        except OSError:
+            return None  # the request itself will say
 
     def _is_slow(self, node: Node) -> bool:
         return node.slow and not node.source.writable and not node.gone

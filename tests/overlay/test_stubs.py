@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fuse_overlay.ahead import Ahead
+from fuse_overlay.kernel.shortcut import Shortcut, Stub
 from tests.overlay import ways
 from tests.overlay.ways import python
 
 if TYPE_CHECKING:
-    from tests.overlay.conftest import Mounted
+    from tests.overlay.conftest import Driver, Mounted, Stage
 
 RECORD = "user.containers.override_stat"
 # Everything that stat(2) says of an entry, and what links and files have in them.
@@ -328,3 +330,39 @@ for reader, names in zip(readers, seen):
     cd ..; umount m
     """
     assert "" == mounted.run(script)
+
+
+def stub_of(monkeypatch: pytest.MonkeyPatch, driver: Driver, path: str) -> int:
+    """Have the helper, and not Python, know a file; returns its number."""
+    node = driver.entry(path).node
+    above = node.parent
+    assert above is not None
+    above.lookups += 1
+    stubs = {node.ino: Stub(node.key, above.ino, node.name, 1, is_open=False)}
+
+    def drop(_: Shortcut, ino: int) -> list[int]:
+        del stubs[ino]
+        return []
+
+    driver.overlay.forget(node.ino, node.lookups)
+    assert node.ino not in driver.overlay.tree.table.nodes
+    monkeypatch.setattr(Shortcut, "stub", lambda _, ino: stubs.get(ino))
+    monkeypatch.setattr(Shortcut, "drop_stub", drop)
+    return node.ino
+
+
+@pytest.mark.parametrize("way_to_write", ["open", "truncate", "rename", "link"])
+def test_large_files_are_copied_beforehand(stage: Stage, monkeypatch: pytest.MonkeyPatch, way_to_write: str) -> None:
+    """By a thread, so that others needn't wait: also those that Python has no node of yet."""
+    driver = stage.over(stage.lower("lower", {"d": {"large": os.urandom(9 << 20)}}))
+    ahead = Ahead(driver.overlay)
+    number = stub_of(monkeypatch, driver, "d/large")
+    above = driver.ino("d")
+    errands = {
+        "open": lambda: ahead.opened(number, os.O_RDWR),
+        "truncate": lambda: ahead.changed(number, 9 << 20),
+        "rename": lambda: ahead.moved_entry(above, b"large", 1, b"here"),
+        "link": lambda: ahead.linked(number, 1, b"here"),
+    }
+    assert 1 == len(list(errands[way_to_write]()))
+    assert 1 == driver.overlay.getattr(number).node.lookups
