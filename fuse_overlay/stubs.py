@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fuse_overlay.inodes import Node
 from fuse_overlay.kernel.shortcut import SHORTCUT
+from fuse_overlay.layers import ABSENT
 
 if TYPE_CHECKING:
     from fuse_overlay.kernel.shortcut import Stub
@@ -16,14 +17,18 @@ if TYPE_CHECKING:
 
 
 def adopt(tree: Tree, ino: int) -> Node | None:
-    """The node of this number, made of what the helper knows; None if that is nothing."""
+    """The node of this number, made of what the helper knows; None if that is nothing. Raises OSError if it can't be
+    looked at now, as without descriptors: then the helper still knows it.
+    """
     stub = SHORTCUT.stub(ino)
     parent = tree.table.nodes.get(stub.parent) if stub is not None else None
     if stub is None or parent is None:
         return None
     try:
         there = tree.require(parent, stub.name)
-    except OSError:
+    except OSError as error:
+        if error.errno not in ABSENT:
+            raise
         there = None
     return tree.table.nodes.get(ino) or _lost(tree, ino, stub, parent, there)
 

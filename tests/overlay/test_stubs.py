@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
 from fuse_overlay.ahead import Ahead
+from fuse_overlay.errors import failure
 from fuse_overlay.kernel.shortcut import Shortcut, Stub
 from tests.overlay import ways
 from tests.overlay.ways import python
@@ -366,3 +367,19 @@ def test_large_files_are_copied_beforehand(stage: Stage, monkeypatch: pytest.Mon
     }
     assert 1 == len(list(errands[way_to_write]()))
     assert 1 == driver.overlay.getattr(number).node.lookups
+
+
+def test_what_cannot_be_looked_at_now_is_not_lost(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request of a file ends with the error if there are no descriptors to find it with; the next one finds it."""
+    driver = stage.over(stage.lower("lower", {"d": {"f": b"content"}}))
+    number = stub_of(monkeypatch, driver, "d/f")
+
+    def fails(*_: object) -> NoReturn:
+        raise failure(errno.EMFILE)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(driver.overlay.tree, "find", fails)
+        with pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
+            driver.overlay.getattr(number)
+        assert [] == list(Ahead(driver.overlay).opened(number, os.O_RDWR))
+    assert len(b"content") == driver.overlay.getattr(number).st.st_size
