@@ -394,7 +394,7 @@ class Ahead:
 
     def _copy(self, node: Node, length: int | None) -> Iterator[Errand]:
         """A copy of a file; of its data only the first `length` bytes if that is given."""
-        if self._copyup is None or node.fixed or node.gone or node.parent is None:
+        if self._copyup is None or node.source.writable or node.fixed or node.gone or node.parent is None:
             return
         yield from self._dressing(node)
         if node.kind == stat.S_IFREG and length != 0 and (node.slow or _size(self._tree, node, length) >= _LARGE):

@@ -223,3 +223,6 @@ def test_large_local_files_are_copied_beforehand_too(stage: Stage) -> None:
         asked.append(overlay.asked - before)
         assert (stage.base / "lower" / name).read_bytes() == (stage.upper / name).read_bytes()
     assert [[1, 0], []] == [asked, left(driver)]
+    before = overlay.asked
+    driver.rename("large", "moved")
+    assert before == overlay.asked  # it is the upper's already
