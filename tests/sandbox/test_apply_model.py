@@ -6,6 +6,7 @@ import contextlib
 import os
 import stat
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,8 +25,6 @@ from tests.overlay.conftest import MAX_IDS, Driver
 from tests.sandbox.reviewing import snapshot
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.conftest import Count
 
 NOBODY = 0xFFFFFFFF  # the id in entries that need none (ACL_UNDEFINED_ID)
@@ -79,41 +78,47 @@ class Plain:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    def at(self, path: str) -> Path:
+        """Where a path is: by way of no symbolic link, which the overlay leaves to the kernel to follow."""
+        if any((self.root / above).is_symlink() for above in Path(path).parents):
+            raise NotADirectoryError
+        return self.root / path
+
     def write(self, path: str, content: bytes) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-        with open(os.open(self.root / path, flags, 0o644), "wb") as file:
+        with open(os.open(self.at(path), flags, 0o644), "wb") as file:
             file.write(content)
 
     def mkdir(self, path: str) -> None:
-        (self.root / path).mkdir(0o755)
+        self.at(path).mkdir(0o755)
 
     def symlink(self, path: str, target: str) -> None:
-        (self.root / path).symlink_to(target)
+        self.at(path).symlink_to(target)
 
     def remove(self, path: str) -> None:
-        subprocess.run(["rm", "-r", "--", self.root / path], check=True, stderr=subprocess.DEVNULL)
+        subprocess.run(["rm", "-r", "--", self.at(path)], check=True, stderr=subprocess.DEVNULL)
 
     def chmod(self, path: str, mode: int) -> None:
-        if not (self.root / path).is_symlink():
-            (self.root / path).chmod(mode | (0o100 if (self.root / path).is_dir() else 0))
+        if not self.at(path).is_symlink():
+            self.at(path).chmod(mode | (0o100 if self.at(path).is_dir() else 0))
 
     def link(self, old: str, new: str) -> None:
-        os.link(self.root / old, self.root / new, follow_symlinks=False)
+        os.link(self.at(old), self.at(new), follow_symlinks=False)
 
     def rename(self, old: str, new: str) -> None:
-        os.rename(self.root / old, self.root / new)
+        os.rename(self.at(old), self.at(new))
 
     def setxattr(self, path: str, value: bytes) -> None:
-        if not (self.root / path).is_symlink():
-            os.setxattr(self.root / path, "user.x", value)
+        if not self.at(path).is_symlink():
+            os.setxattr(self.at(path), "user.x", value)
 
     def setacl(self, path: str, name: bytes, user: int, permissions: int) -> None:
-        if not (self.root / path).is_symlink():
-            os.setxattr(self.root / path, name, acl_of(user or os.geteuid(), permissions))
+        if not self.at(path).is_symlink():
+            os.setxattr(self.at(path), name, acl_of(user or os.geteuid(), permissions))
 
     def dropacl(self, path: str, name: bytes) -> None:
-        if not (self.root / path).is_symlink():
-            os.removexattr(self.root / path, name)
+        if not self.at(path).is_symlink():
+            os.removexattr(self.at(path), name)
 
 
 class Layered:
