@@ -319,7 +319,7 @@ class Ahead:
     def _node(self, ino: int) -> Node | None:
         """The node of this number, though only the helper may know it so far."""
         try:
-            return self._tree.table.nodes.get(ino) or stubs.adopt(self._tree, ino)
+            return self._tree.node(ino)
         except OSError:
             return None  # the request itself will say
 

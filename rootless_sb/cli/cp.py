@@ -56,7 +56,8 @@ def _write_archive(tree: Tree, path: bytes, words: str) -> None:
 
 def _copy_in(known: Known, source: bytes, path: str) -> None:
     called = known.state.name or known.state.identifier
-    if source == _STREAM.encode():
+    streamed = source == _STREAM.encode()
+    if streamed:
         if os.isatty(0):
             raise SbError("there is nothing on stdin", hint=f"sb cp - {called}:{path} <FILE.tar")
     else:
@@ -70,7 +71,7 @@ def _copy_in(known: Known, source: bytes, path: str) -> None:
     overlay = opening.overlay(known.state, known.directory)
     maker = making.Maker(overlay, config.own_uid, config.own_gid)
     try:
-        if source == _STREAM.encode():
+        if streamed:
             unpacking.unpack(sys.stdin.buffer, overlay, maker, _absolute(known, path))
         else:
             copying.CopyIn(overlay, maker, held.own).copy(source, _absolute(known, path))

@@ -295,9 +295,11 @@ def _volumes(parsed: argparse.Namespace) -> tuple[str, ...]:
     """All volumes in absolute paths: those asked for, and for the sockets that are shown and aren't among them. Raises
     SbError.
     """
+    from rootless_sb.volumes import parse_volume
+
     asked = tuple(map(_volume, parsed.volume))
-    places = {text.split(":")[1] for text in asked}
-    return (*asked, *(text for text in _sockets(parsed.show) if text.split(":")[1] not in places))
+    places = {parse_volume(text, "/").target for text in asked}
+    return (*asked, *(text for text in _sockets(parsed.show) if parse_volume(text, "/").target not in places))
 
 
 def _volume(text: str) -> str:

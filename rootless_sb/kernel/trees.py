@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from fuse_overlay.tuples import NamedTuple
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 # Deeper than this a subdirectory is first moved up to the top, so that the number of open descriptors stays bounded.
 _DEPTH = 64
-_OWN_ALL = 0o700  # what a directory's owner needs to remove what is in it
 # What stands for a file that was removed while it is open: fs/nfs/unlink.c (nfs_sillyrename), libfuse's lib/fuse.c.
 _RENAMED = (".nfs", ".fuse_hidden")
 
@@ -76,10 +76,10 @@ def remove_tree(parent: int, name: str) -> Removed:
 
 def _let_in(directory: int) -> None:
     """Let its owner remove what is in a directory that is to go, whatever its mode. Raises OSError."""
-    if os.fstat(directory).st_mode & _OWN_ALL == _OWN_ALL:
+    if os.fstat(directory).st_mode & stat.S_IRWXU == stat.S_IRWXU:
         return
     try:
-        os.fchmod(directory, _OWN_ALL)
+        os.fchmod(directory, stat.S_IRWXU)
     except PermissionError:  # somebody else's, who may let us in all the same
         return
 

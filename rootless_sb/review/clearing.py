@@ -57,10 +57,8 @@ def _survey(directory: int, name: bytes) -> Survey | None:
     """What is in a directory; None if it can't be read, or somebody is at work in it. Raises OSError."""
     try:
         return stamps.survey(directory, name)
-    except PermissionError:
-        return None
     except OSError as error:
-        if not is_gone(error):
+        if not (isinstance(error, PermissionError) or is_gone(error)):
             raise
         return None
 

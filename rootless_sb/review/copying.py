@@ -10,7 +10,7 @@ from fuse_overlay import copydata
 from fuse_overlay.descent import open_directory
 from fuse_overlay.layers import at_fd
 from rootless_sb.errors import Doing, SbError
-from rootless_sb.review import merged, sites
+from rootless_sb.review import making, merged, sites
 from rootless_sb.review.changes import directories_above
 from rootless_sb.ui.changes import shown
 from rootless_sb.ui.messages import warn
@@ -21,11 +21,9 @@ if TYPE_CHECKING:
     from fuse_overlay.overlay import Overlay
     from fuse_overlay.tree import Tree
     from rootless_sb.review.actions import Key
-    from rootless_sb.review.making import Maker
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _KINDS = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK)
-_MODE = 0o777  # what of a mode goes along: neither setuid nor the like
 
 
 def copy_out(tree: Tree, source: bytes, target: bytes) -> None:
@@ -119,7 +117,7 @@ class CopyOut:
         fd, name = self._place(path)
         try:
             made = open_directory(fd, [name])
-            os.chmod(at_fd(made), entry.owner.mode & _MODE)
+            os.chmod(at_fd(made), entry.owner.mode & making.MODE)
             os.utime(at_fd(made), ns=(entry.st.st_atime_ns, entry.st.st_mtime_ns))
             os.close(made)
         finally:
@@ -135,7 +133,7 @@ def _copy_data(entry: Entry, source: int, fd: int, name: bytes) -> None:
     made = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=fd)
     try:
         copydata.copy(source, made, os.fstat(source).st_size)
-        os.fchmod(made, entry.owner.mode & _MODE)
+        os.fchmod(made, entry.owner.mode & making.MODE)
         os.utime(made, ns=(entry.st.st_atime_ns, entry.st.st_mtime_ns))
     finally:
         os.close(made)
@@ -148,7 +146,7 @@ def _is_directory(fd: int, name: bytes) -> bool:
 class CopyIn:
     """Copies into a sandbox."""
 
-    def __init__(self, overlay: Overlay, maker: Maker, own: int) -> None:
+    def __init__(self, overlay: Overlay, maker: making.Maker, own: int) -> None:
         """`own`: the sandbox's directory, which isn't copied into itself."""
         self._overlay = overlay
         self._maker = maker

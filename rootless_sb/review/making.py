@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fuse_overlay.inodes import Node
     from fuse_overlay.overlay import Overlay
 
-_MODE = 0o777  # what of a mode goes along: neither setuid nor the like
+MODE = 0o777  # what of a mode goes along: neither setuid nor the like
 
 
 class Maker:
@@ -40,13 +40,13 @@ class Maker:
     def directory(self, above: Node, name: bytes, mode: int) -> Node:
         """A directory, made if none is there."""
         there = self.there(above, name, stat.S_IFDIR)
-        return there or self._overlay.mknod(above.ino, name, stat.S_IFDIR | mode & _MODE, self._caller).node
+        return there or self._overlay.mknod(above.ino, name, stat.S_IFDIR | mode & MODE, self._caller).node
 
     def file(self, above: Node, name: bytes, mode: int, fill: Callable[[int], None]) -> Node:
         """A file with the data that `fill` writes to a descriptor of it."""
         node = self.there(above, name, stat.S_IFREG)
         if node is None:
-            made, entry = self._overlay.create(above.ino, name, mode & _MODE, os.O_WRONLY, self._caller)
+            made, entry = self._overlay.create(above.ino, name, mode & MODE, os.O_WRONLY, self._caller)
             node = entry.node
         else:
             made = self._overlay.open(node.ino, os.O_WRONLY | os.O_TRUNC)
@@ -71,4 +71,4 @@ class Maker:
 
     def finish(self, node: Node, mode: int, atime: int, mtime: int) -> None:
         """Give a file its mode and its times, in nanoseconds."""
-        self._overlay.setattr(node.ino, Wanted(mode=mode & _MODE, atime=atime, mtime=mtime))
+        self._overlay.setattr(node.ino, Wanted(mode=mode & MODE, atime=atime, mtime=mtime))

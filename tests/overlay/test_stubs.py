@@ -30,19 +30,8 @@ def shown(entry):
 """
 
 
-def in_both_ways(mounted: Mounted, program: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What a Python program prints, with the helper and without, which must be the same."""
-    ways.needs_helper()
-    output = mounted.run(python(program))
-    monkeypatch.setenv(ways.VARIABLE, "off")
-    assert output == mounted.run(python(program))
-    return output
-
-
 def in_two_mounts(mounted: Mounted, program: str) -> str:
-    """What a Python program that changes the tree prints, in a mount with the helper and in one without, which must be
-    the same.
-    """
+    """What a Python program prints in a mount with the helper, and in one without, which must be the same."""
     ways.needs_helper()
     script = f"""
     for way in on off; do
@@ -58,7 +47,7 @@ def in_two_mounts(mounted: Mounted, program: str) -> str:
     return "".join(f"{line}\n" for line in lines[: len(lines) // 2])
 
 
-def test_records_are_shown_as_python_shows_them(mounted: Mounted, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_are_shown_as_python_shows_them(mounted: Mounted) -> None:
     """Owners and modes by records, well formed or not, devices, and files without any, in a layer that has records."""
     below = mounted.lower / "d"
     below.mkdir()
@@ -79,7 +68,7 @@ def test_records_are_shown_as_python_shows_them(mounted: Mounted, monkeypatch: p
     os.setxattr(below / "more", "user.more", b"shown")
     os.setxattr(mounted.lower, RECORD, b"0:0:0755")
     show = "for turn in range(2):\n    for entry in sorted(os.scandir('d'), key=str): print(entry.name, shown(entry))\n"
-    output = in_both_ways(mounted, SHOW + show, monkeypatch)
+    output = in_two_mounts(mounted, SHOW + show)
     assert 2 * 29 == output.count("\n")
 
 

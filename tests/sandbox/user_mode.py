@@ -83,6 +83,8 @@ def run(
 def _boot(place: Path) -> None:
     if shutil.which("linux.uml") is None:
         pytest.skip("linux.uml (Debian's user-mode-linux) isn't installed")
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc isn't installed")
     library = place / "whole_xstate.so"
     source = Path(__file__).with_name("whole_xstate.c")
     subprocess.run(["gcc", "-shared", "-fPIC", "-O2", "-o", library, source], check=True)
