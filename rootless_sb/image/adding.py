@@ -153,7 +153,7 @@ async def _add_layers(source: Source, found: Manifest, config: Config, means: Me
 async def _fetch(source: Source, wanted: Descriptor, cache: Cache, told: Callable[[int], None]) -> None:
     """Have a blob in the cache, from the source or from whoever else is just fetching it. Raises SbError."""
     while not cache.has(wanted.digest, wanted.size):
-        partial = cache.begin(wanted.digest)
+        partial = cache.begin(wanted.digest, wanted.size)
         if partial is None:
             await trio.sleep(_LOOK)
             continue

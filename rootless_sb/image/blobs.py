@@ -70,8 +70,11 @@ class Cache:
             os.unlink(self.place(digest))
         return True
 
-    def begin(self, digest: str) -> Partial | None:
-        """A blob that is to come, locked; None while somebody else fetches it. Raises SbError."""
+    def begin(self, digest: str, size: int) -> Partial | None:
+        """A blob of so many bytes that is to come, locked; None while somebody else fetches it, or once it is here.
+
+        Raises SbError.
+        """
         directory = self._directory(digest)
         name = digest.partition(":")[2]
         try:
@@ -80,6 +83,10 @@ class Cache:
                 if lock is None:
                     return None
                 if not _is_at(lock, directory, f".{name}"):  # whoever had it has just finished: this is the whole blob
+                    os.close(lock)
+                    return None
+                if self.has(digest, size):  # since the caller looked, and the lock's file is a new one
+                    os.unlink(f".{name}", dir_fd=directory)
                     os.close(lock)
                     return None
                 return Partial(os.dup(directory), name, lock, digest)

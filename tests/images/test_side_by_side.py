@@ -80,7 +80,8 @@ def podman() -> Iterator[list[str]]:
     place = tempfile.mkdtemp(prefix="sb-", dir="/tmp")
     command = [program, f"--root={place}/r", f"--runroot={place}/rr", "--storage-driver=vfs", "--log-level=error"]
     yield command
-    subprocess.run([*command, "unshare", "rm", "-rf", place], check=True)
+    # Not with its own storage, which it would make once more at its end.
+    subprocess.run([program, "unshare", "rm", "-rf", place], check=True)
 
 
 # A look at each file, of which a directory's size and time say nothing.

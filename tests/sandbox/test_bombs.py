@@ -319,11 +319,12 @@ def test_inodes(bomb: Callable[..., str], count: Count) -> None:
     """Files and directories are refused beyond the limit of their number."""
     most = count(200, 20000)
     script = """
-    import errno, os, time
+    import errno, os, tempfile, time
+    os.chdir(tempfile.mkdtemp())
     number = 0
     try:
         while True:
-            os.mkdir(f"/tmp/d{number}") if number % 2 else open(f"/tmp/f{number}", "w").close()
+            os.mkdir(f"d{number}") if number % 2 else open(f"f{number}", "w").close()
             number += 1
     except OSError as error:
         print(number, errno.errorcode[error.errno], flush=True)
