@@ -14,6 +14,7 @@ class Process(NamedTuple):
     parent: int
     name: str
     state: str
+    session: int
 
 
 def all_processes() -> list[Process]:
@@ -32,8 +33,8 @@ def look(pid: int) -> Process | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     before, _, after = text.rpartition(")")
-    state, parent = after.split()[:2]
-    return Process(pid, int(parent), before.partition("(")[2], state)
+    state, parent, _, session = after.split()[:4]
+    return Process(pid, int(parent), before.partition("(")[2], state, int(session))
 
 
 def children(pid: int) -> list[Process]:
