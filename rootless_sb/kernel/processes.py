@@ -107,11 +107,13 @@ def start_apart(arguments: list[str], environment: dict[str, str]) -> None:
 def suspend() -> None:
     """Stop the caller's whole process group, as Ctrl-Z does at a terminal; returns when it is continued.
 
-    Nothing happens in a group that nobody could continue (an orphaned one: setpgid(2)).
+    Nothing happens in a group that nobody could continue (an orphaned one: setpgid(2)). That it is continued is told by
+    the return alone: its SIGCONT is no event besides.
     """
-    before = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTSTP, signal.SIGCONT)}
     os.kill(0, signal.SIGTSTP)
-    signal.signal(signal.SIGTSTP, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def watch(pid: int) -> int | None:

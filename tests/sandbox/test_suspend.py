@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.sandbox.running import Sandboxes
+
+# How often it was told to go on, once a line comes.
+COUNT = """
+import os, signal, sys
+reader, writer = os.pipe2(os.O_NONBLOCK)
+signal.set_wakeup_fd(writer)
+signal.signal(signal.SIGCONT, lambda *_: None)
+print("ready", flush=True)
+sys.stdin.readline()
+print("told:", os.read(reader, 99).count(signal.SIGCONT))
+"""
 
 
 class Screen:
@@ -87,6 +99,23 @@ def test_ctrl_z_stops_the_whole_run_and_fg_brings_it_back(screen: Screen) -> Non
     screen.comes_back()
     screen.types("clear; echo $((7 * 9))", "Enter")
     screen.shows("63")
+
+
+def test_fg_is_told_once_each_time(screen: Screen, tmp_path: Path) -> None:
+    """As on the host, the command gets one SIGCONT: an editor that gets another one while it draws spoils its screen."""
+    (tmp_path / "count.py").write_text(COUNT)
+    for run in (f"{sys.executable} -I", f"{SB} run -q -- {sys.executable} -I"):
+        screen.types(f"clear; {run} {tmp_path}/count.py", "Enter")
+        screen.shows("ready")
+        for number in range(5):
+            screen.types("C-z")
+            screen.shows("Stopped")
+            screen.types(f"clear; echo again-$(({number} + 10)); fg", "Enter")
+            screen.shows(f"again-{number + 10}")
+            time.sleep(0.3)
+        screen.types("Enter")
+        screen.shows("told: 5\n")
+        screen.comes_back()
 
 
 def test_ctrl_z_belongs_to_an_inner_shell(screen: Screen) -> None:
