@@ -64,7 +64,7 @@ def once(place: Path, before: Path | None, after: Path, number: int) -> dict[str
     # What is done inside isn't measured. It writes over what is there: a file that is replaced is another one.
     script = f"cp -rT --no-preserve=mode {after} {targets['host']}"
     name = f"box-{number}"
-    run = [SB, "run", "-q", "--name", name, "--", "sh", "-c", script]
+    run = [str(SB), "run", "-q", "--name", name, "--", "sh", "-c", script]
     subprocess.run(run, stdin=subprocess.DEVNULL, check=True)
     contestants = {
         _RSYNC: lambda: seconds("rsync", "-a", f"{after}/", f"{targets['copy']}/"),

@@ -173,8 +173,10 @@ def busybox() -> bytes:
     program = shutil.which("busybox", path=f"{os.environ.get('PATH', '')}:/bin:/usr/bin")
     if program is None:
         pytest.skip("busybox isn't installed")
-    applets = ("sh", "ls", "cat", "id", "env", "stat", "pwd", "sleep", "find", "touch", "rm", "mkdir", "echo", "chown")
-    applets += ("true", "chmod")
+    applets = (
+        *("sh", "ls", "cat", "id", "env", "stat", "pwd", "sleep", "find", "touch", "rm", "mkdir", "echo", "chown"),
+        *("true", "chmod"),
+    )
     return archive(
         directory("bin"),
         Member("bin/busybox", Path(program).read_bytes(), mode=0o755),

@@ -80,7 +80,7 @@ def test_pipes_and_compression(images: Images, layout: Layout, tmp_path: Path) -
     layout.image(LAYERS, "a:1")
     images.image("load", "-q", "-i", str(layout.path))
     script = '"$0" image save a:1 | xz >"$1"; "$0" image prune -af; "$0" image load <"$1"'
-    command = ["sh", "-ec", script, SB, tmp_path / "a.xz"]
+    command = ["sh", "-ec", script, str(SB), str(tmp_path / "a.xz")]
     done = subprocess.run(command, env=images.environment, capture_output=True, text=True, check=False)
     assert (0, "a:1") == (done.returncode, done.stdout.splitlines()[-1]), done.stderr
 

@@ -156,7 +156,7 @@ def test_a_store_without_attributes(images: Images, layout: Layout, busybox: byt
     """
     seen = []
     for place in ("", str(images.place / "data")):
-        command = ["unshare", "-Urm", "sh", "-c", script, SB, place, str(layout.path), _LOOK]
+        command = ["unshare", "-Urm", "sh", "-c", script, str(SB), place, str(layout.path), _LOOK]
         done = subprocess.run(command, env=images.environment, capture_output=True, text=True, check=False)
         assert (0, "") == (done.returncode, done.stderr)
         seen.append(of_the_image(done.stdout))

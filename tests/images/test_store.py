@@ -148,7 +148,7 @@ def test_prune_looks_once_more_when_it_was_told_to(images: Images, loaded: Calla
     """An image that a sandbox has come to use while the person was asked stays, with its name."""
     name = loaded()
     keyboard, terminal = os.openpty()
-    command = [SB, "image", "prune", "-a"]
+    command = [str(SB), "image", "prune", "-a"]
     process = subprocess.Popen(command, env=images.environment, stdin=terminal, stderr=subprocess.PIPE)
     images.adopt(process)
     assert process.stderr is not None
@@ -224,8 +224,8 @@ def test_a_store_that_others_may_read(images: Images, layout: Layout) -> None:
     """Where the store's directories are open to others, so are the layers: all of their owners and modes are data."""
     (images.store / "layers").mkdir(parents=True)
     (images.store / "images").mkdir()
-    for path in ("", "layers", "images"):
-        (images.store / path).chmod(0o755)
+    for name in ("", "layers", "images"):
+        (images.store / name).chmod(0o755)
     layout.image([archive(Member("secret", b"x", mode=0o600), directory("closed", 0o700))], "a:1")
     load(images, layout)
     for path in (images.store / "layers", images.store / "images"):

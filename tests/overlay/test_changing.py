@@ -140,7 +140,7 @@ def test_names_too_long_for_a_mark(stage: Stage, monkeypatch: pytest.MonkeyPatch
     """Lower files of 255 bytes' names can be removed and renamed where whiteouts are `.wh.` files, too."""
     monkeypatch.setattr(Work, "_probe_devices", lambda work: devices)
     one, two, three, new = ("d/" + letter * 255 for letter in "abcn")
-    lower = stage.lower("lower", {"d": {name[2:]: b"x" for name in (one, two)} | {three[2:]: {}, "other": b"o"}})
+    lower = stage.lower("lower", {"d": {one[2:]: b"x", two[2:]: b"x", three[2:]: {}, "other": b"o"}})
     driver = stage.over(lower)
     driver.unlink(one)
     driver.rename(two, new)

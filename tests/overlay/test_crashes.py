@@ -273,7 +273,7 @@ def test_errors_from_below(tmp_path: Path, count: Count, number: int) -> None:
     """Whichever call fails, the request has that errno, the tree is as before or as after it, and all goes on."""
     lower = planted(Stage(tmp_path))
     expected = pictures(Stage(tmp_path), lower)
-    wrong = []
+    wrong: list[tuple[object, ...]] = []
     tried = 0
     for call in range(1, 700, count(29, 1)):
         os.umask(0o022)

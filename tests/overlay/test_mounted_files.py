@@ -222,7 +222,7 @@ def test_a_replaced_link_of_the_host_is_seen(mounted: Mounted) -> None:
     process = mounted.start("while read -r; do readlink link; done", live=True)
     assert process.stdin is not None
     assert process.stdout is not None
-    seen = []
+    seen: list[str] = []
     for target in ("first", "second", "third"):
         link.unlink()
         link.symlink_to(target)

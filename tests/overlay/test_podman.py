@@ -37,8 +37,10 @@ class Podman:
 
     def __init__(self, place: Path, mount_program: str) -> None:
         self.place = place
-        self._command = ("podman", "--root", str(place / "store"), "--runroot", str(place / "run"))
-        self._command += ("--storage-driver", "overlay", "--storage-opt", f"overlay.mount_program={mount_program}")
+        self._command = (
+            *("podman", "--root", str(place / "store"), "--runroot", str(place / "run")),
+            *("--storage-driver", "overlay", "--storage-opt", f"overlay.mount_program={mount_program}"),
+        )
 
     def __call__(self, *arguments: str, check: bool = True) -> str:
         """Run a command of podman's; its stdout is returned."""

@@ -173,12 +173,10 @@ def test_indexes_are_unseen_and_cannot_be_forged(stage: Stage, xattrs: bool) -> 
     assert (stage.upper / "d" / os.fsdecode(index.NAME)).exists()
     assert ["file", "link", "pipe", "socket"] == driver.ls("d")
     assert not driver.exists(f"d/{os.fsdecode(index.NAME)}")
-    for attempt in (
-        lambda: driver.write(f"d/{os.fsdecode(index.NAME)}", b""),
-        lambda: driver.rename("d/file", f"d/{os.fsdecode(index.NAME)}"),
-    ):
-        with pytest.raises(PermissionError):
-            attempt()
+    with pytest.raises(PermissionError):
+        driver.write(f"d/{os.fsdecode(index.NAME)}", b"")
+    with pytest.raises(PermissionError):
+        driver.rename("d/file", f"d/{os.fsdecode(index.NAME)}")
     for name in driver.ls("d"):
         driver.unlink(f"d/{name}")
     driver.rmdir("d")

@@ -16,6 +16,9 @@ from tests.overlay import ways
 from tests.overlay.ways import python
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from fuse_overlay.ahead import Errand
     from tests.overlay.conftest import Driver, Mounted, Stage
 
 RECORD = "user.containers.override_stat"
@@ -348,7 +351,7 @@ def test_large_files_are_copied_beforehand(stage: Stage, monkeypatch: pytest.Mon
     ahead = Ahead(driver.overlay)
     number = stub_of(monkeypatch, driver, "d/large")
     above = driver.ino("d")
-    errands = {
+    errands: dict[str, Callable[[], Iterable[Errand]]] = {
         "open": lambda: ahead.opened(number, os.O_RDWR),
         "truncate": lambda: ahead.changed(number, 9 << 20),
         "rename": lambda: ahead.moved_entry(above, b"large", 1, b"here"),

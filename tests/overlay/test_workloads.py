@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,8 +68,9 @@ def work(mounted: Mounted, kills: int, script: str, check: str) -> None:
     """Run a script and its check, then have it cut off so often in its middle, with all to be right afterwards."""
     places = (mounted.lower, mounted.upper, mounted.work, mounted.merged)
     command = ["unshare", "-Urm", sys.executable, str(WORK_HERE), *map(str, places), str(kills), "1", script, check]
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=3600, env=environment)
+    with tempfile.TemporaryDirectory() as scratch:  # what is cut off leaves its files there
+        environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "TMPDIR": scratch}
+        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=3600, env=environment)
     assert (0, "") == (result.returncode, result.stderr[-2000:] if result.returncode else "")
     assert f"{kills}\n" == result.stdout
 

@@ -151,7 +151,7 @@ class Sandboxes:
 
 def remove_for_all(path: Path) -> None:
     """Remove a tree of which the user's subordinate ids may own some."""
-    remove = ["unshare", "--map-root-user", "--map-auto", "rm", "-rf", path]
+    remove = ["unshare", "--map-root-user", "--map-auto", "rm", "-rf", str(path)]
     subprocess.run(remove, stderr=subprocess.DEVNULL, check=False)
 
 

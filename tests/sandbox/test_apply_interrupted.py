@@ -189,7 +189,7 @@ def test_no_more_processes(sb: Sandboxes, host: Path) -> None:
     for number in range(600):
         (host / str(number)).write_text("before\n")
     change(sb, host, "for f in [0-9]*; do echo after >$f; done")
-    command = [sys.executable, "-c", ALONE, SB, "apply", "-q", "box"]
+    command = [sys.executable, "-c", ALONE, str(SB), "apply", "-q", "box"]
     done = subprocess.run(command, env=sb.environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (0, "") == (done.returncode, done.stderr)
     assert [] == [each for each in os.listdir(host) if each.startswith(".sb-apply-")]
@@ -244,7 +244,7 @@ def test_a_full_disk(sb: Sandboxes, host: Path, program: Callable[[str], Path]) 
     ids = ("--map-user", str(os.getuid()), "--map-group", str(os.getgid()), "--keep-caps")
     mount = f"mount -t tmpfs -o size=100k,mode=755 none {host}/small"
     script = f"{mount} && {SB} apply box {host}; status=$?; ls -A {host}/small; exit $status"
-    command = [program("unshare"), "-Um", *ids, "bash", "-c", script]
+    command = [str(program("unshare")), "-Um", *ids, "bash", "-c", script]
     done = subprocess.run(command, env=sb.environment, capture_output=True, text=True, check=False)
     assert (125, "") == (done.returncode, done.stdout)
     why = "No space left on device\n\nhint: nothing was changed\n"
@@ -356,7 +356,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 def apply_without_flags(sb: Sandboxes, fault: str = "") -> subprocess.CompletedProcess[str]:
     """Run `sb apply box` where names can only be renamed to free ones, one after the other."""
-    command = [sys.executable, "-c", WITHOUT_FLAGS, SB, "apply", "box"]
+    command = [sys.executable, "-c", WITHOUT_FLAGS, str(SB), "apply", "box"]
     environment = {**sb.environment, "SB_FAULT": fault}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
 

@@ -8,6 +8,7 @@ import re
 import shlex
 import signal
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +18,6 @@ from tests.sandbox.running import store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.sandbox.running import Sandboxes
 
@@ -176,8 +176,7 @@ def test_what_is_written_into_what_is_cleared_away(sb: Sandboxes, host: Path, po
     kept = asides(said, host)
     assert ({"gone"}, named(host)) == (set(kept), set(kept.values()))
     for name, text in (("mine", "mine\n"), ("deep/down/mine", "mine\n"), ("deep/down/inner", "inner\nmine\n")):
-        with open(os.path.join(kept["gone"], name)) as mine:
-            assert text == mine.read()
+        assert text == Path(kept["gone"], name).read_text()
     assert (point == "apply-committed") == os.path.exists(f"{kept['gone']}/inner")
     assert ("z\n", False) == ((host / "gone").read_text(), (host / "other").exists())
     assert [] == diff(sb, host)

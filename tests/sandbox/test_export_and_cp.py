@@ -204,7 +204,7 @@ def test_a_hostile_archive(sb: Sandboxes, host: Path, tmp_path: Path) -> None:
     change(sb, host, "true")
 
     def given(data: bytes) -> tuple[int, str]:
-        command = [SB, "cp", "-", f"box:{host}"]
+        command = [str(SB), "cp", "-", f"box:{host}"]
         done = subprocess.run(command, env=sb.environment, input=data, capture_output=True, check=False)
         return done.returncode, done.stderr.decode()
 
@@ -226,7 +226,7 @@ def test_a_hostile_archive(sb: Sandboxes, host: Path, tmp_path: Path) -> None:
     status, said = given(b"no archive at all" * 100)
     assert (125, True) == (status, said.startswith("sb: cannot read the archive: "))
     assert ["C file", "A way"] == diff(sb, host)
-    command = [SB, "cp", "-", f"box:{host}/directory/inner"]
+    command = [str(SB), "cp", "-", f"box:{host}/directory/inner"]
     into_file = subprocess.run(command, env=sb.environment, input=below, capture_output=True, check=False)
     assert (125, True) == (into_file.returncode, b"not a directory" in into_file.stderr)
 

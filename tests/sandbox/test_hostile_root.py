@@ -77,8 +77,10 @@ def test_a_trap_in_the_place_of_a_file(sb: Sandboxes, tree: Path, name: str) -> 
         place.unlink()
 
 
-WAYS = ("f", "/f", "d/../f", "../../f", "d/up/f", "d/absolute/f", "chain/f", "loop", "dangling", "f/", "f/..")
-WAYS += ("d/none/f", "d//./up/d/up/./f", "out")
+WAYS = (
+    *("f", "/f", "d/../f", "../../f", "d/up/f", "d/absolute/f", "chain/f", "loop", "dangling", "f/", "f/.."),
+    *("d/none/f", "d//./up/d/up/./f", "out"),
+)
 
 
 def test_a_walk_leads_where_the_kernels_does(tmp_path: Path) -> None:

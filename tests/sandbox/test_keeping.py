@@ -264,7 +264,7 @@ def test_a_layer_that_is_hard_to_remove(sb: Sandboxes) -> None:
     assert 0 == sb("--name", "box", "--", "python3", "-c", script).returncode
     (found,) = listed(sb, "-a")
     assert (store(sb) / found["id"] / "upper/.sb-removing-199/x").is_dir()
-    command = ["sh", "-c", 'ulimit -n 256; exec "$0" rm box', SB]
+    command = ["sh", "-c", 'ulimit -n 256; exec "$0" rm box', str(SB)]
     removed = subprocess.run(command, env=sb.environment, capture_output=True, text=True, check=False)
     assert (0, "box\n", "") == (removed.returncode, removed.stdout, removed.stderr)
     assert ["names"] == [path.name for path in store(sb).iterdir()]

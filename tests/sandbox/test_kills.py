@@ -37,9 +37,12 @@ def find(run: subprocess.Popen[bytes], name: str) -> int:
     """The pid of one of sb's own processes below a run; "sb" is the supervisor itself."""
     if name == "sb":
         return run.pid
-    found: list[int] = []
-    eventually(lambda: found.extend(each.pid for each in processes.descendants(run.pid) if each.name == name) or found)
-    return found[0]
+    eventually(lambda: _named(run, name))
+    return _named(run, name)[0]
+
+
+def _named(run: subprocess.Popen[bytes], name: str) -> list[int]:
+    return [each.pid for each in processes.descendants(run.pid) if each.name == name]
 
 
 @pytest.mark.parametrize(

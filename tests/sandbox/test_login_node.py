@@ -26,7 +26,7 @@ def node(sb: Sandboxes, program: Callable[[str], Path], tmp_path: Path) -> Itera
     home, unmount = tmp_path / "home", program("fusermount3")
     for directory in (tmp_path / "served", home):
         directory.mkdir()
-    bindfs = [program("bindfs"), "-f", "--no-allow-other", "--xattr-none", tmp_path / "served", home]
+    bindfs: list[str | Path] = [program("bindfs"), "-f", "--no-allow-other", "--xattr-none", tmp_path / "served", home]
     sb.adopt(subprocess.Popen(bindfs))
     eventually(lambda: os.path.ismount(home))
     for name in ("XDG_RUNTIME_DIR", "XDG_DATA_HOME", "XDG_CONFIG_HOME"):
@@ -91,7 +91,7 @@ def test_two_nodes_share_the_home(node: Sandboxes) -> None:
     assert 0 == node("--name", "box", "true").returncode
     # Fails where another one is in there.
     script = "set -eC; echo >/tmp/started; sleep 1; rm /tmp/started; echo line >>/etc/count"
-    command = [SB, "start", "-a", "box", "sh", "-c", script]
+    command = [str(SB), "start", "-a", "box", "sh", "-c", script]
     silence = subprocess.DEVNULL
     clients = [subprocess.Popen(command, env=node.environment, stdin=silence, stderr=silence) for _ in range(4)]
     each = [client.wait(PATIENCE) for client in clients]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import resource
 import signal
@@ -67,7 +68,7 @@ def test_an_interruption_at_the_very_start(sb: Sandboxes) -> None:
     """Ctrl-C before the command runs ends sb as it ends any program: no traceback, nothing left."""
     for delay in (0.0, 0.01, 0.02, 0.05, 0.1):
         run = sb.start("-q", "sleep", "1000")
-        eventually(lambda pid=run.pid: processes.children(pid))
+        eventually(functools.partial(processes.children, run.pid))
         time.sleep(delay)
         run.send_signal(signal.SIGINT)
         errors = run.communicate(timeout=PATIENCE)[1]

@@ -71,7 +71,7 @@ def test_the_pid_is_the_sandboxs(sb: Sandboxes) -> None:
 
 def test_how_it_ends(sb: Sandboxes, tmp_path: Path) -> None:
     """By a signal, by its time limit, or by a failure of sb's, which then is all that is told."""
-    ends = [
+    ends: list[tuple[list[str], dict[str, object]]] = [
         (["--", "sh", "-c", "kill -9 $$"], {"code": 137, "signal": 9, "reason": "signal"}),
         (["--timeout", "0.3s", "--", "sleep", "1000"], {"code": 124, "signal": None, "reason": "timeout"}),
         (["--", "no-such-program"], {"code": 127, "signal": None, "reason": "sb"}),

@@ -234,7 +234,7 @@ def test_who_has_the_turns_taken_is_missed(sb: Sandboxes, number: int) -> None:
     os.kill(taker.pid, number)
     _, told = crowd.communicate(timeout=PATIENCE)
     assert 125 == crowd.returncode
-    how = {signal.SIGKILL: "was killed by SIGKILL", signal.SIGSTOP: "was stopped by SIGSTOP"}[number]
+    how = {signal.SIGKILL: "was killed by SIGKILL", signal.SIGSTOP: "was stopped by SIGSTOP"}[signal.Signals(number)]
     assert f"sb-turns, which has its very many processes take turns, {how}" in told.decode()
 
 

@@ -183,7 +183,7 @@ def test_no_hidden_path_matches_nothing() -> None:
 def test_read_only_paths() -> None:
     """With a path go all directories above it."""
     found = policy.read_only_paths([b"/a/b//c/", b"/a/d"])
-    assert ({b"a/b/c", b"a/d"}, {b"a", b"a/b"}) == (found.paths, found.above)
+    assert (frozenset((b"a/b/c", b"a/d")), frozenset((b"a", b"a/b"))) == (found.paths, found.above)
     assert {b"a", b"b", b"c", b"d"} == found.names
 
 

@@ -35,7 +35,7 @@ def test_it_is_one_of_its_class() -> None:
     point = pickle.loads(pickle.dumps(Point(3, 4)))
     assert (Point, 3, 4) == (type(point), *point)
     with pytest.raises(AttributeError):
-        point.x = 5  # type: ignore[misc]
+        point.x = 5
 
 
 def test_a_field_without_a_default_after_one_with() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from rootless_sb import spec
@@ -29,7 +31,7 @@ def test_two_ranges_follow_each_other() -> None:
     "missing",
     [{"subordinate_uids": ()}, {"subordinate_gids": ()}, {"newuidmap": None}, {"newgidmap": None}],
 )
-def test_one_id_where_anything_is_missing(missing: dict[str, object]) -> None:
+def test_one_id_where_anything_is_missing(missing: dict[str, Any]) -> None:
     """Without the helpers, or without ids of both kinds, root alone is mapped, without a helper."""
     maps = id_maps(spec.ROOT, HOST._replace(**missing))
     assert ((MapLine(0, 1000, 1),), (MapLine(0, 1000, 1),), None) == tuple(maps)

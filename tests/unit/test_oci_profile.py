@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import assume, given, settings
@@ -155,7 +156,7 @@ def test_any_json(found: object, entry: dict[str, object]) -> None:
 
 @given(some.lists(ENTRY, min_size=1, max_size=5, unique_by=lambda each: each["action"]), some.data())
 @settings(max_examples=60)
-def test_as_libseccomp_does(entries: list[dict[str, object]], data: some.DataObject) -> None:
+def test_as_libseccomp_does(entries: list[dict[str, Any]], data: some.DataObject) -> None:
     """libseccomp makes a program of the same rules that says the same: by our evaluator, and by its own simulator.
 
     Each call is in one entry only, for which of several rules counts libseccomp leaves open.
@@ -167,16 +168,16 @@ def test_as_libseccomp_does(entries: list[dict[str, object]], data: some.DataObj
     seen: set[str] = set()
     rules = []
     for entry in entries:
-        entry["names"] = [name for name in entry["names"] if name not in seen]  # type: ignore[attr-defined]
+        entry["names"] = [name for name in entry["names"] if name not in seen]
         seen |= set(entry["names"])
         rules += [(ACTIONS[str(entry["action"])], numbers[name], entry["args"]) for name in entry["names"]]
     try:
-        theirs = libseccomp.compile_rules(library, EPERM, rules)  # type: ignore[arg-type]
+        theirs = libseccomp.compile_rules(library, EPERM, rules)
     except libseccomp.RefusedError:
         assume(False)
     ours = oci_profile.program("x", json.dumps({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": entries}), FACTS)
     for name in NAMES:
-        values = [each["value"] for entry in entries for each in entry["args"]]  # type: ignore[attr-defined]
+        values = [each["value"] for entry in entries for each in entry["args"]]
         word = some.sampled_from(values) | VALUE if values else VALUE
         call = Call(numbers[name], FACTS.machine.architecture, data.draw(some.tuples(*[word] * 6)))
         assert run(theirs, call) == run(ours, call), (name, call)

@@ -9,7 +9,7 @@ from hypothesis import strategies as some
 from rootless_sb import protocol
 from rootless_sb.errors import SbError
 
-TEXTS = some.text(some.characters(exclude_characters="\0", exclude_categories=("Cs",)))
+TEXTS = some.text(some.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 
 
 @given(TEXTS, TEXTS, TEXTS, some.integers(0, 255))

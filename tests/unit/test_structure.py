@@ -12,15 +12,15 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parents[2]
 SOURCES = sorted([*CHECKOUT.glob("rootless_sb/**/*.py"), *CHECKOUT.glob("fuse_overlay/**/*.py")])
 # Modules that only decide: no operating system in them.
-PURE = ("accounts", "ending", "errors", "maps", "paths", "plan", "program", "protocol", "requirements", "root", "spec")
-PURE += ("state", "stdio", "steps")
-PURE += tuple(f"security/{path.stem}" for path in CHECKOUT.glob("rootless_sb/security/*.py"))
-
-
-PURE += tuple(f"image/{name}" for name in ("challenge", "entries", "hosts", "manifest", "platform", "record"))
-PURE += ("fields", "image/reference", "image/running")
-PURE += ("review/actions", "review/changes", "review/choosing", "review/conflicts", "review/obstacles", "review/owners")
-PURE += ("review/leftovers", "review/mountpoints", "review/risks", "review/roots")
+PURE = (
+    *("accounts", "ending", "errors", "fields", "maps", "paths", "plan", "program", "protocol", "requirements", "root"),
+    *("spec", "state", "stdio", "steps"),
+    *(f"security/{path.stem}" for path in CHECKOUT.glob("rootless_sb/security/*.py")),
+    *("image/challenge", "image/entries", "image/hosts", "image/manifest", "image/platform", "image/record"),
+    *("image/reference", "image/running"),
+    *("review/actions", "review/changes", "review/choosing", "review/conflicts", "review/leftovers"),
+    *("review/mountpoints", "review/obstacles", "review/owners", "review/risks", "review/roots"),
+)
 
 
 def imports(path: Path) -> set[str]:

@@ -128,7 +128,7 @@ def test_only_a_stop_by_somebodys_will_is_told(
     heard: list[bytes] = []
     listener = threading.Thread(target=told, args=(theirs, program.pid, heard))
     listener.start()
-    monkeypatch.setattr(tending.os, "waitpid", wait)
+    monkeypatch.setattr(os, "waitpid", wait)
     assert 0 == tending.tend(program.pid, events, owner, taken.mark)
     owner.close()
     listener.join()

@@ -52,9 +52,9 @@ POISON = """
 def library(tmp_path: Path, program: Callable[[str], Path]) -> Path:
     """A library that leaves a mark when it is loaded."""
     (tmp_path / "evil.c").write_text(LIBRARY)
-    command = [program("gcc"), "-shared", "-fPIC", "-o", tmp_path / "libnss_evil.so.2", tmp_path / "evil.c"]
-    subprocess.run(command, check=True)
-    return tmp_path / "libnss_evil.so.2"
+    library = tmp_path / "libnss_evil.so.2"
+    subprocess.run([program("gcc"), "-shared", "-fPIC", "-o", library, tmp_path / "evil.c"], check=True)
+    return library
 
 
 def test_a_previous_runs_poison(sb: Sandboxes, library: Path) -> None:
