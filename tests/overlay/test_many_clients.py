@@ -78,7 +78,10 @@ assert sorted(lines) == sorted([b"%02d" % number for number in range({CLIENTS})]
 
 
 def test_a_huge_directory_starves_nobody(mounted: Mounted, count: Count) -> None:
-    """While one client lists it again and again, the longest of another one's turns takes less than half a listing."""
+    """While one client lists it, the longest of another one's turns takes less than half the time of a listing.
+
+    (Of three listings one is enough: who is starved is so each time, and what else delays a turn comes now and then.)
+    """
     number = count(20_000, 1_000_000)
     plant_names(mounted.lower / "huge", number)
     (mounted.lower / "small").mkdir()
@@ -96,7 +99,7 @@ if lister == 0:
         os.utime("huge")  # nobody goes on with what the kernel has cached
         os.write(writer, f"{{time.monotonic() - begun}}\\n".encode())
 os.close(writer)
-listings, longest, requests = [], 0.0, 0
+listings, longest, requests = [], 0.0, 0  # of each listing its time, and that of the longest turn meanwhile
 os.set_blocking(reader, False)
 while len(listings) < 3:
     begun = time.monotonic()
@@ -111,13 +114,14 @@ while len(listings) < 3:
         continue
     if not data:
         break
-    listings += map(float, data.split())
+    listings += [(float(listing), longest) for listing in data.split()]
+    longest = 0.0
 else:
     os.kill(lister, signal.SIGKILL)
 status = os.waitpid(lister, 0)[1]
 assert status == signal.SIGKILL, status
-print(f"{{requests}} times, {{longest:.4f}} s at most; listings took {{min(listings):.4f}} s at least")
-assert longest < min(listings) / 2
+print(requests, "times; listings took, and the longest turns:", listings)
+assert any(longest < listing / 2 for listing, longest in listings), listings
 """
         ),
         live=True,
