@@ -9,12 +9,14 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from rootless_sb import overlay_server, protocol, stdio, supervisor
+from rootless_sb import overlay_server, protocol, sandboxes, stdio, supervisor
 from rootless_sb.errors import Doing, SbError
 from rootless_sb.kernel import channel, descriptors, processes
 from rootless_sb.ui import messages
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rootless_sb.plan import Plan
     from rootless_sb.status_stream import StatusStream
 
@@ -74,15 +76,16 @@ class Background:
         """Have our stdout and stderr be the log in the directory `own`. Raises SbError."""
         self._own = own
         with Doing("cannot write the sandbox's log"):
-            log = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600, dir_fd=own)
-            os.dup2(log, 1)
-            os.dup2(log, 2)
-            os.close(log)
+            _unless_removed(own, lambda: _write_to_log(own))
 
     def listen(self, own: int) -> None:
         """Let `sb attach` connect at `attach` in the directory `own`. Raises SbError."""
-        with Doing("cannot listen for sb attach"):
+
+        def begin() -> None:
             self.visitors = channel.listen(own, "attach")
+
+        with Doing("cannot listen for sb attach"):
+            _unless_removed(own, begin)
 
     def welcome(self, master: int | None) -> None:
         """Hand the master of the command's pty, if it has one, to who has connected; the output is in the log."""
@@ -93,11 +96,12 @@ class Background:
 
     def rotate(self) -> None:
         """Begin a new log if this one has become large. Raises SbError."""
-        if self._own is None or os.fstat(1).st_size < _LARGEST:
+        own = self._own
+        if own is None or os.fstat(1).st_size < _LARGEST:
             return
         with Doing("cannot begin a new log"):
-            os.rename(LOG, OLD_LOG, src_dir_fd=self._own, dst_dir_fd=self._own)
-        self.open_log(self._own)
+            _unless_removed(own, lambda: os.rename(LOG, OLD_LOG, src_dir_fd=own, dst_dir_fd=own))
+        self.open_log(own)
 
     def started(self, pid: int) -> None:
         """The command runs, with this pid in the sandbox."""
@@ -114,3 +118,18 @@ class Background:
             self._starter.try_send(message)
             self._starter.close()
             self._starter = None
+
+
+def _unless_removed(own: int, act: Callable[[], None]) -> None:
+    """Do something in a sandbox's directory, unless it is being removed: a command may be short. Raises OSError."""
+    try:
+        sandboxes.while_there(own, lambda _: act())
+    except FileNotFoundError:
+        return
+
+
+def _write_to_log(own: int) -> None:
+    log = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600, dir_fd=own)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)

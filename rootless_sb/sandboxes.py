@@ -5,18 +5,20 @@
     DIRECTORY/generated   files in place of the host's, if there are some: see `generated`
     DIRECTORY/state   what is known of it           DIRECTORY/lock    held by supervisor and watcher while they live
     DIRECTORY/restored   under the kernel's overlay, what an image's records say made real (`image.restoring`)
-    DIRECTORY/state.lock   held while the state is changed, and while it is decided that the sandbox isn't kept
+    DIRECTORY/state.lock   held while the state is changed, something is added, and it is decided that it isn't kept
 
 A directory that is being made or removed has a dot before its name: nobody sees one without its state and its lock.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from fuse_overlay.errors import failure
 from fuse_overlay.tuples import NamedTuple
 from rootless_sb import faults, names, paths, state
 from rootless_sb.errors import Doing, SbError
@@ -27,10 +29,13 @@ if TYPE_CHECKING:
 
     from rootless_sb.state import State
 
+T = TypeVar("T")
+
 PATIENCE = 2.0  # seconds, for `take`: a look takes a thousandth of one
 _DOUBT = 0.2  # seconds, for one that seems to run
 _LOOK = 0.01  # seconds between tries
 RESTORED = "restored"
+_STATE_LOCK = "state.lock"
 _PARTS = ("upper", "work", "root", "stage")
 # Descriptors that making a sandbox needs, and that its removal would: without them nothing is begun.
 _DESCRIPTORS = 6
@@ -121,6 +126,7 @@ def _create_in(parent: int, path: str, record: State) -> Sandbox:
     assert lock is not None
     for part in _PARTS:
         os.mkdir(part, 0o755, dir_fd=own)
+    os.close(os.open(_STATE_LOCK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=own))
     files.write_atomically(own, "state", state.encode(record), durable=record.kept)
     faults.point("state-written")
     os.rename(hidden, identifier, src_dir_fd=parent, dst_dir_fd=parent)
@@ -185,52 +191,63 @@ def read(own: int) -> State:
     return found.seen(locked=files.is_locked(own, "lock"))
 
 
-def update(own: int, change: Callable[[State], State]) -> State:
-    """Change a sandbox's state as `change` says, nobody else changing it meanwhile; the new one is returned.
-
-    Raises OSError (ENOENT: it was removed).
-    """
-    lock = files.lock(own, "state.lock", wait=True)
+def is_kept(own: int) -> bool:
+    """Whether a sandbox stays at its end. Raises OSError."""
     try:
-        changed = change(state.decode(files.read(own, "state")))
-        files.write_atomically(own, "state", state.encode(changed), durable=changed.kept)
+        return read(own).kept
+    except FileNotFoundError:  # its removal has begun
+        return False
+
+
+def while_there(own: int, act: Callable[[State], T]) -> T:
+    """Do something in a sandbox's directory, given its state, which nobody else changes meanwhile; what that returns.
+
+    Raises OSError; ENOENT if the sandbox was removed, or is about to be: then nobody else may write there.
+    """
+    lock = files.lock(own, _STATE_LOCK, wait=True, make=False)
+    try:
+        found = state.decode(files.read(own, "state"))
+        if found.status == state.REMOVING:
+            raise failure(errno.ENOENT)
+        return act(found)
     finally:
         if lock is not None:
             os.close(lock)
-    return changed
+
+
+def update(own: int, change: Callable[[State], State]) -> State:
+    """Change a sandbox's state as `change` says; the new one is returned. Raises OSError as `while_there` does."""
+
+    def write(found: State) -> State:
+        changed = change(found)
+        files.write_atomically(own, "state", state.encode(changed), durable=changed.kept)
+        return changed
+
+    return while_there(own, write)
 
 
 def keep(own: int, name: str) -> State | None:
     """Have a running sandbox kept, by `name` if that isn't empty; None if it is being removed. Raises OSError."""
-    lock = files.lock(own, "state.lock", wait=True)
     try:
-        old = state.decode(files.read(own, "state"))
-        if old.status == state.REMOVING:
-            return None
-        changed = old._replace(kept=True, name=name or old.name)
-        files.write_atomically(own, "state", state.encode(changed), durable=True)
-    finally:
-        if lock is not None:
-            os.close(lock)
-    return changed
+        return update(own, lambda old: old._replace(kept=True, name=name or old.name))
+    except FileNotFoundError:
+        return None
 
 
 def settle(sandbox: Sandbox, *, discard: bool) -> bool:
     """Decide for good whether a sandbox that has ended stays: if it is kept, unless `discard`. Whether it does.
 
-    One that doesn't is marked, so that nobody has it kept from here on. Raises OSError.
+    One that doesn't is marked, so that nobody has it kept, or writes to it, from here on. Raises OSError.
     """
-    lock = files.lock(sandbox.own, "state.lock", wait=True)
-    try:
-        found = state.decode(files.read(sandbox.own, "state"))
-        if found.kept and not discard:
-            return True
-        marked = found._replace(status=state.REMOVING, kept=False)
-        files.write_atomically(sandbox.own, "state", state.encode(marked), durable=False)
-    finally:
-        if lock is not None:
-            os.close(lock)
-    return False
+
+    def decide(found: State) -> bool:
+        stays = found.kept and not discard
+        if not stays:
+            marked = found._replace(status=state.REMOVING, kept=False)
+            files.write_atomically(sandbox.own, "state", state.encode(marked), durable=False)
+        return stays
+
+    return while_there(sandbox.own, decide)
 
 
 def remove(sandbox: Sandbox, uid: int) -> trees.Removed:

@@ -259,7 +259,7 @@ class Supervisor:
             leftovers.sweep_placeholders(self._plan.uid)
         if self._kept is None and not self._plan.existing:  # the watcher was killed, or has failed
             with Doing("cannot decide whether the sandbox is kept"):
-                self._kept = self._own is not None and sandboxes.read(self._own).kept
+                self._kept = self._own is not None and sandboxes.is_kept(self._own)
         if not self._kept and not self._plan.existing:
             if self._plan.engine == engines.KERNEL:
                 mapping.enter(self._plan.id_maps)

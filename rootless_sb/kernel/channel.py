@@ -97,9 +97,12 @@ class Channel:
         Raises OSError.
         """
         try:
-            message, descriptors, flags, _ = socket.recv_fds(self._socket, _LARGEST, _SENT_AT_MOST)
-        except ConnectionResetError:  # the other end died with messages unread
-            return b"", []
+            received = socket.recv_fds(self._socket, _LARGEST, _SENT_AT_MOST)
+        except ConnectionResetError:
+            # The other end was closed with messages unread. The kernel says so once, and before it hands over what that
+            # one had sent (unix_release_sock in net/unix/af_unix.c, sock_error in __skb_try_recv_datagram).
+            received = socket.recv_fds(self._socket, _LARGEST, _SENT_AT_MOST)
+        message, descriptors, flags, _ = received
         for descriptor in descriptors:  # recv_fds of Python 3.11 takes flags (MSG_CMSG_CLOEXEC) and doesn't use them
             os.set_inheritable(descriptor, False)
         if flags & socket.MSG_CTRUNC:  # this process may not open so many files: unix(7)

@@ -76,12 +76,14 @@ def read_within(directory: str, name: str, most: int) -> bytes:
         return b""
 
 
-def lock(directory: int, name: str, *, wait: bool, shared: bool = False) -> int | None:
-    """Lock the file `name` in `directory`, made if need be; the descriptor that holds the lock until it is closed.
+def lock(directory: int, name: str, *, wait: bool, shared: bool = False, make: bool = True) -> int | None:
+    """Lock the file `name` in `directory`; the descriptor that holds the lock until it is closed.
 
-    `shared`: together with others who share it. None if somebody else holds it and `wait` is false. Raises OSError.
+    `shared`: together with others who share it. `make`: make the file if need be. None if somebody else holds it and
+    `wait` is false. Raises OSError.
     """
-    descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory)
+    flags = os.O_RDWR | (os.O_CREAT if make else 0) | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(name, flags, 0o600, dir_fd=directory)
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     return _locked(descriptor, kind | (0 if wait else fcntl.LOCK_NB))
 
