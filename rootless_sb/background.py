@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rootless_sb import overlay_server, protocol, sandboxes, stdio, supervisor
 from rootless_sb.errors import Doing, SbError
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from rootless_sb.plan import Plan
     from rootless_sb.status_stream import StatusStream
+
+T = TypeVar("T")
 
 LOG = "log"
 OLD_LOG = "log.1"
@@ -80,12 +82,8 @@ class Background:
 
     def listen(self, own: int) -> None:
         """Let `sb attach` connect at `attach` in the directory `own`. Raises SbError."""
-
-        def begin() -> None:
-            self.visitors = channel.listen(own, "attach")
-
         with Doing("cannot listen for sb attach"):
-            _unless_removed(own, begin)
+            self.visitors = _unless_removed(own, lambda: channel.listen(own, "attach"))
 
     def welcome(self, master: int | None) -> None:
         """Hand the master of the command's pty, if it has one, to who has connected; the output is in the log."""
@@ -120,12 +118,14 @@ class Background:
             self._starter = None
 
 
-def _unless_removed(own: int, act: Callable[[], None]) -> None:
-    """Do something in a sandbox's directory, unless it is being removed: a command may be short. Raises OSError."""
+def _unless_removed(own: int, act: Callable[[], T]) -> T | None:
+    """Do something in a sandbox's directory; what it returns, or None if that is being removed and nothing was done: a
+    command may be short. Raises OSError.
+    """
     try:
-        sandboxes.while_there(own, lambda _: act())
+        return sandboxes.while_there(own, lambda _: act())
     except FileNotFoundError:
-        return
+        return None
 
 
 def _write_to_log(own: int) -> None:

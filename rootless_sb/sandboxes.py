@@ -18,7 +18,6 @@ import stat
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from fuse_overlay.errors import failure
 from fuse_overlay.tuples import NamedTuple
 from rootless_sb import faults, names, paths, state
 from rootless_sb.errors import Doing, SbError
@@ -208,7 +207,7 @@ def while_there(own: int, act: Callable[[State], T]) -> T:
     try:
         found = state.decode(files.read(own, "state"))
         if found.status == state.REMOVING:
-            raise failure(errno.ENOENT)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         return act(found)
     finally:
         if lock is not None:

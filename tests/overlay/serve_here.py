@@ -84,7 +84,7 @@ def main() -> int:
 
             policy.is_remote = lambda kind: False
         if alone:
-            process.__dict__["Handshake"] = no_handshake
+            process.Handshake = no_handshake  # type: ignore[assignment, attr-defined]
         audit = next(iter(values(given, "--audit=")), os.devnull)
         audit_fd = os.open(audit, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         counted = next(iter(values(given, "--count=")), "")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rootless_sb import sandboxes, state
+from rootless_sb.kernel import trees
 from rootless_sb.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -49,6 +50,10 @@ def test_what_is_kept_in_time_stays(sandbox: Sandbox) -> None:
 def test_a_removed_one_is_not_begun_again(sandbox: Sandbox) -> None:
     """Who still has its directory open finds that it is gone, and makes nothing there."""
     own = os.dup(sandbox.own)
+    trees.remove_others(own, "lock")  # the removal is under way
+    with pytest.raises(FileNotFoundError):
+        sandboxes.update(own, lambda old: old)
+    assert ["lock"] == os.listdir(own)
     sandboxes.remove(sandbox, os.getuid())
     with pytest.raises(FileNotFoundError):
         sandboxes.update(own, lambda old: old)
