@@ -102,7 +102,7 @@ def test_ctrl_z_stops_the_whole_run_and_fg_brings_it_back(screen: Screen) -> Non
 
 
 def test_fg_is_told_once_each_time(screen: Screen, tmp_path: Path) -> None:
-    """As on the host, the command gets one SIGCONT: an editor that gets another while it draws spoils its screen."""
+    """As on the host, the command gets one SIGCONT."""
     (tmp_path / "count.py").write_text(COUNT)
     for run in (f"{sys.executable} -I", f"{SB} run -q -- {sys.executable} -I"):
         screen.types(f"clear; {run} {tmp_path}/count.py", "Enter")
